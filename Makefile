@@ -1,0 +1,41 @@
+# `make run` and `make test` are each the whole set-up on a fresh machine with Python 3.11 and make.
+PYTHON ?= python3
+# What pip installs as torch; a site with GPUs or a mirror of its own gives its build here.
+ICD_TORCH ?= torch==2.13.0
+PORT ?= 5000
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: run test check bench ui clean
+.DELETE_ON_ERROR:
+
+run: $(STAMP)
+	$(BIN)/icd run configs/demo.yaml
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q -m "not slow"
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks.losses --sizes small
+
+ui: $(STAMP)
+	$(BIN)/icd ui --port $(PORT)
+
+clean:
+	rm -rf $(VENV) work .mypy_cache .ruff_cache .pytest_cache build *.egg-info
+	find mlruns -mindepth 1 ! -name .gitkeep -delete
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt $(ICD_TORCH)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,slurm]'
+	touch $@

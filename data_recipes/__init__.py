@@ -1,0 +1,90 @@
+"""One module per data set: where it comes from, licence, files and columns, how it becomes documents.
+
+A recipe is a module with
+
+- a docstring: source, licence, how to get access, files, columns, rules;
+- ``Options``: a :class:`pipeline.config.Section` with the settings of its own (``data.options`` of a config);
+- ``PUBLISHED``: name -> count that the data set's authors publish (may be empty);
+- ``raw_files(raw, options)``: the raw files it reads, whether or not they exist, so that they can be checked
+  and watched for changes;
+- ``read(raw, options, report, scratch_dir)``: yields :class:`pipeline.documents.Document` in a deterministic
+  order, counting what it leaves out in ``report``; ``scratch_dir`` is a folder for what it may need on disk;
+- ``read_titles(raw, options, scratch_dir)``: label -> title, as far as the data set has tables of titles; called
+  after ``read``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from pipeline.config import Section, validate_section
+from pipeline.documents import Document, IngestReport
+from pipeline.errors import UserError
+
+
+class Recipe(Protocol):
+    """What a recipe module offers."""
+
+    Options: type[Any]
+    PUBLISHED: Mapping[str, int]
+
+    def raw_files(self, raw: Path | None, options: Any) -> list[Path]:
+        """The raw files that are read."""
+
+    def read(
+        self, raw: Path | None, options: Any, report: IngestReport, scratch_dir: Path
+    ) -> Iterator[Document]:
+        """The documents, in a deterministic order."""
+
+    def read_titles(self, raw: Path | None, options: Any, scratch_dir: Path) -> Mapping[str, str]:
+        """Titles of labels from the data set's own tables."""
+
+
+def recipe_names() -> list[str]:
+    """Names of all recipes: the public modules here that have a ``read`` of their own."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+
+
+def load_recipe(name: str) -> Recipe:
+    """Import a recipe by name.
+
+    Raises:
+        UserError: if there is none of that name; the message lists those that are.
+    """
+    names = recipe_names()
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UserError(f"data.recipe: no recipe {name!r}; {hint}Known: {', '.join(names)}.")
+    return cast(Recipe, importlib.import_module(f"{__name__}.{name}"))
+
+
+def recipe_options(recipe: Recipe, options: Mapping[str, Any]) -> Section:
+    """Check ``data.options`` against the recipe's own settings.
+
+    Raises:
+        UserError: naming the unknown or wrong option.
+    """
+    return cast(Section, validate_section(recipe.Options, options, source="data.options"))
+
+
+def require_raw(raw: Path | None, what: str) -> Path:
+    """The raw path of a recipe that needs one.
+
+    Args:
+        raw: ``data.raw`` of the config.
+        what: what should lie there, for the message.
+
+    Raises:
+        UserError: if it is not given or does not exist.
+    """
+    if raw is None:
+        raise UserError(f"data.raw is not set; give {what} with --set data.raw=PATH.")
+    if not raw.exists():
+        raise UserError(f"{raw}: no such file or folder; data.raw must be {what}.")
+    return raw

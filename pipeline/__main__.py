@@ -1,0 +1,155 @@
+"""The `icd` command: run an experiment, code new documents, look at runs."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import logging
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.config import STAGE_SECTIONS, PipelineConfig, load_config
+from pipeline.errors import UserError
+
+_USER_ERROR = 2
+_HEADLINE = {"micro_f1": "micro-F1", "macro_f1": "macro-F1", "map": "MAP", "precision_at_5": "P@5"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the command line and hand over; exit status 2 for a user's mistake."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.function(arguments))
+    except UserError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return _USER_ERROR
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="icd", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="{run,predict,ui}")
+    run = commands.add_parser("run", help="run the stages of an experiment that are not up to date")
+    run.add_argument("config", type=Path, help="YAML file of the experiment")
+    run.add_argument("--set", action="append", default=[], metavar="section.key=value", help="override a setting")
+    run.add_argument("--profile", default="local", help="where stages run: local (default) or slurm")
+    run.add_argument("--cores", type=int, help="CPU cores to use (default: all)")
+    run.add_argument("--until", choices=list(STAGE_SECTIONS), metavar="STAGE", help="stop after this stage")
+    run.add_argument("--dry-run", action="store_true", help="show what would run and why")
+    run.set_defaults(function=_run)
+    predict = commands.add_parser("predict", help="code new documents with a trained classifier")
+    predict.add_argument("--model", type=Path, required=True, help="classifier folder, such as work/demo/classifier")
+    predict.add_argument(
+        "--input",
+        required=True,
+        help=".csv, .jsonl, .parquet (document_id, text), a folder of .txt files, or -",
+    )
+    predict.add_argument("--output", type=Path, required=True, help=".csv, .jsonl or .parquet")
+    predict.add_argument("--top-k", type=int, help="the K most probable codes of each document, predicted or not")
+    predict.set_defaults(function=_predict)
+    ui = commands.add_parser("ui", help="serve the MLflow page with all runs on this machine")
+    ui.add_argument("--port", type=int, default=5000, help="port on 127.0.0.1 (default: 5000)")
+    ui.set_defaults(function=_ui)
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from pipeline import dag
+    from pipeline.artifacts import guarded_io, lock
+
+    config = load_config(arguments.config, arguments.set)
+    with guarded_io(config.experiment_dir), lock(config.experiment_dir, "icd run"):
+        dag.clear_after_kill(config)
+        dag.clear_failures(config)
+        snakemake_arguments = dag.snakemake_arguments(
+            config,
+            profile=arguments.profile,
+            cores=arguments.cores,
+            until=arguments.until,
+            dry_run=arguments.dry_run,
+        )
+        status = _snakemake(snakemake_arguments)
+    if status:
+        return _report_failure(config)
+    if not arguments.dry_run and arguments.until in (None, "evaluate"):
+        _print_summary(config)
+    return 0
+
+
+def _snakemake(arguments: list[str]) -> int:
+    """Run Snakemake in this process, so that one kill ends the head as a whole."""
+    from snakemake.cli import main as snakemake_main
+
+    try:
+        snakemake_main(arguments)
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def _report_failure(config: PipelineConfig) -> int:
+    from pipeline import dag
+
+    failures = dag.failures(config)
+    for failure in failures:
+        sys.stderr.write(f"error: stage {failure['stage']}: {failure['message']}\n")
+    if not failures:
+        sys.stderr.write(f"error: a stage failed; see {config.experiment_dir / 'logs'}.\n")
+    return _USER_ERROR if failures else 1
+
+
+def _print_summary(config: PipelineConfig) -> None:
+    from pipeline.artifacts import read_json
+
+    experiment_dir = config.experiment_dir
+    metrics = read_json(experiment_dir / "metrics.json")
+    scores, intervals = metrics["scores"], metrics["intervals"]
+    print(f"\n{config.experiment}: {int(scores['n_documents'])} documents of split {metrics['split']}")
+    for name, title in _HEADLINE.items():
+        if name in scores:
+            low, high = intervals.get(name, (None, None))
+            interval = f"   95% interval {low:.3f} to {high:.3f}" if low is not None else ""
+            print(f"  {title:<10} {scores[name]:.3f}{interval}")
+    shown = _relative(experiment_dir)
+    print(f"\nreport:    {shown / 'report.html'}")
+    print(f"code more: icd predict --model {shown / 'classifier'} --input documents.csv --output codes.csv")
+    print("all runs:  make ui")
+
+
+def _relative(path: Path) -> Path:
+    with contextlib.suppress(ValueError):
+        return path.relative_to(Path.cwd())
+    return path
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    from pipeline.coding import code_documents
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if arguments.top_k is not None and arguments.top_k < 1:
+        raise UserError(f"--top-k must be 1 or more, got {arguments.top_k}.")
+    n_documents, n_codes = code_documents(arguments.model, arguments.input, arguments.output, top_k=arguments.top_k)
+    print(f"{n_documents} documents, {n_codes} codes: {arguments.output}")
+    return 0
+
+
+def _ui(arguments: argparse.Namespace) -> int:
+    from pipeline.tracking import open_store, tracking_uri
+
+    tracking_dir = Path("mlruns")
+    with contextlib.redirect_stdout(io.StringIO()):
+        open_store(tracking_dir)
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracking_uri(tracking_dir)]
+    command += ["--default-artifact-root", (tracking_dir / "artifacts").resolve().as_uri()]
+    command += ["--host", "127.0.0.1", "--port", str(arguments.port)]
+    print(f"MLflow: http://127.0.0.1:{arguments.port} (Ctrl-C to stop)")
+    try:
+        return subprocess.run(command, check=False).returncode
+    except KeyboardInterrupt:
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

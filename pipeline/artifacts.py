@@ -1,0 +1,281 @@
+"""What stages exchange: names, whole-or-nothing writes, locks and manifests.
+
+A stage writes all its outputs into a temporary folder beside them and renames them into place at the end,
+under an exclusive lock: a killed stage leaves nothing that looks finished, a failed one leaves what was there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import errno
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from pipeline.config import STAGE_SECTIONS, PipelineConfig, Stage, stage_settings
+from pipeline.errors import UserError
+
+STAGE_OUTPUTS: dict[Stage, tuple[str, ...]] = {
+    "ingest": ("documents.parquet", "annotators.parquet", "titles.json", "ingest_report.json"),
+    "split": ("splits.parquet", "label_space.json"),
+    "tokenize": ("tokens",),
+    "train_encoder": ("encoder",),
+    "train_classifier": ("classifier",),
+    "predict": ("predictions.parquet",),
+    "evaluate": ("metrics.json", "report.html"),
+}
+STAGE_INPUTS: dict[Stage, tuple[str, ...]] = {
+    "ingest": (),
+    "split": ("documents.parquet", "titles.json"),
+    "tokenize": ("documents.parquet", "splits.parquet", "label_space.json"),
+    "train_encoder": ("tokens", "label_space.json"),
+    "train_classifier": ("tokens", "label_space.json", "encoder"),
+    "predict": ("tokens", "classifier"),
+    "evaluate": (
+        "predictions.parquet",
+        "documents.parquet",
+        "annotators.parquet",
+        "splits.parquet",
+        "label_space.json",
+        "encoder",
+        "classifier",
+    ),
+}
+DIRECTORIES = frozenset({"tokens", "encoder", "classifier"})
+_PRODUCER = {name: stage for stage, names in STAGE_OUTPUTS.items() for name in names}
+_VERSIONED_PACKAGES = (
+    "accelerate", "datasets", "evaluate", "icd-contrast", "mlflow", "numpy", "pandas", "pyarrow",
+    "snakemake", "spacy", "torch", "transformers",
+)  # fmt: skip
+
+
+def need(experiment_dir: Path, name: str) -> Path:
+    """Path of an artifact that an earlier stage wrote.
+
+    Raises:
+        UserError: if it is not there; the message names the stage to run.
+    """
+    path = experiment_dir / name
+    if not path.exists():
+        raise UserError(f"{path} is missing; run the stage '{_PRODUCER[name]}' first.")
+    return path
+
+
+def manifest_path(experiment_dir: Path, stage: Stage) -> Path:
+    """Where a stage says what it wrote, from what and with which settings."""
+    return experiment_dir / "manifests" / f"{stage}.json"
+
+
+def read_manifest(experiment_dir: Path, stage: Stage) -> dict[str, Any] | None:
+    """The manifest of a stage's last finished run, or None."""
+    path = manifest_path(experiment_dir, stage)
+    return read_json(path) if path.exists() else None
+
+
+@dataclass
+class StageOutput:
+    """A stage's output while it is being written.
+
+    Attributes:
+        dir: temporary folder; write every output under its final name in here.
+        facts: counts and digests for the manifest; never text of a document.
+    """
+
+    dir: Path
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def is_main_process() -> bool:
+    """Whether this is the process of a distributed stage that writes and tracks (always, where there is one)."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+@contextlib.contextmanager
+def writing(
+    config: PipelineConfig, stage: Stage, *, extra_inputs: Mapping[str, str] | None = None
+) -> Iterator[StageOutput]:
+    """Write a stage's outputs whole or not at all.
+
+    In a distributed stage only the main process locks and writes; what others put into their folder is dropped.
+
+    Args:
+        config: of the experiment.
+        stage: whose outputs (``STAGE_OUTPUTS``) are written into the yielded folder.
+        extra_inputs: name -> sha256 of inputs that no stage wrote, such as raw files.
+
+    Raises:
+        UserError: if another process writes them now, or the disk is full; what was there stays.
+    """
+    experiment_dir = config.experiment_dir
+    if not is_main_process():
+        with tempfile.TemporaryDirectory() as scratch:
+            yield StageOutput(Path(scratch))
+        return
+    with guarded_io(experiment_dir), lock(experiment_dir, stage):
+        temporary = experiment_dir / f".writing-{stage}"
+        shutil.rmtree(temporary, ignore_errors=True)  # of a killed run: the lock is ours now
+        temporary.mkdir(parents=True)
+        output = StageOutput(temporary)
+        started = datetime.datetime.now(datetime.UTC)
+        try:
+            yield output
+            missing = [name for name in STAGE_OUTPUTS[stage] if not (temporary / name).exists()]
+            if missing:
+                raise RuntimeError(f"stage {stage} did not write {missing}")
+            manifest = _manifest(config, stage, output, started, extra_inputs or {})
+            write_json(temporary / "manifest.json", manifest)
+            for name in STAGE_OUTPUTS[stage]:
+                _replace(temporary / name, experiment_dir / name)
+            _replace(temporary / "manifest.json", manifest_path(experiment_dir, stage))
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def guarded_io(where: Path) -> Iterator[None]:
+    """Turn a full disk or a file-size limit into a UserError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise UserError(
+                f"{where}: the disk is full or a limit on file size was hit ({error.strerror}). "
+                "Earlier outputs are intact; free space and run again."
+            ) from error
+        raise
+
+
+@contextlib.contextmanager
+def lock(experiment_dir: Path, name: str) -> Iterator[None]:
+    """Hold an exclusive lock, which the system frees even when the process is killed.
+
+    Raises:
+        UserError: if another process holds it.
+    """
+    folder = experiment_dir / ".locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    holder = folder / f"{name}.holder"
+    try:
+        with filelock.FileLock(folder / f"{name}.lock", timeout=0):
+            holder.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
+            yield
+    except filelock.Timeout:
+        who = holder.read_text(encoding="utf-8") if holder.exists() else "another process"
+        raise UserError(f"{experiment_dir}: '{name}' is running already ({who}); wait for it or stop it.") from None
+
+
+def sha256_of(path: Path) -> str:
+    """Digest of a file, or of a folder's files with their relative names in order."""
+    digest = hashlib.sha256()
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    for file_path in sorted(one for one in path.rglob("*") if one.is_file() and one.name != ".snakemake_timestamp"):
+        digest.update(file_path.relative_to(path).as_posix().encode() + b"\0")
+        digest.update(bytes.fromhex(sha256_of(file_path)))
+    return digest.hexdigest()
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON whole or not at all, readable by people."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file that a stage wrote.
+
+    Raises:
+        UserError: if it is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}); remove it and run its stage again.") from None
+
+
+def _manifest(
+    config: PipelineConfig,
+    stage: Stage,
+    output: StageOutput,
+    started: datetime.datetime,
+    extra_inputs: Mapping[str, str],
+) -> dict[str, Any]:
+    finished = datetime.datetime.now(datetime.UTC)
+    return {
+        "stage": stage,
+        "started": started.isoformat(timespec="seconds"),
+        "duration_s": round((finished - started).total_seconds(), 3),
+        "settings": json.loads(stage_settings(config, stage)),
+        "facts": output.facts,
+        "inputs": dict(extra_inputs) | _input_digests(config.experiment_dir, stage),
+        "outputs": {name: sha256_of(output.dir / name) for name in STAGE_OUTPUTS[stage]},
+        "git_commit": git_commit(),
+        "versions": _versions(),
+    }
+
+
+def _input_digests(experiment_dir: Path, stage: Stage) -> dict[str, str]:
+    """Digests of a stage's inputs as their producers recorded them."""
+    digests = {}
+    for name in STAGE_INPUTS[stage]:
+        producer = read_manifest(experiment_dir, _PRODUCER[name])
+        digests[name] = producer["outputs"][name] if producer else sha256_of(experiment_dir / name)
+    return digests
+
+
+def input_signature(config: PipelineConfig, stage: Stage) -> str:
+    """Digest of a stage's settings and inputs: what a checkpoint of it belongs to."""
+    content = [stage_settings(config, stage), _input_digests(config.experiment_dir, stage)]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in _VERSIONED_PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return versions
+
+
+def git_commit() -> str | None:
+    """Commit of this code, with ``+`` where the tree differs from it; None outside a checkout."""
+    here = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _replace(source: Path, target: Path) -> None:
+    """Rename over what was there; a folder is moved aside first, since no system call swaps folders portably."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    old = target.with_name(f".old-{target.name}")
+    if target.is_dir():
+        shutil.rmtree(old, ignore_errors=True)
+        target.rename(old)
+    source.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+__all__ = [
+    "DIRECTORIES", "STAGE_INPUTS", "STAGE_OUTPUTS", "STAGE_SECTIONS", "StageOutput", "UserError", "git_commit",
+    "guarded_io", "input_signature", "is_main_process", "lock", "manifest_path", "need", "read_json", "read_manifest", "sha256_of", "write_json", "writing",
+]  # fmt: skip

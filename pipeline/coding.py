@@ -1,0 +1,83 @@
+"""Coding of new documents: files in, a classifier, files out. Streams, so memory does not grow with their number."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from pipeline.codes import parse_label
+from pipeline.document_files import Code, NewDocument, read_documents, writing_codes
+from pipeline.errors import UserError
+from pipeline.labels import LabelSpace
+from pipeline.serving import Classifier
+
+_MICRO_BATCH_TOKENS = 8192
+
+
+def code_documents(model_dir: Path, source: str, output_path: Path, *, top_k: int | None) -> tuple[int, int]:
+    """Code documents from a file, folder or standard input.
+
+    Args:
+        model_dir: a classifier folder.
+        source: see :func:`pipeline.document_files.read_documents`.
+        output_path: .csv, .jsonl or .parquet.
+        top_k: give so many codes a document, most probable first; None gives those that reach the threshold.
+
+    Returns:
+        Number of documents, number of codes written.
+
+    Raises:
+        UserError: if the model, the input or the output cannot be used; no output is left then.
+    """
+    classifier = Classifier.load(model_dir).to("cuda" if torch.cuda.is_available() else "cpu")
+    documents = _unique(read_documents(source))
+    n_documents = n_codes = 0
+    with writing_codes(output_path) as writer, tqdm(desc="predict", unit="doc", disable=None) as bar:
+        for_ids, for_texts = itertools.tee(documents)
+        texts = (document.text for document in for_texts)
+        coded = classifier.code_texts(texts, max_tokens=_MICRO_BATCH_TOKENS)
+        for document, probabilities in zip(for_ids, coded, strict=True):
+            has_text = bool(document.text.strip())
+            codes = (
+                propose(probabilities, classifier.label_space, classifier.settings.threshold, top_k) if has_text else []
+            )
+            writer.add(document.document_id, codes)
+            n_documents, n_codes = n_documents + 1, n_codes + len(codes)
+            bar.update()
+    if not n_documents:
+        raise UserError(f"--input {source}: it holds no document.")
+    return n_documents, n_codes
+
+
+def propose(probabilities: np.ndarray, label_space: LabelSpace, threshold: float, top_k: int | None) -> Sequence[Code]:
+    """Codes of one document, most probable first; equally probable ones in the order of the label space.
+
+    Args:
+        probabilities: (n_labels,) float32.
+        label_space: what they stand for.
+        threshold: from which a code is predicted.
+        top_k: how many to give; None for the predicted ones.
+    """
+    order = np.argsort(-probabilities, kind="stable")
+    kept = order[:top_k] if top_k is not None else order[probabilities[order] >= threshold]
+    codes = []
+    for rank, index in enumerate(kept.tolist(), start=1):
+        system, code = parse_label(label_space.labels[index])
+        probability = float(probabilities[index])
+        codes.append(Code(rank, system, code, label_space.titles[index], probability, probability >= threshold))
+    return codes
+
+
+def _unique(documents: Iterator[NewDocument]) -> Iterator[NewDocument]:
+    """Refuse a document id that comes twice, since its codes could not be told apart."""
+    seen: set[str] = set()
+    for document in documents:
+        if document.document_id in seen:
+            raise UserError(f"document_id {document.document_id!r} occurs twice in the input; ids must be unique.")
+        seen.add(document.document_id)
+        yield document

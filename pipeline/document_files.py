@@ -1,0 +1,264 @@
+"""Files of new documents in, files of codes out, streamed: for ``icd predict``."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import UserError
+
+_COLUMNS = ("document_id", "text")
+_READ_SUFFIXES = ".csv, .jsonl, .parquet, a folder of .txt files, or - for standard input"
+_WRITE_SUFFIXES = (".csv", ".jsonl", ".parquet")
+
+
+@dataclass(frozen=True)
+class NewDocument:
+    """A document to be coded."""
+
+    document_id: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Code:
+    """One proposed code of a document.
+
+    Attributes:
+        rank: 1 for the most probable.
+        code_system, code: "icd10cm", "I10".
+        title: in words, or None.
+        probability: in [0, 1].
+        is_predicted: whether the probability reaches the classifier's threshold.
+    """
+
+    rank: int
+    code_system: str
+    code: str
+    title: str | None
+    probability: float
+    is_predicted: bool
+
+
+_CODE_TYPE = pa.struct(
+    [
+        ("rank", pa.int32()),
+        ("code_system", pa.string()),
+        ("code", pa.string()),
+        ("title", pa.string()),
+        ("probability", pa.float32()),
+        ("is_predicted", pa.bool_()),
+    ]
+)
+_CODES_SCHEMA = pa.schema([("document_id", pa.string()), ("codes", pa.list_(_CODE_TYPE))])
+
+
+def read_documents(source: str) -> Iterator[NewDocument]:
+    """Stream documents from a file, a folder or standard input.
+
+    Args:
+        source: a .csv, .jsonl or .parquet file with columns document_id and text; a folder of .txt files, whose
+            names are the ids; or "-": standard input, JSON lines where it begins with "{", else one document.
+
+    Raises:
+        UserError: if it is missing, of another kind, lacks a column, or a row cannot be read.
+    """
+    path = Path(source)
+    if source == "-":
+        return _read_stdin()
+    if not path.exists():
+        raise UserError(f"--input {source}: no such file or folder; expected {_READ_SUFFIXES}.")
+    if path.is_dir():
+        return _read_folder(path)
+    readers = {".csv": _read_csv, ".jsonl": _read_jsonl_file, ".parquet": _read_parquet}
+    if path.suffix not in readers:
+        raise UserError(f"--input {source}: unknown kind of file {path.suffix!r}; expected {_READ_SUFFIXES}.")
+    return readers[path.suffix](path)
+
+
+def _read_csv(path: Path) -> Iterator[NewDocument]:
+    try:
+        with pd.read_csv(path, dtype=str, keep_default_na=False, chunksize=512, encoding_errors="strict") as frames:
+            for frame in frames:
+                _check_columns(path, list(frame.columns))
+                for document_id, text in zip(frame["document_id"], frame["text"], strict=True):
+                    yield NewDocument(document_id, text)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise UserError(f"{path}: not a readable CSV file ({_without_text(error)}).") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 (byte {error.start}); convert the file to UTF-8.") from None
+
+
+def _read_jsonl_file(path: Path) -> Iterator[NewDocument]:
+    with path.open(encoding="utf-8") as lines:
+        yield from _read_jsonl(lines, str(path))
+
+
+def _read_jsonl(lines: Iterable[str], source: str) -> Iterator[NewDocument]:
+    number = 0
+    try:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                row = json.loads(line)
+                if not isinstance(row, dict) or not set(_COLUMNS) <= row.keys():
+                    raise UserError(f"{source}, line {number}: expected an object with document_id and text.")
+                yield NewDocument(str(row["document_id"]), str(row["text"] or ""))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{source}, line {number}: not JSON ({error.msg} at column {error.colno}).") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{source}, after line {number}: not UTF-8; convert the file to UTF-8.") from None
+
+
+def _read_parquet(path: Path) -> Iterator[NewDocument]:
+    try:
+        with pq.ParquetFile(path) as file:
+            _check_columns(path, file.schema_arrow.names)
+            for batch in file.iter_batches(batch_size=512, columns=list(_COLUMNS)):
+                for row in batch.to_pylist():
+                    yield NewDocument(str(row["document_id"]), row["text"] or "")
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{path}: not a readable Parquet file ({_without_text(error)}).") from None
+
+
+def _read_folder(path: Path) -> Iterator[NewDocument]:
+    files = sorted(path.glob("*.txt"))
+    if not files:
+        raise UserError(f"--input {path}: no .txt file in this folder.")
+    for file in files:
+        try:
+            yield NewDocument(file.stem, file.read_text(encoding="utf-8"))
+        except UnicodeDecodeError as error:
+            raise UserError(f"{file}: not UTF-8 (byte {error.start}); convert the file to UTF-8.") from None
+
+
+def _read_stdin() -> Iterator[NewDocument]:
+    lines = iter(sys.stdin)
+    first = next(lines, "")
+    if first.lstrip().startswith("{"):
+        yield from _read_jsonl(_chain(first, lines), "standard input")
+    else:
+        yield NewDocument("stdin", first + sys.stdin.read())
+
+
+def _chain(first: str, rest: Iterator[str]) -> Iterator[str]:
+    yield first
+    yield from rest
+
+
+def _check_columns(path: Path, found: Sequence[str]) -> None:
+    missing = [name for name in _COLUMNS if name not in found]
+    if missing:
+        raise UserError(
+            f"{path}: column {' and '.join(missing)} missing (found: {', '.join(map(str, found[:12]))}); "
+            "expected document_id and text."
+        )
+
+
+def _without_text(error: Exception) -> str:
+    """The kind of an error alone, since a parser's message can quote what it read."""
+    return type(error).__name__
+
+
+@contextlib.contextmanager
+def writing_codes(path: Path) -> Iterator[CodesWriter]:
+    """Open a codes file by its suffix; it appears under its name only when whole.
+
+    A .csv has one row a code; a document without any has one row with empty code columns. A .jsonl or .parquet has
+    one row a document with a list of codes.
+
+    Raises:
+        UserError: if the suffix is unknown or the folder is missing.
+    """
+    if path.suffix not in _WRITE_SUFFIXES:
+        raise UserError(
+            f"--output {path}: unknown kind of file {path.suffix!r}; expected {', '.join(_WRITE_SUFFIXES)}."
+        )
+    if not path.parent.is_dir():
+        raise UserError(f"--output {path}: the folder {path.parent} does not exist; make it first.")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with _WRITERS[path.suffix](temporary) as writer:
+            yield writer
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class CodesWriter:
+    """Writes documents with their codes."""
+
+    def add(self, document_id: str, codes: Sequence[Code]) -> None:
+        """Write one document."""
+        raise NotImplementedError
+
+    def __enter__(self) -> CodesWriter:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Finish the file."""
+        raise NotImplementedError
+
+
+class _CsvWriter(CodesWriter):
+    def __init__(self, path: Path) -> None:
+        self._file: IO[str] = path.open("w", encoding="utf-8", newline="")
+        self._rows = csv.writer(self._file)
+        self._rows.writerow(["document_id", "rank", "code_system", "code", "title", "probability", "is_predicted"])
+
+    def add(self, document_id: str, codes: Sequence[Code]) -> None:
+        for code in codes:
+            self._rows.writerow([document_id, code.rank, code.code_system, code.code, code.title or "",
+                                 f"{code.probability:.6f}", int(code.is_predicted)])  # fmt: skip
+        if not codes:
+            self._rows.writerow([document_id, "", "", "", "", "", ""])
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _JsonlWriter(CodesWriter):
+    def __init__(self, path: Path) -> None:
+        self._file: IO[str] = path.open("w", encoding="utf-8")
+
+    def add(self, document_id: str, codes: Sequence[Code]) -> None:
+        row = {"document_id": document_id, "codes": [asdict(code) for code in codes]}
+        self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _ParquetWriter(CodesWriter):
+    def __init__(self, path: Path) -> None:
+        self._writer = pq.ParquetWriter(path, _CODES_SCHEMA, compression="zstd")
+        self._rows: list[dict[str, Any]] = []
+
+    def add(self, document_id: str, codes: Sequence[Code]) -> None:
+        self._rows.append({"document_id": document_id, "codes": [asdict(code) for code in codes]})
+        if len(self._rows) == 1024:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._writer.write_table(pa.Table.from_pylist(self._rows, schema=_CODES_SCHEMA))
+        self._rows = []
+
+    def close(self) -> None:
+        self._flush()
+        self._writer.close()
+
+
+_WRITERS: dict[str, type[Any]] = {".csv": _CsvWriter, ".jsonl": _JsonlWriter, ".parquet": _ParquetWriter}

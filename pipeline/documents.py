@@ -1,0 +1,238 @@
+"""The documents table: what every recipe produces and every later stage reads.
+
+A recipe yields :class:`Document` objects; :func:`write_documents` checks and streams them to Parquet, so
+memory does not grow with the number of documents. What cannot be used is counted by reason, never dropped in
+silence.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+DOCUMENT_SCHEMA = pa.schema(
+    [
+        pa.field("document_id", pa.string(), nullable=False),
+        pa.field("patient_id", pa.string(), nullable=False),
+        pa.field("text", pa.large_string(), nullable=False),
+        pa.field("labels", pa.list_(pa.string()), nullable=False),
+        pa.field("given_split", pa.string()),
+    ]
+)
+ANNOTATOR_SCHEMA = pa.schema(
+    [
+        pa.field("document_id", pa.string(), nullable=False),
+        pa.field("annotator", pa.string(), nullable=False),
+        pa.field("labels", pa.list_(pa.string()), nullable=False),
+    ]
+)
+_BATCH_CHARS = 8_000_000
+_N_EXAMPLES = 20
+
+
+@dataclass(frozen=True)
+class Document:
+    """One document of a corpus.
+
+    Attributes:
+        document_id: unique key (MIMIC: hadm_id).
+        patient_id: whose document it is (MIMIC: subject_id).
+        text: the whole text, as the recipe joined it.
+        labels: codes with their system ("icd10cm:I10"), each once, in the order of the source (the first
+            diagnosis of MIMIC is the principal one).
+        given_split: split that the source gives, or None.
+        annotations: further label sets of this document by annotator, such as human coders.
+    """
+
+    document_id: str
+    patient_id: str
+    text: str
+    labels: Sequence[str]
+    given_split: Literal["train", "val", "test"] | None = None
+    annotations: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+class IngestReport:
+    """Counts of an ingestion: rows read and kept, and what was dropped or changed, by reason.
+
+    Args:
+        published: name -> count that the data set's authors publish, to stand beside the counts found here.
+    """
+
+    def __init__(self, published: Mapping[str, int] | None = None) -> None:
+        self.published = dict(published or {})
+        self.counts: Counter[str] = Counter()
+        self._dropped: Counter[str] = Counter()
+        self._changed: Counter[str] = Counter()
+        self._examples: dict[str, list[str]] = {}
+
+    def count(self, name: str, n: int = 1) -> None:
+        """Count something met on the way, such as rows read of a file."""
+        self.counts[name] += n
+
+    def drop(self, reason: str, where: str | None = None, n: int = 1) -> None:
+        """Count a row, document or code that is left out; ``where`` is a document id or row, never text."""
+        self._add(self._dropped, reason, where, n)
+
+    def change(self, reason: str, where: str | None = None, n: int = 1) -> None:
+        """Count a document that is kept but altered, such as one with NUL characters taken out."""
+        self._add(self._changed, reason, where, n)
+
+    def dropped(self, reason: str) -> int:
+        """How often ``reason`` was counted by :meth:`drop`."""
+        return self._dropped[reason]
+
+    def as_dict(self) -> dict[str, Any]:
+        """All counts, ordered by name, with up to 20 places for each reason."""
+        checks = {
+            name: {"published": n, "found": self.counts[name], "matches": self.counts[name] == n}
+            for name, n in self.published.items()
+        }
+        return {
+            "counts": dict(sorted(self.counts.items())),
+            "dropped": dict(sorted(self._dropped.items())),
+            "changed": dict(sorted(self._changed.items())),
+            "examples": dict(sorted(self._examples.items())),
+            "published": checks,
+        }
+
+    def _add(self, counter: Counter[str], reason: str, where: str | None, n: int) -> None:
+        counter[reason] += n
+        examples = self._examples.setdefault(reason, [])
+        if where is not None and len(examples) < _N_EXAMPLES:
+            examples.append(where)
+
+
+def write_documents(
+    documents: Iterable[Document],
+    documents_path: Path,
+    annotators_path: Path,
+    report: IngestReport,
+    *,
+    clean: Callable[[str], str] = str,
+    max_documents: int | None = None,
+) -> None:
+    """Check documents and stream them to Parquet.
+
+    Dropped and counted: documents with an id seen before (the first one stays), without text after cleaning,
+    without labels. NUL characters are taken out and counted.
+
+    Args:
+        documents: from a recipe, in a deterministic order.
+        documents_path: new file of ``DOCUMENT_SCHEMA``.
+        annotators_path: new file of ``ANNOTATOR_SCHEMA``; without rows where no document has annotations.
+        report: is filled: ``documents``, ``patients``, ``labels``, ``label_occurrences`` and the drops.
+        clean: text cleaning preset.
+        max_documents: stop after so many kept documents.
+
+    Raises:
+        UserError: if no document is left.
+    """
+    labels: set[str] = set()
+    patients: set[str] = set()
+    with (
+        _TableWriter(documents_path, DOCUMENT_SCHEMA) as table,
+        _TableWriter(annotators_path, ANNOTATOR_SCHEMA) as annotators,
+    ):
+        for document in _usable(documents, report, clean):
+            table.add(
+                {
+                    "document_id": document.document_id,
+                    "patient_id": document.patient_id,
+                    "text": document.text,
+                    "labels": list(document.labels),
+                    "given_split": document.given_split,
+                },
+                size=len(document.text),
+            )
+            for annotator, given in document.annotations.items():
+                annotators.add(
+                    {"document_id": document.document_id, "annotator": annotator, "labels": list(given)},
+                    size=64,
+                )
+            labels.update(document.labels)
+            patients.add(document.patient_id)
+            report.count("label_occurrences", len(document.labels))
+            report.count("documents")
+            if max_documents is not None and report.counts["documents"] >= max_documents:
+                break
+    report.count("patients", len(patients))
+    report.count("labels", len(labels))
+    if not report.counts["documents"]:
+        reasons = ", ".join(f"{reason}: {n}" for reason, n in report.as_dict()["dropped"].items()) or "no rows"
+        raise UserError(f"no usable document is left after ingestion ({reasons}); check data.raw and data.recipe.")
+
+
+def _usable(documents: Iterable[Document], report: IngestReport, clean: Callable[[str], str]) -> Iterator[Document]:
+    """Clean documents and leave out, with a count, those that cannot be used."""
+    seen: set[str] = set()
+    for document in documents:
+        text = document.text
+        if "\0" in text:
+            report.change("nul_characters_removed", document.document_id)
+            text = text.replace("\0", "")
+        text = clean(text)
+        if document.document_id in seen:
+            report.drop("duplicate_document_id", document.document_id)
+        elif not text.strip():
+            report.drop("empty_text", document.document_id)
+        elif not document.labels:
+            report.drop("document_without_codes", document.document_id)
+        else:
+            seen.add(document.document_id)
+            yield Document(
+                document.document_id,
+                document.patient_id,
+                text,
+                list(dict.fromkeys(document.labels)),
+                document.given_split,
+                document.annotations,
+            )
+
+
+class _TableWriter:
+    """Collect rows and write a row group whenever enough text has come together."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._writer = pq.ParquetWriter(path, schema, compression="zstd")
+        self._schema = schema
+        self._rows: list[dict[str, Any]] = []
+        self._size = 0
+
+    def __enter__(self) -> _TableWriter:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if exception[0] is None:
+            self._flush()
+        self._writer.close()
+
+    def add(self, row: dict[str, Any], *, size: int) -> None:
+        self._rows.append(row)
+        self._size += size
+        if self._size >= _BATCH_CHARS:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._rows:
+            self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
+        self._rows, self._size = [], 0
+
+
+def iterate_documents(
+    path: Path, *, columns: Sequence[str] | None = None, n_rows: int = 512
+) -> Iterator[pa.RecordBatch]:
+    """Stream the documents table in batches of at most ``n_rows`` documents."""
+    with pq.ParquetFile(path) as file:
+        yield from file.iter_batches(batch_size=n_rows, columns=columns)

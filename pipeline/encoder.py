@@ -1,0 +1,339 @@
+"""The document encoder: any Hugging Face encoder, long documents in chunks, frozen layers computed once."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from pipeline.errors import UserError
+from pipeline.tokens import MicroBatch
+
+logger = logging.getLogger(__name__)
+
+_FILES = ["*.safetensors", "*.json", "*.txt", "*.model"]
+
+
+def find_encoder(model: str, *, allow_downloads: bool = False) -> Path:
+    """Find the folder of a pretrained encoder.
+
+    Args:
+        model: a local folder, an installed Python package that carries a model, or a hub name that lies in the
+            local Hugging Face cache.
+        allow_downloads: fetch it from the hub where it is not cached.
+
+    Raises:
+        UserError: if it is nowhere, has no safetensors weights, or asks for code of its own.
+    """
+    folder = Path(model).expanduser()
+    found = folder if folder.is_dir() else _in_package(model) or _in_cache(model, allow_downloads=allow_downloads)
+    if found is None:
+        raise UserError(
+            f"encoder.model: {model!r} is neither a folder, nor an installed package with a model, nor in the local "
+            "Hugging Face cache. Put its folder (config.json, model.safetensors, tokenizer files) on this machine and "
+            "name its path, or set allow_downloads: true where the network permits."
+        )
+    _check_encoder(found)
+    return found.resolve()
+
+
+def _in_package(name: str) -> Path | None:
+    if not name.replace("-", "_").isidentifier():
+        return None
+    spec = importlib.util.find_spec(name.replace("-", "_"))
+    roots = list(spec.submodule_search_locations or []) if spec else []
+    configs = sorted(config for root in roots for config in Path(root).rglob("config.json"))
+    return next((config.parent for config in configs if list(config.parent.glob("*.safetensors"))), None)
+
+
+def _in_cache(name: str, *, allow_downloads: bool) -> Path | None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    with contextlib.suppress(HFValidationError, LocalEntryNotFoundError, HfHubHTTPError):
+        return Path(snapshot_download(name, local_files_only=not allow_downloads, allow_patterns=_FILES))
+    return None
+
+
+def _check_encoder(folder: Path) -> None:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise UserError(f"{folder}: no readable config.json; expected the folder of a Hugging Face encoder.") from None
+    if "auto_map" in config:
+        raise UserError(
+            f"{folder}: this encoder asks to run code of its own (auto_map in config.json), which is never done here; "
+            "use an encoder that transformers itself implements."
+        )
+    if not list(folder.glob("*.safetensors")):
+        others = ", ".join(sorted(path.name for path in folder.glob("*.bin"))) or "no weights"
+        raise UserError(
+            f"{folder}: no *.safetensors weights (found: {others}). Pickled weights are not loaded; convert them with "
+            "save_pretrained of transformers on a machine you trust."
+        )
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """Load the fast tokenizer of an encoder from its folder, never from the network.
+
+    Raises:
+        UserError: if there is none.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False, use_fast=True)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder}: its tokenizer cannot be loaded ({str(error).splitlines()[0][:200]}).") from None
+    if not tokenizer.is_fast:
+        raise UserError(f"{folder}: only fast tokenizers give character offsets; add its tokenizer.json.")
+    tokenizer.model_max_length = 10**9  # documents are cut into chunks here; no warning about their length
+    return tokenizer
+
+
+@dataclass(frozen=True)
+class TokenStates:
+    """Encoder output by document.
+
+    Attributes:
+        states: (n_documents, width, dim), all tokens of text of a document, its chunks one after another.
+        mask: (n_documents, width) bool, False on padding.
+        context_ids: (n_documents, width) int64.
+        cls_states: (n_documents, dim), CLS state of the first chunk.
+    """
+
+    states: Tensor
+    mask: Tensor
+    context_ids: Tensor
+    cls_states: Tensor
+
+    def pooled(self, pooling: str) -> Tensor:
+        """One embedding a document, (n_documents, dim): mean over its tokens, or the first CLS state."""
+        if pooling == "cls":
+            return self.cls_states
+        weights = self.mask.unsqueeze(-1).to(self.states.dtype)
+        return (self.states * weights).sum(dim=1) / weights.sum(dim=1)
+
+
+class DocumentEncoder(nn.Module):
+    """Encode documents of any length: all their chunks, every token of text, never padding.
+
+    Args:
+        backbone: an encoder of transformers.
+        n_frozen_layers: lowest layers that stay as they are (and without dropout).
+        freeze_embeddings: leave token embeddings as they are.
+    """
+
+    def __init__(self, backbone: nn.Module, *, n_frozen_layers: int = 0, freeze_embeddings: bool = True) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.dim = int(backbone.config.hidden_size)  # type: ignore[union-attr, arg-type]
+        self._cache: FrozenLayerCache | None = None
+        self._n_frozen = n_frozen_layers
+        self._frozen: list[nn.Module] = []  # a plain list: these modules belong to the backbone already
+        if freeze_embeddings:
+            self._frozen.append(backbone.get_input_embeddings())  # type: ignore[operator]
+        if n_frozen_layers:
+            layers = _layers_of(backbone)
+            if n_frozen_layers > len(layers):
+                raise UserError(
+                    f"encoding.n_frozen_layers is {n_frozen_layers}, but this encoder has {len(layers)} layers."
+                )
+            self._frozen.extend(layers[:n_frozen_layers])
+        if n_frozen_layers and freeze_embeddings:
+            self._frozen.append(backbone.embeddings)  # type: ignore[arg-type]
+        for module in self._frozen:
+            module.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> DocumentEncoder:
+        """Switch modes; frozen layers stay in evaluation mode, so that their output is one and the same."""
+        super().train(mode)
+        for module in self._frozen:
+            module.eval()
+        return self
+
+    def freeze(self) -> None:
+        """Leave the whole encoder as it is, without dropout."""
+        self._frozen.append(self.backbone)
+        self.backbone.requires_grad_(False)
+
+    def forward(self, batch: MicroBatch) -> TokenStates:
+        """Encode whole documents."""
+        if self._cache is None:
+            hidden = self.backbone(
+                input_ids=batch.input_ids, attention_mask=batch.attention_mask.long()
+            ).last_hidden_state
+        else:
+            hidden = self._upper_layers(self._cache.lookup(batch), batch)
+        return _by_document(hidden, batch)  # hidden: (n_chunks, width, dim)
+
+    def fill_cache(
+        self, batches: Iterable[MicroBatch], n_documents: int, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        """Compute the frozen layers once for all documents; later calls of forward start from there.
+
+        The memory it takes is n_tokens x dim values on the CPU.
+        """
+        cache = FrozenLayerCache(dtype)
+        self.eval()
+        with torch.no_grad(), tqdm(total=n_documents, desc="frozen layers", unit="doc", disable=None) as bar:
+            for batch in batches:
+                moved = batch.to(device)
+                with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+                    hidden = self._lower_layers(moved)
+                cache.store(hidden, batch)
+                bar.update(len(batch))
+        self._cache = cache
+        logger.info("frozen layers computed once: %d documents, %.0f MB", n_documents, cache.n_bytes / 1e6)
+
+    def _lower_layers(self, batch: MicroBatch) -> Tensor:
+        hidden = self.backbone.embeddings(input_ids=batch.input_ids)  # type: ignore[operator]
+        return self._run(_layers_of(self.backbone)[: self._n_frozen], hidden, batch)
+
+    def _upper_layers(self, hidden: Tensor, batch: MicroBatch) -> Tensor:
+        return self._run(_layers_of(self.backbone)[self._n_frozen :], hidden, batch)
+
+    def _run(self, layers: Iterable[nn.Module], hidden: Tensor, batch: MicroBatch) -> Tensor:
+        from transformers.masking_utils import create_bidirectional_mask
+
+        config: Any = self.backbone.config
+        mask = create_bidirectional_mask(
+            config=config, inputs_embeds=hidden, attention_mask=batch.attention_mask.long()
+        )
+        for layer in layers:
+            hidden = layer(hidden, mask)
+        return hidden
+
+
+class FrozenLayerCache:
+    """Output of the frozen layers by document and chunk, on the CPU."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self._states: dict[tuple[int, int], Tensor] = {}
+        self._dtype = dtype
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory taken."""
+        return sum(state.numel() * state.element_size() for state in self._states.values())
+
+    def store(self, hidden: Tensor, batch: MicroBatch) -> None:
+        """Keep the states of a micro-batch's chunks, without padding."""
+        lengths = batch.attention_mask.sum(dim=1).tolist()
+        for chunk, key in enumerate(_chunk_keys(batch)):
+            self._states[key] = hidden[chunk, : lengths[chunk]].to("cpu", self._dtype, copy=True)
+
+    def lookup(self, batch: MicroBatch) -> Tensor:
+        """States of a micro-batch's chunks, (n_chunks, width, dim) on its device, zero on padding."""
+        states = [self._states[key] for key in _chunk_keys(batch)]
+        padded = nn.utils.rnn.pad_sequence(states, batch_first=True).to(batch.input_ids.device)
+        return padded.float()  # (n_chunks, width, dim)
+
+
+def _chunk_keys(batch: MicroBatch) -> list[tuple[int, int]]:
+    rows = batch.rows[batch.document_of_chunk].tolist()
+    return list(zip(rows, batch.chunk_of_document.tolist(), strict=True))
+
+
+def _by_document(hidden: Tensor, batch: MicroBatch) -> TokenStates:
+    """Put the tokens of a document's chunks one after another."""
+    document_of_token = batch.document_of_chunk.unsqueeze(1).expand_as(batch.text_mask)[batch.text_mask]
+    lengths = torch.bincount(document_of_token, minlength=len(batch))  # (n_documents,)
+    starts = lengths.cumsum(0) - lengths
+    position = torch.arange(len(document_of_token), device=hidden.device) - starts[document_of_token]
+    width = int(lengths.max())
+    states = hidden.new_zeros(len(batch), width, hidden.shape[-1])
+    states = states.index_put((document_of_token, position), hidden[batch.text_mask])
+    context_ids = torch.zeros(len(batch), width, dtype=torch.long, device=hidden.device)
+    context_ids[document_of_token, position] = batch.context_ids[batch.text_mask]
+    mask = torch.arange(width, device=hidden.device) < lengths.unsqueeze(1)
+    return TokenStates(states, mask, context_ids, hidden[batch.chunk_of_document == 0, 0])
+
+
+def _layers_of(backbone: nn.Module) -> nn.ModuleList:
+    """Transformer layers of a BERT-like encoder.
+
+    Raises:
+        UserError: if this architecture keeps them elsewhere.
+    """
+    encoder = getattr(backbone, "encoder", None)
+    layers = getattr(encoder, "layer", None)
+    if not isinstance(layers, nn.ModuleList) or not hasattr(backbone, "embeddings"):
+        raise UserError(
+            f"encoding.n_frozen_layers works for BERT-like encoders; {type(backbone).__name__} is built otherwise. "
+            "Set it to 0."
+        )
+    return layers
+
+
+def load_encoder(
+    folder: Path, *, chunk_tokens: int = 0, n_frozen_layers: int = 0, freeze_embeddings: bool = True
+) -> DocumentEncoder:
+    """Load an encoder from its folder: safetensors only, no code of its own, never from the network.
+
+    Args:
+        folder: a Hugging Face folder.
+        chunk_tokens: longest chunk it will be given, checked against its window.
+        n_frozen_layers: see :class:`DocumentEncoder`.
+        freeze_embeddings: see :class:`DocumentEncoder`.
+
+    Raises:
+        UserError: if it cannot be loaded, or its window is shorter than a chunk.
+    """
+    from transformers import AutoModel
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    _check_encoder(folder)
+    # On CPU the backward of fused attention in bf16 is several times slower than the plain formula.
+    attention = "sdpa" if torch.cuda.is_available() else "eager"
+    try:
+        backbone = AutoModel.from_pretrained(
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            attn_implementation=attention,
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"{folder}: the encoder cannot be loaded ({str(error).splitlines()[0][:200]}).") from None
+    _check_window(backbone, chunk_tokens)
+    if hasattr(backbone, "pooler"):
+        backbone.pooler = None  # never used here; unused parameters would stall distributed training
+    return DocumentEncoder(backbone, n_frozen_layers=n_frozen_layers, freeze_embeddings=freeze_embeddings)
+
+
+def _check_window(backbone: nn.Module, chunk_tokens: int) -> None:
+    """Refuse chunks longer than the encoder's window.
+
+    Raises:
+        UserError: naming the longest possible chunk.
+    """
+    config: Any = backbone.config
+    longest: int | None = getattr(config, "max_position_embeddings", None)
+    if getattr(config, "model_type", "") in {"roberta", "longformer", "camembert", "xlm-roberta"} and longest:
+        longest -= 2  # their positions start after the padding index
+    if longest is not None and chunk_tokens > longest:
+        raise UserError(f"encoding.chunk_tokens is {chunk_tokens}, but this encoder reads at most {longest} tokens.")
+
+
+class ProjectionHead(nn.Module):
+    """Two-layer perceptron from an embedding to what a contrastive loss sees."""
+
+    def __init__(self, dim: int, projection_dim: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, projection_dim))
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """L2-normalised projections, (n_documents, projection_dim)."""
+        return nn.functional.normalize(self.layers(embeddings).float(), dim=-1)

@@ -1,0 +1,103 @@
+"""Classifier heads: from token states to one logit per label."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.encoder import TokenStates
+from pipeline.triggers import KINDS
+
+
+class LinearHead(nn.Module):
+    """Pooled embedding, dropout, one linear layer.
+
+    Args:
+        dim: width of the encoder.
+        n_labels: number of labels.
+        dropout: in [0, 1).
+        pooling: 'mean' or 'cls'.
+    """
+
+    def __init__(self, dim: int, n_labels: int, *, dropout: float, pooling: str) -> None:
+        super().__init__()
+        self.pooling = pooling
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(dim, n_labels)
+
+    def forward(self, tokens: TokenStates) -> Tensor:
+        """Logits, (n_documents, n_labels)."""
+        return self.output(self.dropout(tokens.pooled(self.pooling)))  # type: ignore[no-any-return]
+
+
+class LabelAttentionHead(nn.Module):
+    """Per-label attention over all tokens of text of a document.
+
+    Every label has a query; its document vector is the mean of token states weighted by a softmax over the tokens,
+    and its logit a linear function of that vector. A learned vector is added to tokens in a context (negated,
+    family, historical, uncertain), so that a label need not attend to what the patient does not have.
+
+    LayerNorm before the keys, masking, and a softmax in float32 keep it from the collapse to "all positive" that
+    the original code is known for.
+
+    Source: the label attention of Mullenbach et al. 2018 (CAML) and Vu et al. 2020 (LAAT), with scaled dot-product
+    scores as in the cross-attention of Edin et al. 2024 (PLM-CA).
+
+    Args:
+        dim: width of the encoder.
+        n_labels: number of labels.
+        dropout: on token states and on label vectors, in [0, 1).
+    """
+
+    def __init__(self, dim: int, n_labels: int, *, dropout: float) -> None:
+        super().__init__()
+        self.context = nn.Embedding(len(KINDS) + 1, dim)
+        nn.init.zeros_(self.context.weight)
+        self.norm = nn.LayerNorm(dim)
+        self.keys = nn.Linear(dim, dim)
+        self.queries = nn.Parameter(torch.randn(n_labels, dim) / math.sqrt(dim))
+        self.weight = nn.Parameter(torch.randn(n_labels, dim) / math.sqrt(dim))
+        self.bias = nn.Parameter(torch.zeros(n_labels))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, tokens: TokenStates) -> Tensor:
+        """Logits, (n_documents, n_labels)."""
+        states = self.dropout(self.norm(tokens.states + self.context(tokens.context_ids)))
+        scores = self.queries @ self.keys(states).transpose(1, 2)  # (n_documents, n_labels, width)
+        scores = scores.float() / math.sqrt(states.shape[-1])
+        attention = scores.masked_fill(~tokens.mask.unsqueeze(1), float("-inf")).softmax(dim=-1)
+        vectors = self.dropout(attention.to(states.dtype) @ states)  # (n_documents, n_labels, dim)
+        logits: Tensor = (vectors * self.weight).sum(dim=-1).float() + self.bias
+        return logits
+
+    @torch.no_grad()
+    def start_from_titles(self, title_embeddings: Tensor, has_title: Sequence[bool]) -> None:
+        """Let the queries and label vectors of labels with a title start from the title's embedding.
+
+        Args:
+            title_embeddings: (n_labels, dim); rows without a title are ignored.
+            has_title: (n_labels,).
+        """
+        known = torch.tensor(list(has_title), device=self.queries.device)
+        centred = title_embeddings - title_embeddings[known].mean(dim=0)
+        directions = nn.functional.normalize(centred, dim=-1).to(self.queries)
+        self.queries[known] = directions[known] * math.sqrt(self.queries.shape[1]) / 4
+        self.weight[known] = directions[known]
+
+
+def build_head(name: str, dim: int, n_labels: int, *, dropout: float, pooling: str) -> LinearHead | LabelAttentionHead:
+    """Build a head by name: 'linear' or 'label_attention'."""
+    if name == "linear":
+        return LinearHead(dim, n_labels, dropout=dropout, pooling=pooling)
+    return LabelAttentionHead(dim, n_labels, dropout=dropout)
+
+
+@torch.no_grad()
+def start_from_prevalence(head: LinearHead | LabelAttentionHead, train_counts: Sequence[int], n_documents: int) -> None:
+    """Set biases to the log odds of each label in split train, so that training does not begin by unlearning 0.5."""
+    share = (torch.tensor(train_counts, dtype=torch.float32) + 0.5) / (n_documents + 1)
+    bias = head.output.bias if isinstance(head, LinearHead) else head.bias
+    bias.copy_(torch.logit(share.clamp(max=0.95)))

@@ -1,0 +1,128 @@
+"""What the two trainings minimise: a module that takes a batch of documents and gives a loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from pipeline.distributed import world_size
+from pipeline.encoder import DocumentEncoder, ProjectionHead
+from pipeline.heads import LabelAttentionHead, LinearHead
+from pipeline.losses import SparseLabels, relation_statistics
+from pipeline.tokens import Batch, MicroBatch
+
+
+class ContrastiveObjective(nn.Module):
+    """Encoder, projection head and contrastive loss over the documents of all processes.
+
+    Args:
+        encoder: document encoder.
+        projection_head: to what the loss sees.
+        loss: of :mod:`pipeline.losses`; gathers over processes by itself.
+        n_labels: width of the label space.
+        pooling: how token states become an embedding.
+        gradient_cache: keep no activations of micro-batches but recompute them in backward, with the same dropout;
+            the gradient is that of the whole batch, and memory does not grow with it.
+    """
+
+    def __init__(
+        self,
+        encoder: DocumentEncoder,
+        projection_head: ProjectionHead,
+        loss: nn.Module,
+        *,
+        n_labels: int,
+        pooling: str,
+        gradient_cache: bool,
+    ) -> None:
+        super().__init__()
+        self.encoder, self.projection_head, self.loss = encoder, projection_head, loss
+        self.n_labels, self.pooling, self.gradient_cache = n_labels, pooling, gradient_cache
+
+    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        """Loss and statistics of a batch."""
+        projections = torch.cat([self._run(self._project, one) for one in batch.micro_batches])
+        labels = SparseLabels.from_lists(batch.label_ids, self.n_labels).to(projections.device)
+        return self.loss(projections, labels), relation_statistics(labels)
+
+    def _project(self, batch: MicroBatch) -> Tensor:
+        return self.projection_head(self.encoder(batch).pooled(self.pooling))  # type: ignore[no-any-return]
+
+    def _run(self, function: Callable[[MicroBatch], Any], batch: MicroBatch) -> Any:
+        return run_micro_batch(function, batch, recompute=self.gradient_cache and torch.is_grad_enabled())
+
+
+class ClassificationObjective(nn.Module):
+    """Encoder, head and classification loss, with a contrastive term where one is given.
+
+    Args:
+        encoder: document encoder.
+        head: logits from token states.
+        loss: head loss of :mod:`pipeline.losses`, mean over documents.
+        n_labels: width of the label space.
+        contrastive: contrastive loss and its projection head, or None.
+        contrastive_weight: factor of the contrastive term (lambda).
+        pooling: how token states become an embedding for the contrastive term.
+        gradient_cache: as in :class:`ContrastiveObjective`.
+    """
+
+    def __init__(
+        self,
+        encoder: DocumentEncoder,
+        head: LinearHead | LabelAttentionHead,
+        loss: nn.Module,
+        *,
+        n_labels: int,
+        contrastive: nn.Module | None = None,
+        projection_head: ProjectionHead | None = None,
+        contrastive_weight: float = 0.0,
+        pooling: str = "mean",
+        gradient_cache: bool = False,
+    ) -> None:
+        super().__init__()
+        self.encoder, self.head, self.loss = encoder, head, loss
+        self.contrastive, self.projection_head = contrastive, projection_head
+        self.n_labels, self.contrastive_weight, self.pooling = n_labels, contrastive_weight, pooling
+        self.gradient_cache = gradient_cache
+
+    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        """Loss and statistics of a batch; averaged over processes, the loss is the mean over the global batch."""
+        recompute = self.gradient_cache and torch.is_grad_enabled()
+        outputs = [
+            run_micro_batch(self._logits_and_projections, one, recompute=recompute) for one in batch.micro_batches
+        ]
+        logits = torch.cat([one for one, _ in outputs])  # (n_documents, n_labels)
+        targets = multi_hot(batch.label_ids, self.n_labels, logits.device)
+        loss = self.loss(logits, targets) * (len(batch) * world_size() / batch.n_global)
+        if self.contrastive is None:
+            return loss, {}
+        labels = SparseLabels.from_lists(batch.label_ids, self.n_labels).to(logits.device)
+        contrastive = self.contrastive(torch.cat([one for _, one in outputs]), labels)
+        statistics = {"contrastive_loss": float(contrastive.detach()), **relation_statistics(labels)}
+        return loss + self.contrastive_weight * contrastive, statistics
+
+    def _logits_and_projections(self, batch: MicroBatch) -> tuple[Tensor, Tensor | None]:
+        tokens = self.encoder(batch)
+        projections = self.projection_head(tokens.pooled(self.pooling)) if self.projection_head else None
+        return self.head(tokens), projections
+
+    def logits(self, batch: MicroBatch) -> Tensor:
+        """Logits of a micro-batch, float32, (n_documents, n_labels)."""
+        return self.head(self.encoder(batch)).float()  # type: ignore[no-any-return]
+
+
+def run_micro_batch(function: Callable[[MicroBatch], Any], batch: MicroBatch, *, recompute: bool) -> Any:
+    """Apply a function to a micro-batch, keeping its activations or recomputing them in backward."""
+    return checkpoint(function, batch, use_reentrant=False) if recompute else function(batch)
+
+
+def multi_hot(label_ids: Sequence[Sequence[int]], n_labels: int, device: torch.device) -> Tensor:
+    """Label sets as (n_documents, n_labels) float32."""
+    targets = torch.zeros(len(label_ids), n_labels)
+    for row, ids in enumerate(label_ids):
+        targets[row, list(ids)] = 1.0
+    return targets.to(device)

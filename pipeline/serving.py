@@ -1,0 +1,244 @@
+"""A trained classifier as a folder that needs nothing else, and how it codes documents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+from tqdm import tqdm
+
+from pipeline.artifacts import read_json, sha256_of, write_json
+from pipeline.encoder import DocumentEncoder, load_encoder, load_tokenizer
+from pipeline.errors import UserError
+from pipeline.heads import LabelAttentionHead, LinearHead, build_head
+from pipeline.labels import LabelSpace
+from pipeline.text import Preset, clean
+from pipeline.tokens import (
+    AFFIRMED,
+    ChunkSettings,
+    MicroBatch,
+    Tokenize,
+    build_micro_batches,
+    chunk_settings,
+    iterate_micro_batches,
+)
+
+FORMAT_VERSION = 1
+_BLOCK = 256
+
+
+@dataclass(frozen=True)
+class ClassifierSettings:
+    """What a saved classifier must know beside its weights.
+
+    Attributes:
+        head: 'linear' or 'label_attention'.
+        pooling: 'mean' or 'cls', for the linear head.
+        chunk_tokens, chunk_overlap: how documents are cut.
+        max_tokens: tokens read of a document.
+        has_context: whether tokens carry their context.
+        cleaning: preset that the training text went through.
+        threshold: probability from which a label is predicted; fitted on split val.
+    """
+
+    head: str
+    pooling: str
+    chunk_tokens: int
+    chunk_overlap: int
+    max_tokens: int
+    has_context: bool
+    cleaning: Preset
+    threshold: float
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """Encoder, head, tokenizer, label space and threshold.
+
+    Attributes:
+        encoder: document encoder.
+        head: logits from token states.
+        tokenizer: of the encoder.
+        label_space: what the logits stand for.
+        settings: how documents are read.
+    """
+
+    encoder: DocumentEncoder
+    head: LinearHead | LabelAttentionHead
+    tokenizer: Any
+    label_space: LabelSpace
+    settings: ClassifierSettings
+
+    @property
+    def chunks(self) -> ChunkSettings:
+        """How documents are cut."""
+        return chunk_settings(
+            self.tokenizer, chunk_tokens=self.settings.chunk_tokens, chunk_overlap=self.settings.chunk_overlap
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write a folder with everything, safetensors only, with a digest of every file."""
+        folder.mkdir(parents=True, exist_ok=True)
+        save_encoder(self.encoder, self.tokenizer, folder / "encoder")
+        weights = {name: value.detach().cpu().contiguous() for name, value in self.head.state_dict().items()}
+        save_file(weights, str(folder / "head.safetensors"))
+        self.label_space.save(folder / "label_space.json")
+        digests = {name: sha256_of(folder / name) for name in ("encoder", "head.safetensors", "label_space.json")}
+        write_json(
+            folder / "classifier.json",
+            {"format_version": FORMAT_VERSION, "settings": asdict(self.settings), "sha256": digests},
+        )
+
+    @classmethod
+    def load(cls, folder: Path) -> Classifier:
+        """Read what :meth:`save` wrote, on the CPU, in evaluation mode.
+
+        Raises:
+            UserError: if it is incomplete, changed since, or of another format version.
+        """
+        settings = _checked_settings(folder)
+        encoder = load_encoder(folder / "encoder")
+        label_space = LabelSpace.load(folder / "label_space.json")
+        head = build_head(settings.head, encoder.dim, len(label_space), dropout=0.0, pooling=settings.pooling)
+        try:
+            head.load_state_dict(load_file(str(folder / "head.safetensors")))
+        except (RuntimeError, SafetensorError) as error:
+            raise UserError(f"{folder}: the head does not fit the label space ({error}); train it again.") from None
+        return cls(encoder.eval(), head.eval(), load_tokenizer(folder / "encoder"), label_space, settings)
+
+    def to(self, device: torch.device | str) -> Classifier:
+        """Move the weights."""
+        self.encoder.to(device)
+        self.head.to(device)
+        return self
+
+    def code_texts(self, texts: Iterable[str], *, max_tokens: int, mixed_precision: str = "no") -> Iterator[np.ndarray]:
+        """Probabilities of every label for each text, (n_labels,) float32, in order; memory does not grow."""
+        tokenize = Tokenize(self.tokenizer, self.settings.max_tokens, self.settings.has_context)
+        for block in _blocks(texts, _BLOCK):
+            columns = tokenize([clean(text, self.settings.cleaning) for text in block])
+            batches = build_micro_batches(
+                range(len(block)),
+                columns["input_ids"],
+                columns["context_ids"],
+                self.chunks,
+                max_tokens=max_tokens,
+            )
+            yield from _probabilities(
+                self.encoder, self.head, batches, n_documents=len(block), mixed_precision=mixed_precision
+            )
+
+
+def _checked_settings(folder: Path) -> ClassifierSettings:
+    path = folder / "classifier.json"
+    if not path.exists():
+        raise UserError(f"{folder}: no classifier.json; expected the folder that the stage 'train_classifier' wrote.")
+    description = read_json(path)
+    if description.get("format_version") != FORMAT_VERSION:
+        raise UserError(
+            f"{folder}: format version {description.get('format_version')}, this program reads {FORMAT_VERSION}; "
+            "use the program version that trained it, or train it again."
+        )
+    for name, digest in description["sha256"].items():
+        if not (folder / name).exists():
+            raise UserError(f"{folder}: {name} is missing; copy the whole folder.")
+        if sha256_of(folder / name) != digest:
+            raise UserError(f"{folder}: {name} is not what training wrote (its digest differs); copy the folder again.")
+    return ClassifierSettings(**description["settings"])
+
+
+def save_encoder(encoder: DocumentEncoder, tokenizer: Any, folder: Path) -> None:
+    """Write encoder and tokenizer as a Hugging Face folder."""
+    encoder.backbone.save_pretrained(folder)  # type: ignore[operator]
+    tokenizer.save_pretrained(folder)
+
+
+@torch.inference_mode()
+def embed_texts(
+    encoder: DocumentEncoder, tokenizer: Any, texts: Sequence[str], settings: ChunkSettings
+) -> torch.Tensor:
+    """Mean token state of short texts such as code titles, (n_texts, dim) float32."""
+    ids = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    ids = [one or [tokenizer.unk_token_id] for one in ids]
+    context = [[AFFIRMED] * len(one) for one in ids]
+    batches = build_micro_batches(range(len(ids)), ids, context, settings, max_tokens=8192)
+    device = next(encoder.parameters()).device
+    embeddings = torch.empty(len(ids), encoder.dim)
+    encoder.eval()
+    for batch in batches:
+        embeddings[batch.rows] = encoder(batch.to(device)).pooled("mean").float().cpu()
+    return embeddings.to(device)
+
+
+def predict_rows(
+    encoder: DocumentEncoder,
+    head: nn.Module,
+    tokens: datasets.Dataset,
+    rows: Sequence[int],
+    settings: ChunkSettings,
+    *,
+    max_tokens: int,
+    mixed_precision: str = "no",
+) -> Iterator[np.ndarray]:
+    """Probabilities of tokenized documents, block by block, in the order of ``rows``.
+
+    Yields:
+        (n_documents, n_labels) float32, at most 256 documents at a time.
+    """
+    with tqdm(total=len(rows), desc="predict", unit="doc", disable=None, leave=False) as bar:
+        for start in range(0, len(rows), _BLOCK):
+            block = [int(row) for row in rows[start : start + _BLOCK]]
+            batches = iterate_micro_batches(tokens, block, settings, max_tokens=max_tokens, n_documents=_BLOCK)
+            place = {row: index for index, row in enumerate(block)}
+            yield _probabilities(
+                encoder, head, batches, n_documents=len(block), mixed_precision=mixed_precision, place=place
+            )
+            bar.update(len(block))
+
+
+@torch.inference_mode()
+def _probabilities(
+    encoder: DocumentEncoder,
+    head: nn.Module,
+    batches: Iterable[MicroBatch],
+    *,
+    n_documents: int,
+    mixed_precision: str,
+    place: dict[int, int] | None = None,
+) -> np.ndarray:
+    """Probabilities (n_documents, n_labels); ``place`` maps a row of the data set to a row of the result."""
+    device = next(encoder.parameters()).device
+    dtype = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[mixed_precision]
+    was_training = encoder.training
+    encoder.eval()
+    head.eval()
+    result: np.ndarray | None = None
+    for batch in batches:
+        with torch.autocast(device.type, dtype=dtype, enabled=mixed_precision != "no"):
+            logits = head(encoder(batch.to(device)))
+        rows = [place[row] if place else row for row in batch.rows.tolist()]
+        if result is None:
+            result = np.empty((n_documents, logits.shape[1]), dtype=np.float32)
+        result[rows] = logits.float().sigmoid().cpu().numpy()
+    encoder.train(was_training)
+    head.train(was_training)
+    return np.empty((0, 0), dtype=np.float32) if result is None else result
+
+
+def _blocks(texts: Iterable[str], size: int) -> Iterator[list[str]]:
+    block: list[str] = []
+    for text in texts:
+        block.append(text)
+        if len(block) == size:
+            yield block
+            block = []
+    if block:
+        yield block

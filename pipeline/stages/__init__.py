@@ -1,0 +1,127 @@
+"""Stages of the pipeline: thin scripts that read files and write files.
+
+``stage_main`` is what they share: command line, logging, tracking, and one clear line for a user's mistake.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline.artifacts import guarded_io, is_main_process, write_json
+from pipeline.config import PipelineConfig, Stage, load_config, view_for_stage
+from pipeline.errors import UserError
+from pipeline.tracking import StageRun, stage_run
+
+logger = logging.getLogger(__name__)
+
+USER_ERROR = 2
+_PARENT_POLL_S = 1.0
+
+StageFunction = Callable[[PipelineConfig, StageRun], None]
+
+
+def stage_main(stage: Stage, run: StageFunction) -> None:
+    """Run a stage as a script: parse, track, run, and exit 0, 1 (a bug) or 2 (a user's mistake)."""
+    arguments = _parse(stage)
+    try:
+        config = load_config(arguments.config, arguments.set)
+    except UserError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(USER_ERROR)
+    _die_with_parent()
+    prepare_environment(config)
+    _log_to(config.experiment_dir / "logs" / f"{stage}.log")
+    sys.exit(run_stage(config, stage, run))
+
+
+def run_stage(config: PipelineConfig, stage: Stage, run: StageFunction) -> int:
+    """Run a stage within its tracked run; give the exit status."""
+    failure_path = config.experiment_dir / "logs" / f"{stage}.failure.json"
+    failure_path.unlink(missing_ok=True)
+    logger.info("%s: start", stage)
+    started = time.perf_counter()
+    try:
+        with guarded_io(config.experiment_dir), stage_run(config, stage) as tracked:
+            run(view_for_stage(config, stage), tracked)
+    except UserError as error:
+        logger.error("%s", error)
+        _note_failure(failure_path, stage, str(error))
+        return USER_ERROR
+    except KeyboardInterrupt:
+        logger.error("%s: interrupted", stage)
+        return 130
+    except Exception:  # noqa: BLE001 - the last resort: the traceback goes to the log, without local values
+        logger.error("%s failed: this is a bug or a fault of the machine\n%s", stage, traceback.format_exc())
+        return 1
+    logger.info("%s: done in %.1f s", stage, time.perf_counter() - started)
+    return 0
+
+
+def prepare_environment(config: PipelineConfig) -> None:
+    """Point caches that may hold patient text into the work folder; lift the hub switch where allowed."""
+    os.environ["HF_DATASETS_CACHE"] = str(config.experiment_dir / ".cache" / "datasets")
+    os.environ["HF_MODULES_CACHE"] = str(config.experiment_dir / ".cache" / "modules")
+    if config.allow_downloads:
+        os.environ["HF_HUB_OFFLINE"] = "0"
+
+
+def _parse(stage: Stage) -> argparse.Namespace:
+    module = sys.modules["__main__"]
+    parser = argparse.ArgumentParser(
+        prog=f"python -m pipeline.stages.{stage}", description=(module.__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument("--config", type=Path, required=True, help="YAML file of the experiment")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="section.key=value",
+        help="override one setting (repeatable)",
+    )
+    return parser.parse_args()
+
+
+def _log_to(path: Path) -> None:
+    """Log to the terminal and to a file of the experiment."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    if is_main_process():
+        handlers.append(logging.FileHandler(path, mode="w", encoding="utf-8"))
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(message)s",
+        datefmt="%H:%M:%S",
+        handlers=handlers,
+    )
+    for chatty in ("datasets", "httpx", "alembic", "mlflow", "fsspec", "matplotlib"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def _note_failure(path: Path, stage: Stage, message: str) -> None:
+    """Leave a user's mistake where ``icd run`` finds it; on a full disk the log line must do."""
+    try:
+        write_json(path, {"stage": stage, "message": message})
+    except OSError:
+        logger.error("%s could not be written", path)
+
+
+def _die_with_parent() -> None:
+    """End this process when the head that started it is gone, so that a killed run leaves no stage behind."""
+    if "ICD_HEAD" not in os.environ:
+        return
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_PARENT_POLL_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,57 @@
+"""Stage ingest: raw files -> documents.parquet, annotators.parquet, titles.json, ingest_report.json.
+
+Run alone:
+    python -m pipeline.stages.ingest --config configs/demo.yaml
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+
+import data_recipes
+from pipeline.artifacts import sha256_of, write_json, writing
+from pipeline.config import PipelineConfig
+from pipeline.documents import IngestReport, write_documents
+from pipeline.stages import stage_main
+from pipeline.text import clean
+from pipeline.tracking import StageRun
+
+logger = logging.getLogger(__name__)
+
+
+def run(config: PipelineConfig, tracked: StageRun) -> None:
+    """Read raw files by their recipe and write the documents table."""
+    recipe = data_recipes.load_recipe(config.data.recipe)
+    options = data_recipes.recipe_options(recipe, config.data.options)
+    raw_files = [path for path in recipe.raw_files(config.data.raw, options) if path.exists()]
+    digests = {path.name: sha256_of(path) for path in raw_files}
+    report = IngestReport(recipe.PUBLISHED)
+    with writing(config, "ingest", extra_inputs=digests) as output:
+        scratch_dir = config.experiment_dir / "raw"
+        write_documents(
+            recipe.read(config.data.raw, options, report, scratch_dir),
+            output.dir / "documents.parquet",
+            output.dir / "annotators.parquet",
+            report,
+            clean=functools.partial(clean, preset=config.data.cleaning),
+            max_documents=config.data.max_documents,
+        )
+        write_json(output.dir / "titles.json", dict(recipe.read_titles(config.data.raw, options, scratch_dir)))
+        summary = report.as_dict()
+        write_json(output.dir / "ingest_report.json", summary)
+        output.facts |= {name: summary["counts"][name] for name in ("documents", "patients", "labels")}
+        digest = sha256_of(output.dir / "documents.parquet")
+    logger.info("%(documents)d documents, %(patients)d patients, %(labels)d labels", summary["counts"])
+    for reason, n in summary["dropped"].items():
+        logger.warning("left out, %s: %d", reason, n)
+    for name, check in summary["published"].items():
+        verdict = "as published" if check["matches"] else f"differs from the published {check['published']}"
+        logger.info("%s: %d, %s", name, check["found"], verdict)
+    tracked.log_dataset(config.data.recipe, digest, output.facts)
+    tracked.log_metrics({f"n_{name}": value for name, value in summary["counts"].items()}, also_parent=False)
+    tracked.log_metrics({f"dropped.{name}": value for name, value in summary["dropped"].items()})
+
+
+if __name__ == "__main__":
+    stage_main("ingest", run)

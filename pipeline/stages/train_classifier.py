@@ -1,0 +1,144 @@
+"""Stage train_classifier: tokens/, encoder/ -> classifier/, self-contained, threshold fitted on split val.
+
+Run alone:
+    python -m pipeline.stages.train_classifier --config configs/demo.yaml
+On several GPUs:
+    accelerate launch --config_file configs/accelerate/one_node.yaml -m pipeline.stages.train_classifier --config ...
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import datasets
+from torch import nn
+
+from pipeline.artifacts import input_signature, need, read_manifest, write_json, writing
+from pipeline.config import PipelineConfig
+from pipeline.encoder import ProjectionHead, load_encoder, load_tokenizer
+from pipeline.heads import LabelAttentionHead, build_head, start_from_prevalence
+from pipeline.labels import LabelSpace
+from pipeline.losses import build_contrastive_loss, build_head_loss
+from pipeline.objectives import ClassificationObjective
+from pipeline.serving import Classifier, ClassifierSettings, embed_texts
+from pipeline.stages import stage_main
+from pipeline.thresholds import fit_global_threshold
+from pipeline.tokens import ChunkSettings, select_rows
+from pipeline.tracking import StageRun
+from pipeline.training import build_loader, cache_frozen_layers, fit, start_accelerator
+from pipeline.validation import Validator
+
+logger = logging.getLogger(__name__)
+
+
+def run(config: PipelineConfig, tracked: StageRun) -> None:
+    """Train encoder and head on codes; choose the epoch and the threshold on split val."""
+    settings, experiment_dir = config.train_classifier, config.experiment_dir
+    tokens = datasets.load_from_disk(str(need(experiment_dir, "tokens")))
+    tokenizer = load_tokenizer(experiment_dir / "tokens" / "tokenizer")
+    label_space = LabelSpace.load(need(experiment_dir, "label_space.json"))
+    accelerator = start_accelerator(config.compute, mixed_precision=settings.mixed_precision, seed=config.seed)
+    rows, val_rows = select_rows(tokens, "train"), select_rows(tokens, "val")
+    objective = _build_objective(config, label_space, n_documents=len(rows)).to(accelerator.device)
+    loader = build_loader(tokens, rows, tokenizer, settings, config.encoding, seed=config.seed, compute=config.compute)
+    if settings.head == "label_attention" and settings.title_init:
+        _start_from_titles(objective, label_space, tokenizer, loader.settings)
+    validator = Validator(
+        objective, tokens, val_rows, n_labels=len(label_space), loader=loader, accelerator=accelerator
+    )
+    with writing(config, "train_classifier") as output:
+        if config.encoding.cache_frozen_layers:
+            cache_frozen_layers(objective.encoder, loader, [*rows, *val_rows], accelerator)
+        history = fit(
+            objective,
+            loader,
+            settings,
+            accelerator,
+            checkpoint_dir=experiment_dir / "checkpoints" / "train_classifier",
+            signature=input_signature(config, "train_classifier"),
+            head_parameters=lambda name: not name.startswith("encoder."),
+            head_learning_rate=settings.head_learning_rate,
+            validate=validator.scores,
+            select_by=settings.select_by,
+            patience=settings.patience,
+            log=lambda metrics, step: tracked.log_metrics(metrics, step=step),
+        )
+        probabilities = validator.probabilities()
+        if accelerator.is_main_process:
+            threshold = fit_global_threshold(validator.true, probabilities)
+            classifier_settings = _classifier_settings(config, threshold)
+            classifier = Classifier(objective.encoder, objective.head, tokenizer, label_space, classifier_settings)
+            classifier.save(output.dir / "classifier")
+            write_json(output.dir / "classifier" / "training_history.json", history)
+            output.facts["threshold"] = threshold
+            logger.info("threshold %.4f, fitted on %d documents of split val", threshold, len(val_rows))
+            tracked.log_metrics({"threshold": threshold})
+
+
+def _build_objective(config: PipelineConfig, label_space: LabelSpace, *, n_documents: int) -> ClassificationObjective:
+    settings, encoding, n_labels = config.train_classifier, config.encoding, len(label_space)
+    encoder = load_encoder(
+        need(config.experiment_dir, "encoder"),
+        chunk_tokens=encoding.chunk_tokens,
+        n_frozen_layers=encoding.n_frozen_layers,
+        freeze_embeddings=encoding.freeze_embeddings,
+    )
+    if settings.freeze_encoder:
+        encoder.freeze()
+    head = build_head(settings.head, encoder.dim, n_labels, dropout=settings.head_dropout, pooling=encoding.pooling)
+    start_from_prevalence(head, label_space.train_counts, n_documents)
+    joint = settings.joint
+    contrastive: nn.Module | None = None
+    if joint.loss != "none":
+        contrastive = build_contrastive_loss(
+            joint.loss,
+            temperature=joint.temperature,
+            normalise=joint.normalise,
+            weight_in=joint.weight_in,
+            n_labels=n_labels,
+            dim=joint.projection_dim,
+        )
+    return ClassificationObjective(
+        encoder,
+        head,
+        build_head_loss(settings.loss, train_counts=label_space.train_counts, n_documents=n_documents),
+        n_labels=n_labels,
+        contrastive=contrastive,
+        projection_head=ProjectionHead(encoder.dim, joint.projection_dim) if contrastive else None,
+        contrastive_weight=joint.weight,
+        pooling=encoding.pooling,
+        gradient_cache=settings.gradient_cache,
+    )
+
+
+def _start_from_titles(
+    objective: ClassificationObjective, label_space: LabelSpace, tokenizer: Any, chunks: ChunkSettings
+) -> None:
+    """Start label queries from the titles of the codes, read by the encoder itself."""
+    has_title = [title is not None for title in label_space.titles]
+    if any(has_title) and isinstance(objective.head, LabelAttentionHead):
+        texts = [title or "unknown" for title in label_space.titles]
+        objective.head.start_from_titles(embed_texts(objective.encoder, tokenizer, texts, chunks), has_title)
+        logger.info("label queries start from %d code titles", sum(has_title))
+
+
+def _classifier_settings(config: PipelineConfig, threshold: float) -> ClassifierSettings:
+    """What the classifier must know of the stages before: how text was cleaned and cut."""
+    ingest, tokenize = (read_manifest(config.experiment_dir, stage) for stage in ("ingest", "tokenize"))
+    if ingest is None or tokenize is None:
+        raise RuntimeError("manifests of ingest and tokenize are gone")
+    return ClassifierSettings(
+        head=config.train_classifier.head,
+        pooling=config.encoding.pooling,
+        chunk_tokens=config.encoding.chunk_tokens,
+        chunk_overlap=config.encoding.chunk_overlap,
+        max_tokens=tokenize["settings"]["tokens"]["max_tokens"],
+        has_context=tokenize["settings"]["tokens"]["context"],
+        cleaning=ingest["settings"]["data"]["cleaning"],
+        threshold=threshold,
+    )
+
+
+if __name__ == "__main__":
+    stage_main("train_classifier", run)

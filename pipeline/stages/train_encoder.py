@@ -1,0 +1,94 @@
+"""Stage train_encoder: tokens/ -> encoder/, by contrastive fine-tuning.
+
+Run alone:
+    python -m pipeline.stages.train_encoder --config configs/demo.yaml
+On several GPUs:
+    accelerate launch --config_file configs/accelerate/one_node.yaml -m pipeline.stages.train_encoder --config ...
+"""
+
+from __future__ import annotations
+
+import logging
+
+import datasets
+from accelerate import Accelerator
+
+from pipeline.artifacts import input_signature, need, write_json, writing
+from pipeline.config import PipelineConfig
+from pipeline.encoder import DocumentEncoder, ProjectionHead, find_encoder, load_encoder, load_tokenizer
+from pipeline.labels import LabelSpace
+from pipeline.losses import build_contrastive_loss
+from pipeline.objectives import ContrastiveObjective
+from pipeline.serving import save_encoder
+from pipeline.stages import stage_main
+from pipeline.tokens import select_rows
+from pipeline.tracking import StageRun
+from pipeline.training import build_loader, cache_frozen_layers, fit, start_accelerator
+
+logger = logging.getLogger(__name__)
+
+
+def run(config: PipelineConfig, tracked: StageRun) -> None:
+    """Fine-tune the encoder so that documents with similar label sets come to lie close together."""
+    tokens_dir = need(config.experiment_dir, "tokens")
+    tokenizer = load_tokenizer(tokens_dir / "tokenizer")
+    accelerator = start_accelerator(
+        config.compute, mixed_precision=config.train_encoder.mixed_precision, seed=config.seed
+    )
+    encoder = load_encoder(
+        find_encoder(config.encoder.model, allow_downloads=config.allow_downloads),
+        chunk_tokens=config.encoding.chunk_tokens,
+        n_frozen_layers=config.encoding.n_frozen_layers,
+        freeze_embeddings=config.encoding.freeze_embeddings,
+    )
+    with writing(config, "train_encoder") as output:
+        history: list[dict[str, float]] = []
+        if config.train_encoder.loss == "none":
+            logger.info("train_encoder.loss is 'none': the pretrained encoder is passed on as it is")
+        else:
+            history = _train(config, encoder, accelerator, tracked)
+        if accelerator.is_main_process:
+            save_encoder(encoder, tokenizer, output.dir / "encoder")
+            write_json(output.dir / "encoder" / "training_history.json", history)
+
+
+def _train(
+    config: PipelineConfig, encoder: DocumentEncoder, accelerator: Accelerator, tracked: StageRun
+) -> list[dict[str, float]]:
+    settings, experiment_dir = config.train_encoder, config.experiment_dir
+    tokens = datasets.load_from_disk(str(experiment_dir / "tokens"))
+    n_labels = len(LabelSpace.load(need(experiment_dir, "label_space.json")))
+    tokenizer = load_tokenizer(experiment_dir / "tokens" / "tokenizer")
+    rows = select_rows(tokens, "train")
+    loader = build_loader(tokens, rows, tokenizer, settings, config.encoding, seed=config.seed, compute=config.compute)
+    objective = ContrastiveObjective(
+        encoder,
+        ProjectionHead(encoder.dim, settings.projection_dim),
+        build_contrastive_loss(
+            settings.loss,
+            temperature=settings.temperature,
+            normalise=settings.normalise,
+            weight_in=settings.weight_in,
+            n_labels=n_labels,
+            dim=settings.projection_dim,
+        ),
+        n_labels=n_labels,
+        pooling=config.encoding.pooling,
+        gradient_cache=settings.gradient_cache,
+    )
+    objective.to(accelerator.device)
+    if config.encoding.cache_frozen_layers:
+        cache_frozen_layers(encoder, loader, rows, accelerator)
+    return fit(
+        objective,
+        loader,
+        settings,
+        accelerator,
+        checkpoint_dir=experiment_dir / "checkpoints" / "train_encoder",
+        signature=input_signature(config, "train_encoder"),
+        log=lambda metrics, step: tracked.log_metrics(metrics, step=step),
+    )
+
+
+if __name__ == "__main__":
+    stage_main("train_encoder", run)

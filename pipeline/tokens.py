@@ -1,0 +1,334 @@
+"""Tokens: text becomes an Arrow data set, one row a document; documents become micro-batches of chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor
+
+from pipeline.context import ContextSpan, annotate
+from pipeline.errors import UserError
+from pipeline.labels import LabelSpace
+from pipeline.text import Section, find_sections
+from pipeline.triggers import KINDS
+
+AFFIRMED = 0  # context id of a token outside every context span; the others follow triggers.KINDS
+TOKEN_FEATURES = datasets.Features(
+    {
+        "document_id": datasets.Value("string"),
+        "split": datasets.Value("string"),
+        "input_ids": datasets.List(datasets.Value("int32")),
+        "token_starts": datasets.List(datasets.Value("int32")),
+        "token_ends": datasets.List(datasets.Value("int32")),
+        "context_ids": datasets.List(datasets.Value("int8")),
+        "sections": datasets.List(
+            {
+                "name": datasets.Value("string"),
+                "start": datasets.Value("int32"),
+                "end": datasets.Value("int32"),
+            }
+        ),
+        "label_ids": datasets.List(datasets.Value("int32")),
+        "n_labels_outside": datasets.Value("int32"),
+        "n_tokens_cut": datasets.Value("int32"),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Tokenize:
+    """Turn texts into token columns: ids, character offsets, context of each token, sections.
+
+    Attributes:
+        tokenizer: a fast tokenizer of transformers; special tokens are not added here.
+        max_tokens: tokens kept of a document, from its beginning.
+        has_context: mark negated, family, historical and uncertain tokens.
+    """
+
+    tokenizer: Any
+    max_tokens: int
+    has_context: bool
+
+    def __call__(self, texts: Sequence[str]) -> dict[str, list[Any]]:
+        """Columns of ``TOKEN_FEATURES`` that depend on the text alone."""
+        encoded = self.tokenizer(
+            list(texts),
+            add_special_tokens=False,
+            return_offsets_mapping=True,
+            return_attention_mask=False,
+            verbose=False,
+        )
+        columns: dict[str, list[Any]] = {name: [] for name in _TEXT_COLUMNS}
+        forms = self._forms(texts)
+        for text, all_ids, all_offsets, (sections, contexts) in zip(
+            texts, encoded["input_ids"], encoded["offset_mapping"], forms, strict=True
+        ):
+            # A text of nothing but characters that the tokenizer drops still needs one token to attend to.
+            ids = all_ids or [self.tokenizer.unk_token_id]
+            offsets = np.asarray(all_offsets or [(0, len(text))], dtype=np.int32)[: self.max_tokens]
+            columns["input_ids"].append(ids[: self.max_tokens])
+            columns["token_starts"].append(offsets[:, 0])
+            columns["token_ends"].append(offsets[:, 1])
+            columns["context_ids"].append(_context_ids(contexts, offsets[:, 0]))
+            columns["sections"].append([{"name": one.name, "start": one.start, "end": one.end} for one in sections])
+            columns["n_tokens_cut"].append(max(len(ids) - self.max_tokens, 0))
+        return columns
+
+    def _forms(self, texts: Sequence[str]) -> Iterator[tuple[list[Section], list[ContextSpan]]]:
+        if self.has_context:
+            return ((form.sections, form.contexts) for form in annotate(texts))
+        return ((find_sections(text), []) for text in texts)
+
+
+def _context_ids(contexts: Sequence[ContextSpan], token_starts: np.ndarray) -> np.ndarray:
+    """Context of each token; where several apply, the first of triggers.KINDS."""
+    ids = np.full(len(token_starts), AFFIRMED, dtype=np.int8)
+    for span in sorted(contexts, key=lambda span: KINDS.index(span.kind), reverse=True):
+        ids[(token_starts >= span.start) & (token_starts < span.end)] = KINDS.index(span.kind) + 1
+    return ids
+
+
+_TEXT_COLUMNS = ("input_ids", "token_starts", "token_ends", "context_ids", "sections", "n_tokens_cut")
+
+
+def tokenize_documents(
+    documents_path: Path,
+    split_of: Mapping[str, str],
+    label_space: LabelSpace,
+    tokenize: Tokenize,
+    *,
+    cache_dir: Path,
+    n_workers: int,
+) -> datasets.Dataset:
+    """Tokenize the documents table.
+
+    Args:
+        documents_path: the documents table.
+        split_of: document id -> split; documents without one are left out.
+        label_space: turns labels into ids; labels outside it are counted per document.
+        tokenize: see :class:`Tokenize`.
+        cache_dir: folder for intermediate files, which hold patient text; the caller removes it.
+        n_workers: processes; 0 or 1 for none beside this one.
+
+    Returns:
+        A data set of ``TOKEN_FEATURES`` in the order of the documents table.
+    """
+    raw = datasets.Dataset.from_parquet(str(documents_path), cache_dir=str(cache_dir / "read"), keep_in_memory=False)
+
+    def rows(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        kept = [index for index, document_id in enumerate(batch["document_id"]) if document_id in split_of]
+        encoded = [label_space.encode(batch["labels"][index]) for index in kept]
+        document_ids = [batch["document_id"][index] for index in kept]
+        return {
+            "document_id": document_ids,
+            "split": [split_of[document_id] for document_id in document_ids],
+            "label_ids": [ids for ids, _ in encoded],
+            "n_labels_outside": [n_outside for _, n_outside in encoded],
+            **tokenize([batch["text"][index] for index in kept]),
+        }
+
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    return raw.map(
+        rows,
+        batched=True,
+        batch_size=64,
+        num_proc=n_workers if n_workers > 1 and len(raw) >= 64 * n_workers else None,
+        remove_columns=raw.column_names,
+        features=TOKEN_FEATURES,
+        cache_file_name=str(cache_dir / "tokens.arrow"),
+        desc="tokenize",
+    )
+
+
+@dataclass(frozen=True)
+class ChunkSettings:
+    """How documents are cut for the encoder.
+
+    Attributes:
+        chunk_tokens: window of the encoder, special tokens included.
+        chunk_overlap: tokens that neighbouring chunks of a document share.
+        cls_id, sep_id, pad_id: special tokens; a chunk is CLS, tokens of text, SEP.
+    """
+
+    chunk_tokens: int
+    chunk_overlap: int
+    cls_id: int
+    sep_id: int
+    pad_id: int
+
+    def chunks(self, n_tokens: int) -> list[tuple[int, int]]:
+        """Token spans of the chunks of a document.
+
+        Example:
+            >>> ChunkSettings(6, 1, 101, 102, 0).chunks(8)
+            [(0, 4), (3, 7), (6, 8)]
+        """
+        width, step = self.chunk_tokens - 2, self.chunk_tokens - 2 - self.chunk_overlap
+        starts = range(0, max(n_tokens - self.chunk_overlap, 1), step)
+        return [(start, min(start + width, n_tokens)) for start in starts]
+
+
+def chunk_settings(tokenizer: Any, *, chunk_tokens: int, chunk_overlap: int) -> ChunkSettings:
+    """Chunk settings of a tokenizer.
+
+    Raises:
+        UserError: if it has no CLS, SEP or padding token (it is not an encoder's).
+    """
+    ids = (tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id)
+    if None in ids:
+        raise UserError(f"the tokenizer of {tokenizer.name_or_path} has no CLS, SEP or padding token: not an encoder.")
+    return ChunkSettings(chunk_tokens, chunk_overlap, *ids)
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Whole documents that go through the encoder together, cut into chunks.
+
+    Attributes:
+        rows: which rows of the data set the documents are, (n_documents,).
+        input_ids: (n_chunks, width) int64; chunks of one document stand together, in order.
+        attention_mask: (n_chunks, width) bool, False on padding.
+        text_mask: (n_chunks, width) bool, True on tokens of text (neither padding nor special).
+        context_ids: (n_chunks, width) int64.
+        document_of_chunk: (n_chunks,) int64, position in ``rows``.
+        chunk_of_document: (n_chunks,) int64, which chunk of its document.
+    """
+
+    rows: Tensor
+    input_ids: Tensor
+    attention_mask: Tensor
+    text_mask: Tensor
+    context_ids: Tensor
+    document_of_chunk: Tensor
+    chunk_of_document: Tensor
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def to(self, device: torch.device | str) -> MicroBatch:
+        """Move every tensor."""
+        return replace(
+            self, **{one.name: getattr(self, one.name).to(device, non_blocking=True) for one in fields(self)}
+        )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A step's documents of one process.
+
+    Attributes:
+        micro_batches: their encoder inputs, shortest documents first.
+        label_ids: label sets in the order of the micro-batches' documents.
+        n_global: documents of this step over all processes.
+    """
+
+    micro_batches: list[MicroBatch]
+    label_ids: list[list[int]]
+    n_global: int
+
+    def __len__(self) -> int:
+        return len(self.label_ids)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """Move the micro-batches."""
+        return replace(self, micro_batches=[one.to(device) for one in self.micro_batches])
+
+
+def build_micro_batches(
+    rows: Sequence[int],
+    input_ids: Sequence[Sequence[int]],
+    context_ids: Sequence[Sequence[int]],
+    settings: ChunkSettings,
+    *,
+    max_tokens: int,
+) -> list[MicroBatch]:
+    """Sort documents by length and cut them into micro-batches with little padding.
+
+    Args:
+        rows: which row each document is.
+        input_ids: tokens of each document, without special tokens.
+        context_ids: context of each token.
+        settings: how to cut.
+        max_tokens: size of a micro-batch, n_chunks x width; a longer document stands alone.
+    """
+    order = sorted(range(len(rows)), key=lambda index: (len(input_ids[index]), index))
+    groups: list[list[int]] = [[]]
+    n_chunks = 0
+    for index in order:
+        spans = settings.chunks(len(input_ids[index]))
+        width = min(len(input_ids[index]) + 2, settings.chunk_tokens)
+        if groups[-1] and (n_chunks + len(spans)) * width > max_tokens:
+            groups.append([])
+            n_chunks = 0
+        groups[-1].append(index)
+        n_chunks += len(spans)
+    return [_micro_batch(group, rows, input_ids, context_ids, settings) for group in groups if group]
+
+
+def _micro_batch(
+    group: Sequence[int],
+    rows: Sequence[int],
+    input_ids: Sequence[Sequence[int]],
+    context_ids: Sequence[Sequence[int]],
+    settings: ChunkSettings,
+) -> MicroBatch:
+    pieces = [
+        (position, number, index, span)
+        for position, index in enumerate(group)
+        for number, span in enumerate(settings.chunks(len(input_ids[index])))
+    ]
+    width = max(end - start for *_, (start, end) in pieces) + 2
+    ids = np.full((len(pieces), width), settings.pad_id, dtype=np.int64)
+    context = np.full((len(pieces), width), AFFIRMED, dtype=np.int64)
+    lengths = np.array([end - start for *_, (start, end) in pieces])
+    ids[:, 0] = settings.cls_id
+    for chunk, (_, _, index, (start, end)) in enumerate(pieces):
+        ids[chunk, 1 : end - start + 1] = input_ids[index][start:end]
+        ids[chunk, end - start + 1] = settings.sep_id
+        context[chunk, 1 : end - start + 1] = context_ids[index][start:end]
+    column = np.arange(width)[None]
+    return MicroBatch(
+        rows=torch.tensor([rows[index] for index in group]),
+        input_ids=torch.from_numpy(ids),
+        attention_mask=torch.from_numpy(column < lengths[:, None] + 2),
+        text_mask=torch.from_numpy((column > 0) & (column <= lengths[:, None])),
+        context_ids=torch.from_numpy(context),
+        document_of_chunk=torch.tensor([position for position, *_ in pieces]),
+        chunk_of_document=torch.tensor([number for _, number, *_ in pieces]),
+    )
+
+
+def select_rows(tokens: datasets.Dataset, *splits: str) -> list[int]:
+    """Rows of one split or several, in order."""
+    return [row for row, split in enumerate(tokens["split"]) if split in splits]
+
+
+def label_matrix(label_ids: Sequence[Sequence[int]], n_labels: int) -> sparse.csr_array:
+    """Label sets as a bool CSR matrix, (n_documents, n_labels)."""
+    offsets = np.cumsum([0, *(len(ids) for ids in label_ids)])
+    indices = np.array([label_id for ids in label_ids for label_id in ids], dtype=np.int64)
+    return sparse.csr_array((np.ones(offsets[-1], dtype=bool), indices, offsets), shape=(len(label_ids), n_labels))
+
+
+def iterate_micro_batches(
+    tokens: datasets.Dataset,
+    rows: Sequence[int],
+    settings: ChunkSettings,
+    *,
+    max_tokens: int,
+    n_documents: int = 256,
+) -> Iterator[MicroBatch]:
+    """Stream micro-batches over rows for inference, sorting by length within blocks of ``n_documents``."""
+    for start in range(0, len(rows), n_documents):
+        block = [int(row) for row in rows[start : start + n_documents]]
+        columns = tokens.select_columns(["input_ids", "context_ids"])[block]
+        yield from build_micro_batches(
+            block, columns["input_ids"], columns["context_ids"], settings, max_tokens=max_tokens
+        )

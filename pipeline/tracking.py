@@ -1,0 +1,218 @@
+"""MLflow: one parent run per experiment, one child run per stage; numbers and settings, never text of a document.
+
+The store is SQLite in ``tracking.dir`` unless ``MLFLOW_TRACKING_URI`` names a server. It is created once under a
+lock, since processes that create it at the same time break it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import filelock
+
+from pipeline.artifacts import git_commit, is_main_process, read_json, read_manifest, write_json
+from pipeline.config import STAGE_SECTIONS, PipelineConfig, Stage
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+logger = logging.getLogger(__name__)
+
+_MAX_VALUE_CHARS = 250
+_MAX_BATCH = 500
+_NOT_PARAMETERS = {"work_dir", "tracking", "compute"}
+
+
+def tracking_uri(tracking_dir: Path) -> str:
+    """Where runs are stored: ``MLFLOW_TRACKING_URI``, else SQLite in the folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{tracking_dir.resolve()}/mlflow.db"
+
+
+def open_store(tracking_dir: Path) -> MlflowClient:
+    """Give a client of the store, created if needed (under a lock)."""
+    from mlflow.tracking import MlflowClient
+
+    tracking_dir.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(tracking_dir / ".store.lock"):
+        client = MlflowClient(tracking_uri(tracking_dir))
+        client.search_experiments(max_results=1)  # creates and migrates the database
+    return client
+
+
+def start_parent_run(config: PipelineConfig) -> str | None:
+    """Start the parent run of an experiment, or go on with it where nothing in the config changed.
+
+    Returns:
+        The run id, also written to ``mlflow.json`` of the experiment folder; None where tracking is off.
+    """
+    if not config.tracking.enabled:
+        return None
+    settings = _settings(config)
+    note = config.experiment_dir / "mlflow.json"
+    client = open_store(config.tracking.dir)
+    known = read_json(note) if note.exists() else None
+    if known and known["settings"] == settings and _is_alive(client, known["run_id"]):
+        run_id = str(known["run_id"])
+        client.update_run(run_id, status="RUNNING")
+        return run_id
+    run = client.create_run(
+        _experiment_id(client, config),
+        run_name=config.experiment,
+        tags={"icd.experiment": config.experiment, "icd.code_version": git_commit() or "unknown"},
+    )
+    _log_params(client, run.info.run_id, settings)
+    config.experiment_dir.mkdir(parents=True, exist_ok=True)
+    write_json(note, {"run_id": run.info.run_id, "settings": settings})
+    return str(run.info.run_id)
+
+
+def finish_parent_run(config: PipelineConfig, *, succeeded: bool) -> None:
+    """Close the parent run of an experiment."""
+    note = config.experiment_dir / "mlflow.json"
+    if config.tracking.enabled and note.exists():
+        client = open_store(config.tracking.dir)
+        client.set_terminated(read_json(note)["run_id"], status="FINISHED" if succeeded else "FAILED")
+
+
+class StageRun:
+    """The child run of one stage. Every call is without effect where tracking is off.
+
+    Metrics are sent in batches, since a database write per step would slow training down.
+    """
+
+    def __init__(self, client: MlflowClient | None, run_id: str, parent_id: str) -> None:
+        self._client, self._run_id, self._parent_id = client, run_id, parent_id
+        self._waiting: list[Any] = []
+
+    def log_metrics(self, metrics: Mapping[str, float], *, step: int = 0, also_parent: bool = False) -> None:
+        """Log numbers; ``also_parent`` shows them in the list of experiments too."""
+        if self._client is None:
+            return
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        batch = [Metric(name, float(value), now, step) for name, value in metrics.items()]
+        self._waiting += batch
+        if also_parent:
+            self._client.log_batch(self._parent_id, metrics=batch)
+        if len(self._waiting) >= _MAX_BATCH:
+            self.flush()
+
+    def log_dataset(self, name: str, digest: str, counts: Mapping[str, int]) -> None:
+        """Log which data the stage read: a digest and counts, never a row."""
+        if self._client is None:
+            return
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        dataset = Dataset(name, digest[:36], "local", "{}", profile=json.dumps(dict(counts)))
+        tags = [InputTag("mlflow.data.context", "pipeline")]
+        for run_id in (self._run_id, self._parent_id):
+            self._client.log_inputs(run_id, datasets=[DatasetInput(dataset, tags)])
+
+    def log_report(self, path: Path) -> None:
+        """Attach a report that holds no text of documents to both runs."""
+        if self._client is not None:
+            for run_id in (self._run_id, self._parent_id):
+                self._client.log_artifact(run_id, str(path))
+
+    def flush(self) -> None:
+        """Send the metrics that wait."""
+        while self._client is not None and self._waiting:
+            self._client.log_batch(self._run_id, metrics=self._waiting[:_MAX_BATCH])
+            self._waiting = self._waiting[_MAX_BATCH:]
+
+
+@contextlib.contextmanager
+def stage_run(config: PipelineConfig, stage: Stage) -> Iterator[StageRun]:
+    """Track one stage as a child of the experiment's run; in a distributed stage the main process does.
+
+    Args:
+        config: whole config of the experiment, not a stage's view of it.
+        stage: which one.
+    """
+    if not (config.tracking.enabled and is_main_process()):
+        yield StageRun(None, "", "")
+        return
+    parent_id = str(start_parent_run(config))
+    client = open_store(config.tracking.dir)
+    child = client.create_run(
+        client.get_run(parent_id).info.experiment_id,
+        run_name=f"{config.experiment}/{stage}",
+        tags={
+            "mlflow.parentRunId": parent_id,
+            "icd.stage": stage,
+            "icd.code_version": git_commit() or "unknown",
+        },
+    )
+    run_id = child.info.run_id
+    _log_params(
+        client,
+        run_id,
+        {k: v for k, v in _settings(config).items() if k.split(".")[0] in STAGE_SECTIONS[stage]},
+    )
+    run = StageRun(client, run_id, parent_id)
+    try:
+        yield run
+    except BaseException:
+        run.flush()
+        client.set_terminated(run_id, status="FAILED")
+        raise
+    manifest = read_manifest(config.experiment_dir, stage)
+    if manifest:
+        run.log_metrics({"duration_s": manifest["duration_s"]})
+        for name, digest in {**manifest["inputs"], **manifest["outputs"]}.items():
+            client.set_tag(run_id, f"sha256.{name}", digest)
+    run.flush()
+    client.set_terminated(run_id)
+
+
+def _experiment_id(client: MlflowClient, config: PipelineConfig) -> str:
+    """The MLflow experiment that collects all runs of this project."""
+    name = "icd-contrast"
+    known = client.get_experiment_by_name(name)
+    if known is not None:
+        return str(known.experiment_id)
+    local = "MLFLOW_TRACKING_URI" not in os.environ
+    location = (config.tracking.dir / "artifacts").resolve().as_uri() if local else None
+    return str(client.create_experiment(name, artifact_location=location))
+
+
+def _is_alive(client: MlflowClient, run_id: str) -> bool:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return bool(client.get_run(run_id).info.lifecycle_stage == "active")
+    except MlflowException:
+        return False
+
+
+def _settings(config: PipelineConfig) -> dict[str, str]:
+    """Settings as flat 'section.key' -> value."""
+    flat: dict[str, str] = {}
+
+    def walk(prefix: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                walk(f"{prefix}.{key}" if prefix else key, inner)
+        else:
+            flat[prefix] = str(value)
+
+    walk("", config.model_dump(mode="json", exclude=_NOT_PARAMETERS))
+    return flat
+
+
+def _log_params(client: MlflowClient, run_id: str, settings: Mapping[str, str]) -> None:
+    """Log settings; a long or many-line value is refused, since it could be text."""
+    from mlflow.entities import Param
+
+    for name, value in settings.items():
+        if len(value) > _MAX_VALUE_CHARS or "\n" in value:
+            raise ValueError(f"{name} has {len(value)} characters; only short settings are tracked, never text.")
+    client.log_batch(run_id, params=[Param(name, value) for name, value in settings.items()])
