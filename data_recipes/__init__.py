@@ -36,9 +36,7 @@ class Recipe(Protocol):
     def raw_files(self, raw: Path | None, options: Any) -> list[Path]:
         """The raw files that are read."""
 
-    def read(
-        self, raw: Path | None, options: Any, report: IngestReport, scratch_dir: Path
-    ) -> Iterator[Document]:
+    def read(self, raw: Path | None, options: Any, report: IngestReport, scratch_dir: Path) -> Iterator[Document]:
         """The documents, in a deterministic order."""
 
     def read_titles(self, raw: Path | None, options: Any, scratch_dir: Path) -> Mapping[str, str]:

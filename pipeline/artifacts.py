@@ -24,7 +24,7 @@ from typing import Any
 
 import filelock
 
-from pipeline.config import STAGE_SECTIONS, PipelineConfig, Stage, stage_settings
+from pipeline.config import PipelineConfig, Stage, stage_settings
 from pipeline.errors import UserError
 
 STAGE_OUTPUTS: dict[Stage, tuple[str, ...]] = {
@@ -273,9 +273,3 @@ def _replace(source: Path, target: Path) -> None:
         target.rename(old)
     source.rename(target)
     shutil.rmtree(old, ignore_errors=True)
-
-
-__all__ = [
-    "DIRECTORIES", "STAGE_INPUTS", "STAGE_OUTPUTS", "STAGE_SECTIONS", "StageOutput", "UserError", "git_commit",
-    "guarded_io", "input_signature", "is_main_process", "lock", "manifest_path", "need", "read_json", "read_manifest", "sha256_of", "write_json", "writing",
-]  # fmt: skip

@@ -26,6 +26,7 @@ ContrastiveLossName = Literal[
     "none", "all", "any", "mulsupcon", "sd", "sd_similarity", "sd_dissimilarity", "sd_symmetric", "jaccard", "overlap",
     "slcl", "jscl", "sd_idf", "sd_mulsupcon", "sd_per_label", "msc", "probmcl", "sd_prototypes",
 ]  # fmt: skip
+_LOG_WEIGHTED = ("sd", "sd_similarity", "sd_dissimilarity", "sd_symmetric", "sd_idf")
 HeadLossName = Literal["bce", "asl", "distribution_balanced", "zlpr"]
 
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -130,8 +131,8 @@ class Contrastive(Section):
 
     @model_validator(mode="after")
     def _log_only_for_sd(self) -> Self:
-        if self.weight_in == "log" and (self.normalise != "positives" or not self.loss.startswith("sd")):
-            raise ValueError("weight_in 'log' is for sd losses with normalise 'positives'")
+        if self.weight_in == "log" and (self.normalise != "positives" or self.loss not in _LOG_WEIGHTED):
+            raise ValueError(f"weight_in 'log' is for {', '.join(_LOG_WEIGHTED)} with normalise 'positives'")
         return self
 
 
@@ -263,6 +264,7 @@ STAGE_SECTIONS: dict[Stage, tuple[str, ...]] = {
     "predict": ("predict",),
     "evaluate": ("evaluate", "seed"),
 }
+DISTRIBUTED_STAGES: frozenset[Stage] = frozenset({"train_encoder", "train_classifier"})
 _ALWAYS_VISIBLE = {"experiment", "work_dir", "experiment_dir", "allow_downloads", "compute", "tracking"}
 
 
@@ -294,8 +296,9 @@ def stage_settings(config: PipelineConfig, stage: Stage) -> str:
         >>> stage_settings(PipelineConfig(experiment="a"), "predict")
         '{"predict": {"micro_batch_tokens": 8192, "mixed_precision": "no", "splits": ["val", "test"]}}'
     """
-    whole = config.model_dump(mode="json")
-    return json.dumps({name: whole[name] for name in STAGE_SECTIONS[stage]}, sort_keys=True)
+    values = {name: getattr(config, name) for name in STAGE_SECTIONS[stage]}
+    dumped = {name: one.model_dump(mode="json") if isinstance(one, Section) else one for name, one in values.items()}
+    return json.dumps(dumped, sort_keys=True)
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> PipelineConfig:

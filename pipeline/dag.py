@@ -1,23 +1,20 @@
-"""What the Snakefile asks: which files a stage depends on, how it is launched; and how ``icd run`` starts it."""
+"""What the Snakefile asks, which files a stage depends on, and how ``icd run`` starts it."""
 
 from __future__ import annotations
 
 import functools
 import json
 import os
-import shlex
 import shutil
-import sys
 from pathlib import Path
 
 import data_recipes
-from pipeline.artifacts import STAGE_OUTPUTS, manifest_path, read_manifest, write_json
-from pipeline.config import STAGE_SECTIONS, PipelineConfig, Stage, stage_settings, validate_config
+from pipeline.artifacts import STAGE_OUTPUTS, read_manifest, write_json
+from pipeline.config import STAGE_SECTIONS, PipelineConfig, Stage, stage_settings
 from pipeline.errors import UserError
 
 PACKAGE_DIR = Path(__file__).parent
 SNAKEFILE = PACKAGE_DIR / "Snakefile"
-DISTRIBUTED_STAGES = frozenset({"train_encoder", "train_classifier"})
 PRODUCERS: dict[Stage, tuple[Stage, ...]] = {
     "ingest": (),
     "split": ("ingest",),
@@ -73,15 +70,6 @@ def raw_files(config: PipelineConfig) -> list[Path]:
     return [path for path in recipe.raw_files(config.data.raw, options) if path.exists()]
 
 
-def launcher(config: PipelineConfig, stage: Stage) -> str:
-    """Shell words that start a stage: python, or accelerate for a training that has a launch file."""
-    launch_path = config.compute.accelerate_config
-    python = shlex.quote(sys.executable)
-    if stage in DISTRIBUTED_STAGES and launch_path is not None:
-        return f"{python} -m accelerate.commands.launch --config_file {shlex.quote(str(launch_path))} -m"
-    return f"{python} -m"
-
-
 def stale_stages(config: PipelineConfig) -> list[Stage]:
     """Stages whose outputs are not what this config asks for though Snakemake may not know.
 
@@ -127,6 +115,8 @@ def snakemake_arguments(
         arguments += ["--cores", str(cores or os.cpu_count() or 1)]
     if dry_run:
         arguments += ["--dry-run", "--quiet", "host"]
+    else:
+        arguments += ["--quiet", "all"]
     if stale:
         arguments += ["--forcerun", *stale]
     return [*arguments, "--", until or "all"]
@@ -161,10 +151,3 @@ def clear_failures(config: PipelineConfig) -> None:
     """Forget the failures of an earlier run."""
     for path in (config.experiment_dir / "logs").glob("*.failure.json"):
         path.unlink()
-
-
-__all__ = [
-    "DISTRIBUTED_STAGES", "PRODUCERS", "SNAKEFILE", "clear_after_kill", "clear_failures", "failures", "launcher",
-    "manifest_path", "raw_files", "snakemake_arguments", "stage_sources", "stale_stages", "validate_config",
-    "write_snapshot",
-]  # fmt: skip

@@ -80,9 +80,13 @@ class LabelSpace:
             level,
         )
 
+    def raised(self, labels: Iterable[str]) -> set[str]:
+        """Labels at the level of this space, each once, whether inside it or not."""
+        return {at_level(label, self.level) for label in labels}
+
     def encode(self, labels: Iterable[str]) -> tuple[list[int], int]:
         """Label ids of a label set, ascending, and how many of its labels lie outside the space."""
-        wanted = {at_level(label, self.level) for label in labels}
+        wanted = self.raised(labels)
         ids = sorted(self._ids[label] for label in wanted if label in self._ids)
         return ids, len(wanted) - len(ids)
 

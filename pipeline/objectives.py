@@ -47,7 +47,7 @@ class ContrastiveObjective(nn.Module):
         """Loss and statistics of a batch."""
         projections = torch.cat([self._run(self._project, one) for one in batch.micro_batches])
         labels = SparseLabels.from_lists(batch.label_ids, self.n_labels).to(projections.device)
-        return self.loss(projections, labels), relation_statistics(labels)
+        return self.loss(projections, labels), relation_statistics(labels.gathered())
 
     def _project(self, batch: MicroBatch) -> Tensor:
         return self.projection_head(self.encoder(batch).pooled(self.pooling))  # type: ignore[no-any-return]
@@ -102,7 +102,7 @@ class ClassificationObjective(nn.Module):
             return loss, {}
         labels = SparseLabels.from_lists(batch.label_ids, self.n_labels).to(logits.device)
         contrastive = self.contrastive(torch.cat([one for _, one in outputs]), labels)
-        statistics = {"contrastive_loss": float(contrastive.detach()), **relation_statistics(labels)}
+        statistics = {"contrastive_loss": float(contrastive.detach()), **relation_statistics(labels.gathered())}
         return loss + self.contrastive_weight * contrastive, statistics
 
     def _logits_and_projections(self, batch: MicroBatch) -> tuple[Tensor, Tensor | None]:

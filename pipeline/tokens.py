@@ -10,7 +10,6 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
-from scipy import sparse
 from torch import Tensor
 
 from pipeline.context import ContextSpan, annotate
@@ -308,13 +307,6 @@ def _micro_batch(
 def select_rows(tokens: datasets.Dataset, *splits: str) -> list[int]:
     """Rows of one split or several, in order."""
     return [row for row, split in enumerate(tokens["split"]) if split in splits]
-
-
-def label_matrix(label_ids: Sequence[Sequence[int]], n_labels: int) -> sparse.csr_array:
-    """Label sets as a bool CSR matrix, (n_documents, n_labels)."""
-    offsets = np.cumsum([0, *(len(ids) for ids in label_ids)])
-    indices = np.array([label_id for ids in label_ids for label_id in ids], dtype=np.int64)
-    return sparse.csr_array((np.ones(offsets[-1], dtype=bool), indices, offsets), shape=(len(label_ids), n_labels))
 
 
 def iterate_micro_batches(

@@ -39,6 +39,7 @@ def open_store(tracking_dir: Path) -> MlflowClient:
     """Give a client of the store, created if needed (under a lock)."""
     from mlflow.tracking import MlflowClient
 
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
     tracking_dir.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(tracking_dir / ".store.lock"):
         client = MlflowClient(tracking_uri(tracking_dir))

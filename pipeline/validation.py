@@ -11,11 +11,11 @@ from accelerate.utils import gather_object
 from scipy import sparse
 from torch import nn
 
+from pipeline.label_counts import label_matrix
 from pipeline.metrics import evaluate_predictions
 from pipeline.objectives import ClassificationObjective
 from pipeline.serving import predict_rows
 from pipeline.thresholds import apply_thresholds, fit_global_threshold
-from pipeline.tokens import label_matrix
 from pipeline.training import BatchLoader
 
 _SCORES = ("micro_f1", "macro_f1", "map")

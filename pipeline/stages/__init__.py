@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.artifacts import guarded_io, is_main_process, write_json
-from pipeline.config import PipelineConfig, Stage, load_config, view_for_stage
+from pipeline.config import DISTRIBUTED_STAGES, PipelineConfig, Stage, load_config, view_for_stage
 from pipeline.errors import UserError
 from pipeline.tracking import StageRun, stage_run
 
@@ -37,6 +37,7 @@ def stage_main(stage: Stage, run: StageFunction) -> None:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(USER_ERROR)
     _die_with_parent()
+    _launch_processes(config, stage)
     prepare_environment(config)
     _log_to(config.experiment_dir / "logs" / f"{stage}.log")
     sys.exit(run_stage(config, stage, run))
@@ -69,6 +70,8 @@ def prepare_environment(config: PipelineConfig) -> None:
     """Point caches that may hold patient text into the work folder; lift the hub switch where allowed."""
     os.environ["HF_DATASETS_CACHE"] = str(config.experiment_dir / ".cache" / "datasets")
     os.environ["HF_MODULES_CACHE"] = str(config.experiment_dir / ".cache" / "modules")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     if config.allow_downloads:
         os.environ["HF_HUB_OFFLINE"] = "0"
 
@@ -101,7 +104,7 @@ def _log_to(path: Path) -> None:
         datefmt="%H:%M:%S",
         handlers=handlers,
     )
-    for chatty in ("datasets", "httpx", "alembic", "mlflow", "fsspec", "matplotlib"):
+    for chatty in ("accelerate", "alembic", "datasets", "fsspec", "httpx", "matplotlib", "mlflow", "transformers"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
@@ -111,6 +114,14 @@ def _note_failure(path: Path, stage: Stage, message: str) -> None:
         write_json(path, {"stage": stage, "message": message})
     except OSError:
         logger.error("%s could not be written", path)
+
+
+def _launch_processes(config: PipelineConfig, stage: Stage) -> None:
+    """Become ``accelerate launch`` where the config has a launch file, unless launched by it already."""
+    launch_path = config.compute.accelerate_config
+    if stage in DISTRIBUTED_STAGES and launch_path is not None and "RANK" not in os.environ:
+        launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(launch_path)]
+        os.execv(sys.executable, [*launch, "-m", f"pipeline.stages.{stage}", *sys.argv[1:]])
 
 
 def _die_with_parent() -> None:

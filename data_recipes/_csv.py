@@ -1,0 +1,253 @@
+"""Stream columns of a raw CSV file, plain or gzipped, as record batches with every value as text.
+
+Codes are text from the first byte on, so no value ever goes through a number. Memory does not grow with the
+file. What the files of real distributions need is allowed for: quoted text of many lines with doubled quotes,
+upper- or lower-case headers, a byte order mark, CR/LF line ends, columns in any order; a file in the folder
+itself or in the distribution's own sub-folders.
+
+What is broken is said with file and row: rows are counted from 1, without the header.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import itertools
+import re
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import pyarrow as pa
+import pyarrow.csv
+from tqdm import tqdm
+
+from data_recipes._csv_rows import BrokenRow, is_utf8, row_start_pattern, walk_rows, whole_rows
+from pipeline.documents import IngestReport
+from pipeline.errors import UserError
+
+OnBadRow = Literal["error", "skip"]
+
+_SUFFIXES = (".csv.gz", ".csv")
+_CHUNK_BYTES = 4 << 20
+_MAX_ROW_BYTES = 64 << 20
+_GZIP_MAGIC = b"\x1f\x8b"
+_COLUMN_NAME = re.compile(r"[a-z_][a-z0-9_]{0,40}")
+_MEND = "mend the file or download it again (rows are counted from 1, without the header)."
+
+
+def raw_file(raw: Path, name: str, *, folder: str = "") -> Path:
+    """Where a raw table lies, or should lie.
+
+    Looked for, without regard to case, are NAME.csv.gz and NAME.csv in the folder ``raw`` itself, in its
+    sub-folder ``folder``, and up to two levels further down (data.raw may be the folder above several
+    downloaded distributions).
+
+    Args:
+        raw: the folder that the user named.
+        name: of the table, such as "diagnoses_icd".
+        folder: the distribution's own sub-folder of it, such as "hosp".
+
+    Returns:
+        The file; if there is none, the path where the distribution has it.
+
+    Raises:
+        UserError: if several folders further down hold one, so that it is unclear which is meant.
+    """
+    for near in (raw, raw / folder):
+        if found := _table_in(near, name):
+            return found
+    for pattern in ("*", "*/*"):
+        folders = [one for base in sorted(raw.glob(pattern)) for one in dict.fromkeys((base, base / folder))]
+        matches = list(dict.fromkeys(found for one in folders if (found := _table_in(one, name))))
+        if len(matches) > 1:
+            places = ", ".join(str(match) for match in matches)
+            raise UserError(f"{raw}: several tables {name!r}: {places}; set data.raw to the folder meant.")
+        if matches:
+            return matches[0]
+    return raw / folder / (name + _SUFFIXES[0])
+
+
+def need_raw_file(raw: Path, name: str, *, folder: str = "") -> Path:
+    """The file of a raw table, see :func:`raw_file`.
+
+    Raises:
+        UserError: if there is none; the message says which names were looked for.
+    """
+    path = raw_file(raw, name, folder=folder)
+    if not path.is_file():
+        names = " or ".join(name + suffix for suffix in _SUFFIXES)
+        places = f"{raw} or its sub-folder {folder}/" if folder else f"{raw}"
+        raise UserError(f"{names} not found in {places}; download it or set data.raw to the folder that has it.")
+    return path
+
+
+def read_raw_csv(
+    path: Path, columns: Sequence[str], *, report: IngestReport, on_bad_row: OnBadRow = "error"
+) -> Iterator[pa.RecordBatch]:
+    """Stream some columns of a raw CSV file.
+
+    Args:
+        path: a .csv.gz or .csv file; whether it is gzipped is seen from its first bytes.
+        columns: names; the header is matched without regard to case.
+        report: rows that are skipped are counted here as dropped, reason ``broken_row``, with file and row.
+        on_bad_row: what to do with a row that has a broken quote, a wrong number of fields or bytes that are
+            not UTF-8.
+
+    Yields:
+        Batches with exactly these columns, in this order, in the order of the file; all of type string and
+        never null: an empty field is the empty string.
+
+    Raises:
+        UserError: if the file cannot be read, is empty, damaged or cut off, lacks a column, or, unless those
+            are skipped, has a broken row.
+    """
+    n_rows = 0
+    with contextlib.closing(_read_chunks(path)) as chunks:
+        layout, rest = _read_header(path, chunks, columns)
+        for chunk in itertools.chain(chunks, [b""]):
+            block, at_end = rest + chunk, not chunk
+            if at_end and block and not block.endswith(b"\n"):
+                block += b"\n"
+            batch, n_bytes, broken = _take_rows(block, layout, at_end=at_end)
+            _count_broken(path, n_rows, broken, report, on_bad_row)
+            n_rows += batch.num_rows + len(broken)
+            rest = block[n_bytes:]
+            if len(rest) > _MAX_ROW_BYTES:
+                raise UserError(f"{path}, row {n_rows + 1}: a quote that is not closed within 64 MB; {_MEND}")
+            if batch.num_rows:
+                yield batch
+
+
+class _Layout(NamedTuple):
+    """Where the wanted columns stand, and how rows begin."""
+
+    n_fields: int
+    positions: dict[str, int]
+    row_start: re.Pattern[bytes]
+
+
+def _table_in(folder: Path, name: str) -> Path | None:
+    if not folder.is_dir():
+        return None
+    here = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_file()}
+    return next((here[name + suffix] for suffix in _SUFFIXES if name + suffix in here), None)
+
+
+def _read_chunks(path: Path) -> Generator[bytes, None, None]:
+    """The unpacked bytes of a file, with a progress bar over the packed ones; at least one chunk."""
+    try:
+        n_bytes = path.stat().st_size
+        file = pa.OSFile(str(path))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}.") from None
+    if not n_bytes:
+        raise UserError(f"{path}: the file is empty; expected a CSV with a header; download it again.")
+    with file, tqdm(total=n_bytes, desc=path.name, unit="B", unit_scale=True, disable=None) as bar:
+        is_gzip = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+        file.seek(0)
+        if path.suffix == ".gz" and not is_gzip:
+            raise UserError(f"{path}: not a gzip file, whatever its name says; download it again.")
+        stream = pa.CompressedInputStream(file, "gzip") if is_gzip else file
+        n_unpacked = 0
+        try:
+            while chunk := stream.read(_CHUNK_BYTES):
+                yield chunk
+                n_unpacked += len(chunk)
+                bar.update(file.tell() - bar.n)
+        except OSError as error:
+            raise UserError(
+                f"{path}: damaged or cut off after the first {n_unpacked:,} unpacked bytes ({error}); "
+                "check it with 'gzip -t' and download it again."
+            ) from None
+
+
+def _read_header(path: Path, chunks: Iterator[bytes], columns: Sequence[str]) -> tuple[_Layout, bytes]:
+    """The layout that the header names, and what follows the header in the chunks taken for it."""
+    block = b""
+    for chunk in chunks:
+        block += chunk
+        if block.count(b"\n") > 1:  # the first line of the first row is there, too
+            break
+    line, _, rest = block.partition(b"\n")
+    try:
+        text = line.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: the header is not UTF-8 text; expected {', '.join(columns)}.") from None
+    names = [name.strip().lower() for name in next(csv.reader([text]), [])]
+    if missing := [column for column in columns if column.lower() not in names]:
+        raise UserError(
+            f"{path}: column {missing[0]!r} is missing; found {_describe(names)}. "
+            "Check that data.raw is the data set that data.recipe reads."
+        )
+    return _Layout(
+        len(names), {column: names.index(column.lower()) for column in columns}, row_start_pattern(rest)
+    ), rest
+
+
+def _describe(names: Sequence[str]) -> str:
+    """The header for a message, unless it looks like a row of data."""
+    if all(_COLUMN_NAME.fullmatch(name) for name in names):
+        return ", ".join(names)
+    return f"{len(names)} fields that are no column names (has the file lost its header?)"
+
+
+def _take_rows(block: bytes, layout: _Layout, *, at_end: bool) -> tuple[pa.RecordBatch, int, list[BrokenRow]]:
+    """The rows that a block holds whole, how many bytes they take, and the broken ones among them."""
+    n_bytes = whole_rows(block, layout.row_start, at_end=at_end)
+    if n_bytes is not None and is_utf8(block[:n_bytes]):
+        batch = _parse(block[:n_bytes], layout)
+        if batch is not None:
+            return batch, n_bytes, []
+    walk = walk_rows(block, layout.n_fields, layout.row_start, at_end=at_end)
+    batch = _parse(walk.sound, layout)
+    if batch is None:
+        raise RuntimeError("rows that were found sound have different numbers of fields")
+    return batch, walk.n_bytes, walk.broken
+
+
+def _parse(rows: bytes, layout: _Layout) -> pa.RecordBatch | None:
+    """Whole rows as a batch; None if any has a wrong number of fields."""
+    schema = pa.schema([(column, pa.string()) for column in layout.positions])
+    if not rows.strip():
+        return pa.RecordBatch.from_pylist([], schema=schema)
+    is_uneven = False
+
+    def note(_: pa.csv.InvalidRow) -> str:
+        nonlocal is_uneven
+        is_uneven = True
+        return "skip"
+
+    wanted = [str(position) for position in layout.positions.values()]
+    table = pa.csv.read_csv(
+        pa.py_buffer(rows),
+        read_options=pa.csv.ReadOptions(
+            column_names=[str(position) for position in range(layout.n_fields)],
+            block_size=len(rows) + 1,
+            use_threads=False,
+        ),
+        parse_options=pa.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=note),
+        convert_options=pa.csv.ConvertOptions(
+            include_columns=wanted,
+            column_types=dict.fromkeys(wanted, pa.string()),
+            null_values=[],
+            strings_can_be_null=False,
+            check_utf8=False,
+        ),
+    )
+    if is_uneven:
+        return None
+    return table.rename_columns(list(layout.positions)).cast(schema).combine_chunks().to_batches()[0]
+
+
+def _count_broken(
+    path: Path, n_rows_before: int, broken: Sequence[BrokenRow], report: IngestReport, on_bad_row: OnBadRow
+) -> None:
+    for row in broken:
+        number = n_rows_before + row.place + 1
+        if on_bad_row == "error":
+            raise UserError(
+                f"{path}, row {number}: {row.problem}; {_MEND} "
+                "To leave such rows out with a count, set data.options.on_bad_row=skip."
+            )
+        report.drop("broken_row", f"{path.name} row {number}")

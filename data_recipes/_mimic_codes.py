@@ -1,0 +1,155 @@
+"""Codes by admission, from tables with one row for each code: small enough for a laptop at full size.
+
+The code tables of MIMIC-IV have millions of rows. Kept of each row are an admission and the code's number in the
+list of different labels, sorted once by admission: 12 bytes a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from data_recipes._csv import OnBadRow, read_raw_csv
+from pipeline.codes import CodeSystem, make_label, normalise
+from pipeline.documents import IngestReport
+from pipeline.errors import UserError
+
+_COLUMNS = ("hadm_id", "seq_num", "icd_code", "icd_version")
+_NUMBER = r"^[0-9]{1,18}$"
+_LAST = np.iinfo(np.int64).max  # place of a code without seq_num
+_VERSIONS = pa.array(["9", "10"])
+_Part = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32]]  # admission, place, label number
+_MISSING, _MALFORMED = -1, -2
+
+
+class _Grouped(NamedTuple):
+    """The codes of one table: those of ``admissions[i]`` are ``codes[starts[i]:starts[i + 1]]``."""
+
+    admissions: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    codes: NDArray[np.int32]
+
+
+class CodeTable:
+    """The labels of every admission.
+
+    Args:
+        version: value of icd_version of the codes that are kept.
+        report: is told how many rows were read, how many codes kept, and which could not be used.
+        on_bad_row: see :func:`data_recipes._csv.read_raw_csv`.
+    """
+
+    def __init__(self, version: str, report: IngestReport, *, on_bad_row: OnBadRow) -> None:
+        self._version = version
+        self._report = report
+        self._on_bad_row = on_bad_row
+        self._labels: list[str] = []
+        self._numbers: dict[tuple[CodeSystem, str], int] = {}
+        self._tables: list[_Grouped] = []
+        self._other_version = np.empty(0, dtype=np.int64)
+
+    def add(self, path: Path, system: CodeSystem, *, kind: str) -> None:
+        """Read a table; in every admission its codes come after those of the tables added before.
+
+        Rows without a usable admission or code are counted as dropped, by reason.
+
+        Args:
+            path: CSV with columns hadm_id, seq_num, icd_code, icd_version.
+            system: code system of the rows that are kept.
+            kind: what the codes are, for the counts, such as "diagnosis".
+        """
+        admissions, places, codes = _joined(self._read(path, system, kind))
+        order = np.lexsort((places, admissions))  # stable: equal places stay in the order of the file
+        admissions, codes = admissions[order], codes[order]
+        unique, starts = np.unique(admissions, return_index=True)
+        self._tables.append(_Grouped(unique, np.append(starts, len(admissions)), codes))
+        self._report.count(f"{kind}_codes", len(codes))
+
+    def labels_of(self, admission: int) -> list[str]:
+        """Labels of an admission, each once, in the order of their sequence numbers."""
+        codes: list[int] = []
+        for table in self._tables:
+            at = _find(table.admissions, admission)
+            if at is not None:
+                codes.extend(table.codes[table.starts[at] : table.starts[at + 1]].tolist())
+        return [self._labels[code] for code in dict.fromkeys(codes)]
+
+    def has_other_version(self, admission: int) -> bool:
+        """Whether an admission has codes of another version than the one kept."""
+        return _find(self._other_version, admission) is not None
+
+    def _read(self, path: Path, system: CodeSystem, kind: str) -> Iterator[_Part]:
+        """Admission, place and label number of every usable row, batch by batch."""
+        for batch in read_raw_csv(path, _COLUMNS, report=self._report, on_bad_row=self._on_bad_row):
+            self._report.count(f"{kind}_rows", batch.num_rows)
+            rows = _trimmed(batch)
+            rows = self._keep(rows, pc.match_substring_regex(rows["hadm_id"], _NUMBER), "code_without_hadm_id")
+            rows = self._keep(rows, pc.is_in(rows["icd_version"], _VERSIONS), "code_version_unknown")
+            is_wanted = pc.equal(rows["icd_version"], self._version)
+            others = _integers(rows.filter(pc.invert(is_wanted))["hadm_id"])
+            self._other_version = np.union1d(self._other_version, others)
+            rows = rows.filter(is_wanted)
+            rows = rows.append_column("label", pa.array(self._label_numbers(rows["icd_code"], system)))
+            rows = self._keep(rows, pc.not_equal(rows["label"], _MISSING), "code_missing")
+            rows = self._keep(rows, pc.not_equal(rows["label"], _MALFORMED), "code_malformed")
+            yield _integers(rows["hadm_id"]), self._places(rows), np.asarray(rows["label"])
+
+    def _keep(self, rows: pa.Table, is_usable: pa.ChunkedArray, reason: str) -> pa.Table:
+        """The usable rows; the others are counted, by admission."""
+        for admission in rows["hadm_id"].filter(pc.invert(is_usable)).to_pylist():
+            self._report.drop(reason, admission if admission.isdigit() else None)
+        return rows.filter(is_usable)
+
+    def _label_numbers(self, codes: pa.ChunkedArray, system: CodeSystem) -> NDArray[np.int32]:
+        """The number of each row's label; negative where the code cannot be used."""
+        encoded = codes.combine_chunks().dictionary_encode()
+        numbers = [self._label_number(code, system) for code in encoded.dictionary.to_pylist()]
+        of_row: NDArray[np.int32] = np.asarray(numbers, dtype=np.int32)[encoded.indices.to_numpy()]
+        return of_row
+
+    def _label_number(self, code: str, system: CodeSystem) -> int:
+        key = (system, code)
+        if key not in self._numbers:
+            try:
+                label = make_label(system, normalise(code, system))
+            except UserError:
+                return _MALFORMED if code else _MISSING
+            self._numbers[key] = len(self._labels)
+            self._labels.append(label)
+        return self._numbers[key]
+
+    def _places(self, rows: pa.Table) -> NDArray[np.int64]:
+        """The sequence number of each row; rows without one go last."""
+        has_place = pc.match_substring_regex(rows["seq_num"], _NUMBER)
+        for admission in rows["hadm_id"].filter(pc.invert(has_place)).to_pylist():
+            self._report.change("code_without_seq_num", admission)
+        return _integers(pc.if_else(has_place, rows["seq_num"], str(_LAST)))
+
+
+def _trimmed(batch: pa.RecordBatch) -> pa.Table:
+    """The batch as a table without blanks around values: code columns may be padded."""
+    columns = [pc.utf8_trim_whitespace(column) for column in batch.columns]
+    return pa.table(columns, names=batch.schema.names)
+
+
+def _joined(parts: Iterator[_Part]) -> _Part:
+    """All parts of a table, one after the other."""
+    columns = list(zip(*parts, strict=True)) or [()] * 3
+    empty = np.empty(0, dtype=np.int64)
+    admissions, places, codes = (np.concatenate(column or [empty]) for column in columns)
+    return admissions, places, codes.astype(np.int32)
+
+
+def _integers(column: pa.ChunkedArray) -> NDArray[np.int64]:
+    return np.asarray(column.cast(pa.int64()))
+
+
+def _find(ordered: NDArray[np.int64], value: int) -> int | None:
+    at = int(np.searchsorted(ordered, value))
+    return at if at < len(ordered) and ordered[at] == value else None

@@ -1,0 +1,211 @@
+"""A table of one's own: CSV, JSON lines or Parquet, or a folder of .txt files with a table of codes.
+
+Source: whatever the user names; nothing is assumed but the columns given in ``data.options``.
+
+- ``data.raw`` is a .csv, .csv.gz, .jsonl or .parquet file with one row a document; or a folder of .txt files, named
+  by document id, with ``codes_file`` in it or beside it: a table with one row a document, or one row a code.
+- Codes are a list (JSON lines, Parquet) or text with a delimiter. They must be text: a code that went through a
+  number has lost its zeros and is refused.
+- ``code_system: none`` takes labels as they are; any other system checks and dots the codes.
+- Without a column for the patient every document counts as a patient of its own, which is only right where no
+  patient has two documents.
+
+Documents come in the order of the file; those of a folder in the order of their names.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from data_recipes import require_raw
+from data_recipes._csv import OnBadRow, read_raw_csv
+from pipeline.codes import CodeSystem, make_label, normalise
+from pipeline.config import Section
+from pipeline.documents import Document, IngestReport
+from pipeline.errors import UserError
+
+PUBLISHED: Mapping[str, int] = {}
+_SPLITS = ("train", "val", "test")
+_KINDS = ".csv, .csv.gz, .jsonl or .parquet file, or a folder of .txt files"
+
+Row = Mapping[str, Any]
+
+
+class Options(Section):
+    """Columns and kind of codes."""
+
+    document_id: str = Field("document_id", description="column with the unique id")
+    patient_id: str | None = Field(None, description="column with the patient; null: every document its own")
+    text: str = Field("text", description="column with the text")
+    codes: str = Field("codes", description="column with the codes, a list or delimited text")
+    delimiter: str = Field(";", min_length=1, description="between codes in delimited text")
+    code_system: CodeSystem = Field("icd10cm", description="of all codes; 'none' for labels of another kind")
+    split: str | None = Field(None, description="column with train, val or test; null for none")
+    codes_file: str = Field("codes.csv", description="table of codes beside a folder of .txt files")
+    on_bad_row: OnBadRow = Field("error", description="a broken CSV row: stop, or skip and count it")
+
+
+def raw_files(raw: Path | None, options: Options) -> list[Path]:
+    """The table, or all text files of the folder and the table of codes."""
+    if raw is None:
+        return []
+    return [*sorted(raw.glob("*.txt")), raw / options.codes_file] if raw.is_dir() else [raw]
+
+
+def read_titles(raw: Path | None, options: Options, scratch_dir: Path) -> Mapping[str, str]:
+    """No titles beside those of packages."""
+    return {}
+
+
+def read(raw: Path | None, options: Options, report: IngestReport, scratch_dir: Path) -> Iterator[Document]:
+    """Documents of the table.
+
+    Raises:
+        UserError: if the table or a column is missing, or a row cannot be read; rows are counted from 1.
+    """
+    path = require_raw(raw, f"a {_KINDS}")
+    rows = _folder_rows(path, options, report) if path.is_dir() else _table_rows(path, options, report)
+    for number, row in enumerate(rows, start=1):
+        report.count("rows")
+        document_id = _text(row, options.document_id).strip()
+        if not document_id:
+            report.drop("empty_document_id", f"row {number}")
+            continue
+        split = _split(row, options, document_id, report)
+        patient_id = _text(row, options.patient_id).strip() if options.patient_id else document_id
+        if not patient_id:
+            report.drop("empty_patient_id", document_id)
+            continue
+        labels = _labels(row[options.codes], options, document_id, report)
+        yield Document(document_id, patient_id, _text(row, options.text), labels, split)
+
+
+def _columns(options: Options) -> list[str]:
+    wanted = (options.document_id, options.patient_id, options.text, options.codes, options.split)
+    return [name for name in wanted if name is not None]
+
+
+def _table_rows(path: Path, options: Options, report: IngestReport) -> Iterator[Row]:
+    columns = _columns(options)
+    if path.name.endswith((".csv", ".csv.gz")):
+        return _csv_rows(path, columns, options, report)
+    if path.suffix == ".jsonl":
+        return _jsonl_rows(path, columns)
+    if path.suffix == ".parquet":
+        return _parquet_rows(path, columns)
+    raise UserError(f"{path}: unknown kind of file {path.suffix!r}; expected a {_KINDS}.")
+
+
+def _csv_rows(path: Path, columns: list[str], options: Options, report: IngestReport) -> Iterator[Row]:
+    lower = [name.lower() for name in columns]  # headers are matched without regard to case
+    for batch in read_raw_csv(path, lower, report=report, on_bad_row=options.on_bad_row):
+        yield from batch.rename_columns(columns).to_pylist()
+
+
+def _jsonl_rows(path: Path, columns: list[str]) -> Iterator[Row]:
+    number = 0
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    row = json.loads(line)
+                    _check_columns(row if isinstance(row, dict) else {}, columns, f"{path}, line {number}")
+                    yield row
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}, line {number}: not JSON ({error.msg} at column {error.colno}).") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}, after line {number}: not UTF-8; convert the file to UTF-8.") from None
+
+
+def _parquet_rows(path: Path, columns: list[str]) -> Iterator[Row]:
+    try:
+        with pq.ParquetFile(path) as file:
+            _check_columns(file.schema_arrow.names, columns, str(path))
+            for batch in file.iter_batches(batch_size=512, columns=columns):
+                yield from batch.to_pylist()
+    except pa.ArrowInvalid:
+        raise UserError(f"{path}: not a readable Parquet file; export it again.") from None
+
+
+def _folder_rows(folder: Path, options: Options, report: IngestReport) -> Iterator[Row]:
+    """Text files in the order of their names, with their codes; files without codes keep an empty list."""
+    columns = [name for name in _columns(options) if name != options.text]
+    codes_path = next((path for path in (folder / options.codes_file, folder.parent / options.codes_file)
+                       if path.exists()), None)  # fmt: skip
+    if codes_path is None:
+        raise UserError(
+            f"{folder}: no table of codes {options.codes_file!r} in it or beside it (data.options.codes_file)."
+        )
+    by_document: dict[str, dict[str, Any]] = {}
+    for row in _csv_rows(codes_path, columns, options, report):
+        known = by_document.setdefault(str(row[options.document_id]).strip(), {**row, options.codes: []})
+        known[options.codes] += _as_list(row[options.codes], options)
+    paths = sorted(folder.glob("*.txt"))
+    if not paths:
+        raise UserError(f"{folder}: no .txt file in this folder.")
+    report.drop("codes_without_text_file", n=len(by_document.keys() - {path.stem for path in paths}))
+    for path in paths:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path}: not UTF-8 (byte {error.start}); convert the file to UTF-8.") from None
+        no_codes: dict[str, Any] = dict.fromkeys(columns, "") | {options.codes: []}
+        if options.patient_id:
+            no_codes[options.patient_id] = path.stem
+        yield {**by_document.get(path.stem, no_codes), options.document_id: path.stem, options.text: text}
+
+
+def _check_columns(found: Iterable[str], columns: list[str], where: str) -> None:
+    names = list(found)
+    missing = [name for name in columns if name not in names]
+    if missing:
+        raise UserError(
+            f"{where}: column {' and '.join(missing)} missing (found: {', '.join(names[:12])}); "
+            "name the columns in data.options."
+        )
+
+
+def _text(row: Row, column: str) -> str:
+    value = row[column]
+    return "" if value is None else str(value)
+
+
+def _split(
+    row: Row, options: Options, document_id: str, report: IngestReport
+) -> Literal["train", "val", "test"] | None:
+    value = _text(row, options.split).strip().lower() if options.split else ""
+    if value and value not in _SPLITS:
+        raise UserError(
+            f"document {document_id}: its split is {value[:16]!r}, expected one of {', '.join(_SPLITS)} or nothing."
+        )
+    if options.split and not value:
+        report.count("documents_without_given_split")
+    return value or None  # type: ignore[return-value]
+
+
+def _as_list(value: Any, options: Options) -> list[Any]:
+    if isinstance(value, list):
+        return value
+    return [part for part in str(value or "").split(options.delimiter) if part.strip()]
+
+
+def _labels(value: Any, options: Options, document_id: str, report: IngestReport) -> list[str]:
+    labels = []
+    for code in _as_list(value, options):
+        if not isinstance(code, str):
+            raise UserError(
+                f"document {document_id}: a code is a {type(code).__name__}, not text, so zeros may be lost; "
+                "export codes as text."
+            )
+        try:
+            labels.append(make_label(options.code_system, normalise(code.strip(), options.code_system)))
+        except UserError:
+            report.drop("code_malformed", document_id)
+    return labels

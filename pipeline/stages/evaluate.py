@@ -1,0 +1,68 @@
+"""Stage evaluate: predictions.parquet, documents.parquet, ... -> metrics.json, report.html.
+
+Run alone:
+    python -m pipeline.stages.evaluate --config configs/demo.yaml
+"""
+
+from __future__ import annotations
+
+import logging
+
+from pipeline.artifacts import need, write_json, writing
+from pipeline.config import PipelineConfig
+from pipeline.errors import UserError
+from pipeline.evaluation import compare_coders, load_coded_split, report_content, score
+from pipeline.labels import LabelSpace
+from pipeline.report import write_report
+from pipeline.stages import stage_main
+from pipeline.tracking import StageRun
+
+logger = logging.getLogger(__name__)
+
+
+def run(config: PipelineConfig, tracked: StageRun) -> None:
+    """Score the predictions of one split and write metrics and report."""
+    experiment_dir, split = config.experiment_dir, config.evaluate.split
+    label_space = LabelSpace.load(need(experiment_dir, "label_space.json"))
+    coded = load_coded_split(experiment_dir, split, label_space)
+    if coded is None:
+        raise UserError(f"evaluate.split is {split!r}, but no document of it was coded; add it to predict.splits.")
+    with writing(config, "evaluate") as output:
+        scores, intervals = score(
+            coded, label_space, ks=config.evaluate.ks, n_resamples=config.evaluate.n_resamples, seed=config.seed
+        )
+        coders = compare_coders(experiment_dir, coded, label_space)
+        content = report_content(
+            experiment_dir,
+            coded,
+            label_space,
+            experiment=config.experiment,
+            split=split,
+            scores=scores,
+            intervals=intervals,
+            coders=coders,
+        )
+        write_report(output.dir / "report.html", content)
+        write_json(
+            output.dir / "metrics.json",
+            {
+                "split": split,
+                "scores": scores,
+                "intervals": intervals,
+                "coders": None if coders is None else coders.to_dict("records"),
+                "labels": content.label_table.to_dict("records"),
+            },
+        )
+        output.facts |= {"documents": len(coded.document_ids), "split": split}
+    logger.info("micro-F1 %.4f, macro-F1 %.4f, MAP %.4f", scores["micro_f1"], scores["macro_f1"], scores["map"])
+    tracked.log_metrics({f"{split}/{name}": value for name, value in scores.items()})
+    tracked.log_metrics({f"{split}_{name}": scores[name] for name in _HEADLINE if name in scores}, also_parent=True)
+    tracked.log_report(experiment_dir / "report.html")
+    tracked.log_report(experiment_dir / "metrics.json")
+
+
+_HEADLINE = ("micro_f1", "macro_f1", "map", "precision_at_5", "exact_match", "n_documents")
+
+
+if __name__ == "__main__":
+    stage_main("evaluate", run)

@@ -1,0 +1,379 @@
+"""The recipe of MIMIC-IV, on small raw folders written here and on damaged synthetic ones."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_recipes import mimic4, recipe_options, synthetic
+from data_recipes._mimic_codes import CodeTable
+from pipeline.documents import Document, IngestReport, write_documents
+from pipeline.errors import UserError
+
+DISCHARGE = ("note_id", "subject_id", "hadm_id", "note_type", "note_seq", "charttime", "storetime", "text")
+DIAGNOSES = ("subject_id", "hadm_id", "seq_num", "icd_code", "icd_version")
+PROCEDURES = ("subject_id", "hadm_id", "seq_num", "chartdate", "icd_code", "icd_version")
+TITLES = ("icd_code", "icd_version", "long_title")
+MARKER = "Zebrafinch"  # stands in every text; no message may hold it
+
+
+def write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    raw = text.getvalue().encode()
+    path.write_bytes(gzip.compress(raw) if path.suffix == ".gz" else raw)
+
+
+def summary(note_id: str, subject_id: object, hadm_id: object, note_seq: object, text: str) -> tuple[object, ...]:
+    return (note_id, subject_id, hadm_id, "DS", note_seq, "2180-01-01 00:00:00", "2180-01-02 03:04:05", text)
+
+
+def write_raw(
+    folder: Path,
+    *,
+    diagnoses: Sequence[Sequence[object]] = (),
+    procedures: Sequence[Sequence[object]] = (),
+    summaries: Sequence[Sequence[object]] = (),
+) -> Path:
+    """A raw folder; codes are given as (hadm_id, seq_num, icd_code, icd_version)."""
+    write_table(folder / "hosp/diagnoses_icd.csv.gz", DIAGNOSES, [(1, *row) for row in diagnoses])
+    rows = [(1, hadm, seq, "2180-01-01", code, version) for hadm, seq, code, version in procedures]
+    write_table(folder / "hosp/procedures_icd.csv.gz", PROCEDURES, rows)
+    write_table(folder / "note/discharge.csv.gz", DISCHARGE, summaries)
+    return folder
+
+
+def read(folder: Path, **options: Any) -> tuple[list[Document], IngestReport]:
+    report = IngestReport()
+    return list(mimic4.read(folder, mimic4.Options(**options), report, folder)), report
+
+
+def ingest(folder: Path, out: Path, **options: Any) -> dict[str, Any]:
+    """The ingest report, after documents went through the checks of the documents table."""
+    report = IngestReport(mimic4.PUBLISHED)
+    documents = mimic4.read(folder, mimic4.Options(**options), report, folder)
+    write_documents(documents, out / "documents.parquet", out / "annotators.parquet", report)
+    return report.as_dict()
+
+
+STAYS = [summary("1-DS-2", 1, 100, 2, f"{MARKER}\nfirst"), summary("2-DS-3", 2, 200, 3, f"{MARKER}\nsecond")]
+
+
+def test_labels_are_diagnoses_then_procedures_by_sequence_number_each_once(tmp_path: Path) -> None:
+    write_raw(
+        tmp_path,
+        diagnoses=[
+            (100, 10, "Z7901", 10), (100, 2, "E1165  ", 10), (100, 1, "I10", 10), (100, 11, "I10", 10),
+            (200, 1, "A419", 10),
+        ],
+        procedures=[(100, 1, "0DTJ4ZZ", 10)],
+        summaries=STAYS,
+    )  # fmt: skip
+    documents, report = read(tmp_path)
+    labels = ["icd10cm:I10", "icd10cm:E11.65", "icd10cm:Z79.01", "icd10pcs:0DTJ4ZZ"]
+    assert documents == [
+        Document("100", "1", f"{MARKER}\nfirst", labels),
+        Document("200", "2", f"{MARKER}\nsecond", ["icd10cm:A41.9"]),
+    ]
+    assert report.counts == {
+        "diagnosis_rows": 5, "diagnosis_codes": 5, "procedure_rows": 1, "procedure_codes": 1, "summaries": 2,
+    }  # fmt: skip
+    assert not report.as_dict()["dropped"]
+
+
+def test_icd9_codes_keep_their_zeros_and_diagnoses_stay_apart_from_procedures(tmp_path: Path) -> None:
+    write_raw(
+        tmp_path,
+        diagnoses=[(100, place, code, 9) for place, code in enumerate(("0389", "25000", "E8889", "V053", "3995"))],
+        procedures=[(100, place, code, 9) for place, code in enumerate(("0066", "9390", "3995"))],
+        summaries=STAYS,
+    )
+    documents, _ = read(tmp_path, icd_version=9)
+    assert documents[0].labels == [
+        "icd9cm:038.9", "icd9cm:250.00", "icd9cm:E888.9", "icd9cm:V05.3", "icd9cm:399.5",
+        "icd9pcs:00.66", "icd9pcs:93.90", "icd9pcs:39.95",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kinds", "labels"), [(("diagnoses",), ["icd10cm:I10"]), (("procedures",), ["icd10pcs:0DTJ4ZZ"])]
+)
+def test_only_the_code_kinds_asked_for_are_read(tmp_path: Path, kinds: tuple[str, ...], labels: list[str]) -> None:
+    write_raw(tmp_path, diagnoses=[(100, 1, "I10", 10)], procedures=[(100, 1, "0DTJ4ZZ", 10)], summaries=STAYS[:1])
+    other = "procedures" if kinds == ("diagnoses",) else "diagnoses"
+    (tmp_path / f"hosp/{other}_icd.csv.gz").unlink()
+    documents, _ = read(tmp_path, code_kinds=kinds)
+    assert documents[0].labels == labels
+    assert not any(other in path.name for path in mimic4.raw_files(tmp_path, mimic4.Options(code_kinds=kinds)))
+
+
+def test_admissions_of_the_other_version_and_without_any_code_are_counted_apart(tmp_path: Path) -> None:
+    summaries = [*STAYS, summary("3-DS-1", 3, 300, 1, MARKER)]
+    write_raw(tmp_path, diagnoses=[(100, 1, "I10", 10), (200, 1, "4019", 9)], summaries=summaries)
+    report = ingest(tmp_path, tmp_path)
+    assert report["dropped"] == {"admission_without_codes_of_version": 1, "document_without_codes": 1}
+    assert report["examples"]["admission_without_codes_of_version"] == ["200"]
+    assert report["examples"]["document_without_codes"] == ["300"]
+    assert report["counts"]["documents"] == 1
+
+
+def test_codes_that_cannot_be_used_are_counted_by_reason(tmp_path: Path) -> None:
+    """Of nine rows two are kept: I10, and D62 behind it for want of a sequence number."""
+    write_raw(
+        tmp_path,
+        diagnoses=[
+            (100, "", "D62", 10), (100, 1, "I10", 10), (100, 2, "rash", 10), (100, 3, "", 10), (100, 4, "  ", 10),
+            ("", 1, "I10", 10), ("100.0", 1, "I10", 10), (100, 5, "I10", 11), (100, 6, "9.5", 10),
+        ],
+        summaries=STAYS[:1],
+    )  # fmt: skip
+    documents, report = read(tmp_path)
+    assert documents[0].labels == ["icd10cm:I10", "icd10cm:D62"]
+    counts = report.as_dict()
+    assert counts["dropped"] == {
+        "code_malformed": 2, "code_missing": 2, "code_without_hadm_id": 2, "code_version_unknown": 1,
+    }  # fmt: skip
+    assert counts["changed"] == {"code_without_seq_num": 1}
+    assert counts["counts"]["diagnosis_rows"] == 9
+    assert counts["counts"]["diagnosis_codes"] == 2
+    assert counts["examples"]["code_malformed"] == ["100", "100"]
+
+
+def test_several_summaries_of_a_stay_are_joined_in_the_order_of_note_seq(tmp_path: Path) -> None:
+    """Nine comes before ten; the stay keeps the place of its first row; a blank text adds nothing."""
+    summaries = [
+        summary("1-DS-10", 1, 100, 10, "late"),
+        summary("1-DS-9", 1, 101, 9, "other stay"),
+        summary("1-DS-9b", 1, 100, 9, "early"),
+        summary("1-DS-11", 1, 100, 11, " \n"),
+    ]
+    write_raw(tmp_path, diagnoses=[(100, 1, "I10", 10), (101, 1, "I10", 10)], summaries=summaries)
+    documents, report = read(tmp_path)
+    assert [(one.document_id, one.text) for one in documents] == [("100", "early\n\nlate"), ("101", "other stay")]
+    assert report.as_dict()["changed"] == {"summaries_joined": 1}
+
+
+def test_rows_that_are_there_twice_and_rows_without_ids_are_counted(tmp_path: Path) -> None:
+    summaries = [
+        STAYS[0],
+        STAYS[0],  # the same note again
+        STAYS[1],
+        summary("1-DS-7", 1, 100, 7, MARKER),  # a stay of patient 1 behind those of patient 2
+        summary("3-DS-1", 3, "", 1, MARKER),
+        summary("4-DS-1", "", 400, 1, MARKER),
+        summary("5-DS-1", 5, 500, 1, " \n "),
+    ]
+    codes = [(hadm, 1, "I10", 10) for hadm in (100, 200, 400, 500)]
+    report = ingest(write_raw(tmp_path, diagnoses=codes, summaries=summaries), tmp_path)
+    assert report["dropped"] == {
+        "duplicate_note_id": 1, "duplicate_document_id": 1, "summary_without_hadm_id": 1,
+        "summary_without_subject_id": 1, "empty_text": 1,
+    }  # fmt: skip
+    assert report["counts"]["documents"] == 2
+    assert report["published"]["summaries"] == {"published": 331_794, "found": 7, "matches": False}
+
+
+def test_unpacked_files_in_the_folder_itself_with_upper_case_headers_are_read(tmp_path: Path) -> None:
+    write_table(tmp_path / "diagnoses_icd.csv", [name.upper() for name in DIAGNOSES], [(1, 100, 1, "I10", 10)])
+    write_table(tmp_path / "procedures_icd.csv", [name.upper() for name in PROCEDURES], [])
+    write_table(tmp_path / "discharge.csv", [name.upper() for name in DISCHARGE], STAYS[:1])
+    documents, _ = read(tmp_path)
+    assert [one.labels for one in documents] == [["icd10cm:I10"]]
+
+
+def test_titles_come_from_the_tables_of_the_version_and_may_be_missing(tmp_path: Path) -> None:
+    rows = [
+        ("I10    ", 10, "Essential hypertension"),
+        ("4019", 9, "Hypertension"),
+        ("heading", 10, "x"),
+        ("E119", 10, " "),
+    ]
+    write_table(tmp_path / "hosp/d_icd_diagnoses.csv.gz", TITLES, rows)
+    assert mimic4.read_titles(tmp_path, mimic4.Options(), tmp_path) == {"icd10cm:I10": "Essential hypertension"}
+    assert mimic4.read_titles(tmp_path, mimic4.Options(icd_version=9), tmp_path) == {"icd9cm:401.9": "Hypertension"}
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"icd_version": 11}, "options:\n  icd_version: Input should be 10 or 9"),
+        ({"code_kinds": ["drugs"]}, "code_kinds"),
+        ({"code_kinds": []}, "code_kinds"),
+        ({"on_bad_rows": "skip"}, "unknown key; did you mean 'on_bad_row'"),
+    ],
+)
+def test_wrong_options_are_named(options: dict[str, Any], problem: str) -> None:
+    with pytest.raises(UserError) as caught:
+        recipe_options(mimic4, options)
+    assert problem in str(caught.value)
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(1, 5),
+            st.integers(1, 9),
+            st.sampled_from(["I10", "D62", "A419", "E119"]),
+            st.sampled_from([9, 10]),
+        ),
+        max_size=30,
+    )
+)
+def test_codes_by_admission_equal_those_of_a_plain_loop(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[int, int, str, int]]
+) -> None:
+    path = tmp_path_factory.mktemp("codes") / "diagnoses_icd.csv"
+    write_table(path, DIAGNOSES, [(1, *row) for row in rows])
+    table = CodeTable("10", IngestReport(), on_bad_row="error")
+    table.add(path, "icd10cm", kind="diagnosis")
+    dotted = {"A419": "A41.9", "E119": "E11.9"}
+    for admission in range(7):
+        mine = [row for row in rows if row[0] == admission]
+        by_place = sorted((row for row in mine if row[3] == 10), key=lambda row: row[1])
+        expected = list(dict.fromkeys(f"icd10cm:{dotted.get(row[2], row[2])}" for row in by_place))
+        assert table.labels_of(admission) == expected
+        assert table.has_other_version(admission) == any(row[3] == 9 for row in mine)
+
+
+# Bad input, on what the generator writes.
+
+
+@pytest.fixture(scope="module")
+def _made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made") / "mimic4"
+    synthetic.make_raw(folder, synthetic.Options(n_documents=60))
+    return folder
+
+
+@pytest.fixture
+def raw(_made: Path, tmp_path: Path) -> Path:
+    """A synthetic raw folder of one's own, with a marker in every text."""
+    shutil.copytree(_made, tmp_path / "raw")
+    edit(tmp_path / "raw", "note/discharge", lambda text: text.replace("Name:  ___", f"Name:  {MARKER}"))
+    return tmp_path / "raw"
+
+
+def edit(raw: Path, name: str, change: Callable[[str], str]) -> None:
+    path = raw / f"{name}.csv.gz"
+    before = gzip.decompress(path.read_bytes()).decode()
+    after = change(before)
+    assert after != before
+    path.write_bytes(gzip.compress(after.encode()))
+
+
+def message(raw: Path) -> str:
+    """What a user is told; never text of a note."""
+    with pytest.raises(UserError) as caught:
+        read(raw)
+    assert MARKER not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["hosp/diagnoses_icd", "hosp/procedures_icd", "note/discharge"])
+def test_a_missing_raw_file_is_named_before_anything_is_read(raw: Path, name: str) -> None:
+    (raw / f"{name}.csv.gz").unlink()
+    assert f"{Path(name).name}.csv.gz or {Path(name).name}.csv not found in {raw}" in message(raw)
+
+
+def test_missing_title_tables_and_tables_never_read_are_no_fault(raw: Path) -> None:
+    for name in ("d_icd_diagnoses", "d_icd_procedures", "patients", "admissions"):
+        (raw / f"hosp/{name}.csv.gz").unlink()
+    assert read(raw)[0]
+    assert mimic4.read_titles(raw, mimic4.Options(), raw) == {}
+
+
+def test_a_raw_folder_that_is_not_there_or_not_named_is_said(tmp_path: Path) -> None:
+    assert "no such file or folder" in message(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"data\.raw is not set"):
+        next(mimic4.read(None, mimic4.Options(), IngestReport(), tmp_path))
+    assert mimic4.raw_files(None, mimic4.Options()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [("hosp/diagnoses_icd", "icd_version"), ("hosp/procedures_icd", "hadm_id"), ("note/discharge", "text")],
+)
+def test_a_missing_column_is_named_with_file_and_those_found(raw: Path, name: str, column: str) -> None:
+    edit(raw, name, lambda text: text.replace(column, "other", 1))
+    told = message(raw)
+    assert f"{name}.csv.gz: column '{column}' is missing; found subject_id" in told.replace("note_id, ", "")
+
+
+@pytest.mark.parametrize("name", ["hosp/diagnoses_icd", "note/discharge"])
+def test_a_gzip_cut_in_the_middle_is_refused(raw: Path, name: str) -> None:
+    path = raw / f"{name}.csv.gz"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert f"{path}: damaged or cut off" in message(raw)
+
+
+def test_a_broken_quote_is_refused_with_its_row_or_skipped_with_a_count(raw: Path, tmp_path: Path) -> None:
+    def break_row(text: str) -> str:
+        """Close the quotes of the third summary too early."""
+        parts = text.split(MARKER)
+        return MARKER.join([*parts[:3], f'"{parts[3]}', *parts[4:]])
+
+    n_before = ingest(raw, tmp_path)["counts"]["summaries"]
+    edit(raw, "note/discharge", break_row)
+    assert "discharge.csv.gz, row 3: a broken quote" in message(raw)
+    report = ingest(raw, tmp_path, on_bad_row="skip")
+    assert report["dropped"]["broken_row"] == 1
+    assert report["examples"]["broken_row"] == ["discharge.csv.gz row 3"]
+    assert report["counts"]["summaries"] == n_before - 1
+
+
+def test_a_code_that_is_no_code_an_empty_text_and_a_document_without_codes_are_counted(
+    raw: Path, tmp_path: Path
+) -> None:
+    first, second, third = (one.document_id for one in read(raw)[0][:3])
+
+    def spoil_codes(text: str) -> str:
+        rows = [row.split(",") for row in text.splitlines()]
+        rows = [row for row in rows if row[1] != second]
+        next(row for row in rows if row[1] == first)[3] = "rash"
+        return "\n".join(",".join(row) for row in rows) + "\n"
+
+    def empty_text(text: str) -> str:
+        rows = list(csv.reader(io.StringIO(text, newline="")))
+        next(row for row in rows if row[2] == third)[7] = " \n"
+        out = io.StringIO(newline="")
+        csv.writer(out, lineterminator="\n").writerows(rows)
+        return out.getvalue()
+
+    before = ingest(raw, tmp_path)
+    edit(raw, "hosp/diagnoses_icd", spoil_codes)
+    (raw / "hosp/procedures_icd.csv.gz").write_bytes(gzip.compress((",".join(PROCEDURES) + "\n").encode()))
+    edit(raw, "note/discharge", empty_text)
+    after = ingest(raw, tmp_path)
+    assert (after["dropped"]["code_malformed"], after["examples"]["code_malformed"]) == (1, [first])
+    assert after["examples"]["document_without_codes"] == [second]
+    assert after["examples"]["empty_text"] == [third]
+    assert after["counts"]["documents"] == before["counts"]["documents"] - 2
+
+
+def test_duplicated_admissions_leave_the_first_one(raw: Path, tmp_path: Path) -> None:
+    before = ingest(raw, tmp_path)
+    texts = pq.read_table(tmp_path / "documents.parquet")["text"]
+    edit(raw, "note/discharge", lambda text: text + text.split("\n", 1)[1])  # all rows once more
+    after = ingest(raw, tmp_path)
+    assert after["dropped"]["duplicate_document_id"] == before["counts"]["documents"]
+    assert pq.read_table(tmp_path / "documents.parquet")["text"] == texts
+
+
+@pytest.mark.mimic
+@pytest.mark.skipif("ICD_MIMIC4" not in os.environ, reason="ICD_MIMIC4 names no folder with MIMIC-IV")
+def test_real_mimic4_has_as_many_summaries_as_published(tmp_path: Path) -> None:
+    report = ingest(Path(os.environ["ICD_MIMIC4"]), tmp_path)
+    assert all(check["matches"] for check in report["published"].values())

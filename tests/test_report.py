@@ -1,0 +1,236 @@
+"""The report: complete in itself, safe against markup, bounded, and honest where there is nothing to say."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections import Counter
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from pipeline import figures, report
+from pipeline.metrics import (
+    bootstrap_intervals,
+    coder_comparison,
+    evaluate_predictions,
+    label_metrics_table,
+    metrics_by_frequency_band,
+    threshold_curve,
+)
+from pipeline.report import ReportContent, Section, render_report, write_report
+
+EVIL = '<script>alert("$x$")</script>&'
+
+
+def build_content(*, n_labels: int = 6, title: str = "Essential (primary) hypertension") -> ReportContent:
+    generator = np.random.default_rng(0)
+    truth = generator.random((40, n_labels)) < 0.3
+    probabilities = (0.4 * truth + 0.6 * generator.random(truth.shape)).astype(np.float32)
+    true, predicted = sparse.csr_array(truth), sparse.csr_array(probabilities > 0.5)
+    train_counts = np.arange(n_labels) * 7
+    names = [f"icd10cm:I{index:05d}" for index in range(n_labels)]
+    curve = threshold_curve(true, probabilities)
+    coders = {EVIL: true, "coder 2": predicted}
+    return ReportContent(
+        experiment="demo",
+        created="2026-11-24 09:30",
+        metrics=evaluate_predictions(
+            true, predicted, probabilities, train_counts=train_counts, label_groups={"icd10cm": range(n_labels)}
+        ),
+        intervals=bootstrap_intervals(true, predicted, probabilities, n_resamples=20, seed=0),
+        label_table=label_metrics_table(
+            true, predicted, labels=names, titles=[title] * n_labels, train_counts=train_counts
+        ),
+        frequency_bands=metrics_by_frequency_band(true, predicted, train_counts),
+        split_counts=pd.DataFrame({"split": ["train", "test"], "n_documents": [100, 40]}),
+        threshold_curves={"test": curve, "val": curve},
+        threshold=0.5,
+        history=build_history(n_steps=30),
+        baselines=pd.DataFrame({"name": ["TF-IDF"], "micro_f1": [0.5]}),
+        coder_comparison=coder_comparison(coders, true, predicted),
+        settings={"seed": 0, "data": {"recipe": "synthetic", "options": {"n_documents": 40}}},
+        stage_seconds={"ingest": 1.5, "train_encoder": 83.0},
+    )
+
+
+def build_history(*, n_steps: int) -> pd.DataFrame:
+    steps = pd.DataFrame({"step": np.arange(n_steps), "epoch": np.linspace(0, 3, n_steps)})
+    steps["loss"] = 1 / (1 + steps["step"])
+    steps["learning_rate"], steps["documents_per_second"] = 1e-5, 50.0
+    shares = {f"share_r{index}": 0.2 for index in range(1, 6)}
+    scores = pd.DataFrame({"stage": "train_classifier", "step": [10, 20], "epoch": [1, 2], "val_map": [0.4, 0.6]})
+    parts = [
+        steps.assign(stage="train_encoder", mean_k=0.03, **shares),
+        steps.assign(stage="train_classifier"),
+        scores,
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def content() -> ReportContent:
+    return build_content()
+
+
+@pytest.fixture(scope="module")
+def html(content: ReportContent) -> str:
+    return render_report(content)
+
+
+def test_page_asks_for_nothing_from_a_network(html: str) -> None:
+    assert "://" not in html
+    assert not re.search(r"\bsrc\s*=|@import|<link|<iframe", html)
+    assert all(target.startswith("#") for target in re.findall(r'href="([^"]*)"', html))
+    assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", html))
+    assert "default-src 'none'" in html
+
+
+def test_equal_content_gives_equal_bytes(content: ReportContent, html: str) -> None:
+    assert render_report(content) == html
+
+
+def test_no_id_occurs_twice(html: str) -> None:
+    repeated = [name for name, n in Counter(re.findall(r'\bid="([^"]*)"', html)).items() if n > 1]
+    assert repeated == []
+
+
+def test_figures_are_well_formed_and_point_to_their_own_ids(html: str) -> None:
+    drawings = re.findall(r"<svg .*?</svg>", html, flags=re.DOTALL)
+    assert len(drawings) == 6
+    for drawing in drawings:
+        ids = {element.get("id") for element in ET.fromstring(drawing).iter()}
+        assert set(re.findall(r'href="#([^"]*)"|url\(#([^)]*)\)', drawing)) <= {
+            pair for name in ids if name for pair in ((name, ""), ("", name))
+        }
+
+
+def test_markup_in_any_value_stays_text(content: ReportContent) -> None:
+    names = dict.fromkeys(("experiment", "created", "split", "threshold_note", "coder_note"), EVIL)
+    table = pd.DataFrame({EVIL: [EVIL], "name": [EVIL], "micro_f1": [0.4]})
+    html = render_report(
+        dataclasses.replace(
+            content,
+            **names,
+            label_table=content.label_table.assign(label=EVIL, title=EVIL),
+            threshold_curves={EVIL: content.threshold_curves["test"]},
+            baselines=table,
+            published=table,
+            settings={EVIL: {EVIL: EVIL}, "one": EVIL},
+            stage_seconds={EVIL: 1.0},
+            facts={EVIL: EVIL},
+            notes=[EVIL],
+            sections=[Section(title=EVIL, text=EVIL, table=table)],
+        )
+    )
+    assert html.count("&lt;script&gt;alert") > 20
+    assert len(re.findall(r"<script", html)) == 1  # the page's own
+
+
+def test_first_screen_answers_how_good_how_sure_compared_with_what(content: ReportContent, html: str) -> None:
+    first = html[html.index("<main>") : html.index("Human coders")]
+    for name in ("micro_f1", "macro_f1", "map", "exact_match"):
+        assert f'<div class="score">{100 * content.metrics[name]:.1f}<small>' in first
+        low, high = content.intervals[name]
+        assert f"CI {100 * low:.1f}–{100 * high:.1f}" in first
+    assert "TF-IDF, has a micro-F1 of 50.0 %" in first
+    assert f"{100 * abs(content.metrics['micro_f1'] - 0.5):.1f} points" in first
+
+
+def test_coder_sentence_gives_the_mean_agreements(content: ReportContent) -> None:
+    """Coders agree at 0.6 and 0.8 with each other, the model at 0.5 with one: means 70 % and 50 %."""
+    rows = [("coder vs coder", "a", "b", 0.6), ("coder vs coder", "a", "c", 0.8), ("model vs coder", "model", "a", 0.5)]
+    table = pd.DataFrame(rows, columns=["kind", "first", "second", "micro_f1"])
+    html = render_report(dataclasses.replace(content, coder_comparison=table, baselines=None))
+    assert "agree with each other at a micro-F1 of 70.0 % on average; the model agrees with a coder at 50.0 %" in html
+
+
+def test_report_without_anything_optional_says_that_it_stands_alone(content: ReportContent) -> None:
+    nothing = dict.fromkeys(("history", "baselines", "coder_comparison", "threshold"))
+    html = render_report(
+        dataclasses.replace(content, **nothing, intervals={}, threshold_curves={}, settings={}, stage_seconds={})
+    )
+    assert "the numbers above stand alone" in html
+    assert "the threshold of that code" in html
+    assert "<h2>Training</h2>" not in html
+
+
+def test_report_on_val_warns_that_its_scores_flatter(content: ReportContent, html: str) -> None:
+    warning = "better than those on new documents"
+    assert warning in render_report(dataclasses.replace(content, split="val"))
+    assert warning not in html
+
+
+def test_undefined_scores_of_a_code_are_dashes_and_codes_never_seen_are_left_out(content: ReportContent) -> None:
+    """Code a is true but never proposed, b the reverse, c neither, d has a title that is missing."""
+    table = pd.DataFrame(
+        {
+            "label": ["a", "b", "c", "d"], "title": ["A", "B", "C", None], "train_count": [1, 2, 3, 4],
+            "n_true": [3, 0, 0, 50], "n_predicted": [0, 2, 0, 50], "n_true_positive": [0, 0, 0, 50],
+            "precision": [0.0, 0.0, 0.0, 1.0], "recall": [0.0, 0.0, 0.0, 1.0], "f1": [0.0, 0.0, 0.0, 1.0],
+        }
+    )  # fmt: skip
+    html = render_report(dataclasses.replace(content, label_table=table))
+    rows = html.split('<table id="codes">')[1].split("</table>")[0].split("<tr")[2:]
+    assert [[cell.strip() for cell in re.findall(r"<td[^>]*>([^<]*)", row)] for row in rows] == [
+        ["d", "", "4", "50", "50", "100.0", "100.0", "100.0"],
+        ["a", "A", "1", "3", "0", "–", "0.0", "0.0"],
+        ["b", "B", "2", "0", "2", "0.0", "–", "0.0"],
+    ]
+    assert [' class="few"' in row for row in rows] == [False, True, True]
+    assert re.search(r"\bnan\b", html, flags=re.IGNORECASE) is None
+
+
+def test_largest_report_stays_below_three_megabytes(content: ReportContent) -> None:
+    """30,000 codes with long titles, 40,000 logged steps and a table of 5,000 rows."""
+    n_labels = 30_000
+    table = pd.concat([content.label_table] * (n_labels // len(content.label_table)), ignore_index=True)
+    html = render_report(
+        dataclasses.replace(
+            content,
+            label_table=table.assign(title="Displaced fracture of the shaft, " * 20, n_true=3),
+            history=build_history(n_steps=20_000),
+            sections=[Section(title="Long", table=pd.DataFrame({"text": ["word " * 100] * 5_000}))],
+        )
+    )
+    assert len(html.encode()) < 3e6
+    assert "the 3000 most frequent are listed" in html
+    assert "4800 more rows are not shown" in html
+
+
+def test_failed_write_leaves_the_old_report(
+    content: ReportContent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "report.html"
+    path.write_text("old", encoding="utf-8")
+
+    def no_space(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(report, "render_report", lambda _: "new")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", no_space)
+        with pytest.raises(OSError, match="No space"):
+            write_report(path, content)
+    assert [one.read_text(encoding="utf-8") for one in tmp_path.iterdir()] == ["old"]
+    write_report(path, content)
+    assert [one.read_text(encoding="utf-8") for one in tmp_path.iterdir()] == ["new"]
+
+
+def test_long_curves_are_thinned_to_means_of_neighbors() -> None:
+    """600 points become 300 pairs: (0 + 1) / 2, (2 + 3) / 2, ..."""
+    x, y = figures._thin(np.arange(600), np.arange(600) * 2)
+    assert x.tolist() == [2 * index + 0.5 for index in range(300)]
+    assert np.array_equal(y, 2 * x)
+
+
+def test_training_figure_leaves_out_a_stage_that_took_no_step() -> None:
+    history = build_history(n_steps=5)
+    history.loc[history["stage"] == "train_encoder", "loss"] = np.nan
+    drawing = figures.training_figure(history)
+    assert "Loss, train classifier" in drawing
+    assert "Loss, train encoder" not in drawing

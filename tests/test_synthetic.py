@@ -1,0 +1,371 @@
+"""The synthetic corpus: its files, what its codes and notes are like, and how hard it is."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import itertools
+import json
+import random
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.metrics import f1_score
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.preprocessing import MultiLabelBinarizer
+from sklearn.svm import LinearSVC
+
+from data_recipes import _synthetic_phrases as phrases
+from data_recipes import mimic4, synthetic
+from data_recipes._synthetic_files import COLUMNS
+from data_recipes._synthetic_notes import NoteWriter
+from data_recipes._synthetic_patients import draw_stays, group_of
+from data_recipes._synthetic_vocabulary import build_vocabulary, written_codes
+from pipeline.codes import load_icd10cm, parse_label
+from pipeline.documents import Document, IngestReport
+from pipeline.errors import UserError
+from pipeline.splits import assign_splits
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("scratch")
+
+
+@pytest.fixture(scope="module")
+def corpus(scratch: Path) -> list[Document]:
+    """The corpus of the default options, as the recipe gives it."""
+    return list(synthetic.read(None, synthetic.Options(), IngestReport(), scratch))
+
+
+@pytest.fixture(scope="module")
+def tables(corpus: list[Document], scratch: Path) -> dict[str, list[list[str]]]:
+    """The raw files by name, header first."""
+    unpacked = {name: gzip.decompress((scratch / "mimic4" / f"{name}.csv.gz").read_bytes()) for name in COLUMNS}
+    return {name: list(csv.reader(io.StringIO(raw.decode(), newline=""))) for name, raw in unpacked.items()}
+
+
+# Files.
+
+
+def test_the_raw_files_have_the_columns_of_the_real_ones(tables: dict[str, list[list[str]]]) -> None:
+    assert {name: tuple(rows[0]) for name, rows in tables.items()} == COLUMNS
+    assert COLUMNS["note/discharge"][-1] == "text"
+    for rows in tables.values():
+        assert {len(row) for row in rows} == {len(rows[0])}
+
+
+def test_only_text_is_quoted_with_doubled_quotes_over_many_lines(scratch: Path, corpus: list[Document]) -> None:
+    raw = gzip.decompress((scratch / "mimic4/note/discharge.csv.gz").read_bytes()).decode()
+    first = raw.split("\n", 2)[1]
+    assert re.fullmatch(
+        r'1\d{7}-DS-\d+,1\d{7},2\d{7},DS,\d+,\d{4}-\d\d-\d\d 00:00:00,\d{4}-\d\d-\d\d \d\d:\d\d:\d\d," ', first
+    )
+    assert '""' in raw
+    assert "\r" not in raw
+    titles = gzip.decompress((scratch / "mimic4/hosp/d_icd_diagnoses.csv.gz").read_bytes()).decode()
+    assert '"Pneumonia, unspecified organism"' in titles
+
+
+def test_ids_are_unique_and_in_the_range_of_the_real_ones(tables: dict[str, list[list[str]]]) -> None:
+    subjects = [int(row[0]) for row in tables["hosp/patients"][1:]]
+    admissions = [int(row[1]) for row in tables["hosp/admissions"][1:]]
+    assert subjects == sorted(set(subjects))
+    assert len(set(admissions)) == len(admissions)
+    assert {len(str(subject)) for subject in subjects} == {len(str(one)) for one in admissions} == {8}
+    assert {subject // 10_000_000 for subject in subjects} == {1}
+    assert {admission // 10_000_000 for admission in admissions} == {2}
+    notes = tables["note/discharge"][1:]
+    assert len(notes) == 1000
+    assert {row[2] for row in notes} < {str(one) for one in admissions}  # some stays have no summary
+    stays = Counter(row[0] for row in tables["hosp/admissions"][1:])
+    assert set(stays.values()) == {1, 2, 3, 4}
+
+
+def test_stored_codes_are_without_dot_some_padded_and_some_without_title(tables: dict[str, list[list[str]]]) -> None:
+    rows = tables["hosp/diagnoses_icd"][1:]
+    codes = {(row[3].strip(), row[4]) for row in rows}
+    assert not any("." in code for code, _ in codes)
+    assert any(row[3].endswith(" ") and len(row[3]) == 7 for row in rows)
+    titled = {(row[0], row[1]) for row in tables["hosp/d_icd_diagnoses"][1:]}
+    assert 0 < len(codes - titled) < 0.1 * len(codes)
+
+
+def test_the_same_settings_give_the_same_bytes_and_another_seed_others(tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        synthetic.make_raw(tmp_path / name, synthetic.Options(n_documents=40, seed=seed))
+    for table in COLUMNS:
+        a, b, c = ((tmp_path / name / f"{table}.csv.gz").read_bytes() for name in "abc")
+        assert a == b
+        assert (a == c) == table.startswith("hosp/d_icd")
+
+
+def test_a_larger_corpus_begins_as_the_smaller_one(tmp_path: Path) -> None:
+    texts = []
+    for n_documents in (20, 60):
+        options = synthetic.Options(n_documents=n_documents)
+        texts.append([one.text for one in synthetic.read(None, options, IngestReport(), tmp_path)])
+    assert texts[1][: len(texts[0])] == texts[0]
+
+
+def test_files_of_the_same_settings_are_kept_and_of_others_made_anew(tmp_path: Path) -> None:
+    folder, note = tmp_path / "made", tmp_path / "made/note/discharge.csv.gz"
+    synthetic.make_raw(folder, synthetic.Options(n_documents=10))
+    first = note.stat().st_ino
+    # How the corpus is read changes nothing in it.
+    synthetic.make_raw(folder, synthetic.Options(n_documents=10, icd_version=9, on_bad_row="skip"))
+    assert note.stat().st_ino == first
+    synthetic.make_raw(folder, synthetic.Options(n_documents=11))
+    assert note.stat().st_ino != first
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_run_that_was_killed_leaves_nothing_that_looks_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(folder: Path, **_: object) -> None:
+        (folder / "note").mkdir(parents=True)
+        (folder / "note/discharge.csv.gz").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    folder = tmp_path / "made"
+    with monkeypatch.context() as patch:
+        patch.setattr(synthetic, "write_mimic4", die)
+        with pytest.raises(KeyboardInterrupt):
+            synthetic.make_raw(folder, synthetic.Options(n_documents=10))
+    assert not folder.exists()
+    synthetic.make_raw(folder, synthetic.Options(n_documents=10))
+    assert (folder / "note/discharge.csv.gz").stat().st_size > 1000
+
+
+def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("x")
+    with pytest.raises(UserError, match="is no synthetic corpus; nothing was written"):
+        synthetic.make_raw(tmp_path, synthetic.Options(n_documents=10))
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_data_raw_is_refused_rather_than_ignored(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"leave data\.raw out, or read .* data\.recipe=mimic4"):
+        next(synthetic.read(tmp_path, synthetic.Options(), IngestReport(), tmp_path))
+
+
+def test_the_command_writes_a_folder_that_mimic4_reads(tmp_path: Path) -> None:
+    synthetic.main(["--output", str(tmp_path / "out"), "--n-documents", "12", "--seed", "3", "--mean-words", "300"])
+    made = json.loads((tmp_path / "out/synthetic.json").read_text())
+    assert (made["n_documents"], made["seed"], made["mean_words"], made["n_codes"]) == (12, 3, 300, 60)
+    report = IngestReport()
+    list(mimic4.read(tmp_path / "out", mimic4.Options(), report, tmp_path))
+    assert report.counts["summaries"] == 12
+
+
+def test_a_wrong_argument_ends_with_one_line_and_status_2(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "data_recipes.synthetic", "--output", str(tmp_path / "out"), "--n-codes", "3"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "error: arguments:\n  n_codes: Input should be greater than or equal to 20 (got 3)\n"
+    assert not (tmp_path / "out").exists()
+
+
+# Codes.
+
+
+@pytest.mark.parametrize("n_codes", [60, 1500])
+def test_every_code_is_a_leaf_of_icd10cm(n_codes: int) -> None:
+    icd10cm = load_icd10cm()
+    codes = list(build_vocabulary(n_codes).diagnoses)
+    assert len(set(codes)) == len(codes) == n_codes
+    assert [code for code in codes if not (icd10cm.is_valid_item(code) and icd10cm.is_leaf(code))] == []
+    assert codes[:60] == written_codes()[:60]
+
+
+def test_every_code_of_either_version_has_a_title_and_is_read_without_loss(scratch: Path) -> None:
+    vocabulary = build_vocabulary(len(written_codes()))
+    for kind, conditions in (("diagnoses", vocabulary.diagnoses), ("procedures", vocabulary.procedures)):
+        for one in conditions.values():
+            assert (kind, 10, one.code) in vocabulary.titles
+            assert one.icd9
+            assert all((kind, 9, code) in vocabulary.titles for code in one.icd9)
+    for version in (9, 10):
+        report = IngestReport()
+        options = synthetic.Options(n_codes=len(written_codes()), icd_version=version)
+        documents = list(synthetic.read(None, options, report, scratch / "all"))
+        assert set(report.as_dict()["dropped"]) == {"admission_without_codes_of_version"}
+        systems = {parse_label(label)[0] for document in documents for label in document.labels}
+        assert systems == ({"icd9cm", "icd9pcs"} if version == 9 else {"icd10cm", "icd10pcs"})
+        if version == 9:
+            assert 0.1 < len(documents) / 1000 < 0.3
+            labels = {label for document in documents for label in document.labels}
+            assert {"icd9cm:038.9", "icd9cm:041.49", "icd9pcs:00.66", "icd9cm:E888.9"} <= labels
+
+
+def test_codes_are_long_tailed_and_as_many_as_asked_for(corpus: list[Document]) -> None:
+    counts = Counter(label for document in corpus for label in document.labels)
+    by_frequency = [n for _, n in counts.most_common()]
+    assert len([label for label in counts if label.startswith("icd10cm")]) == 60
+    assert 5 <= np.mean([len(document.labels) for document in corpus]) <= 8
+    assert by_frequency[0] > 0.3 * len(corpus)
+    assert np.median(by_frequency) < by_frequency[0] / 5
+    assert by_frequency[-1] < 0.02 * len(corpus)
+    assert sum(by_frequency[:20]) > 0.5 * sum(by_frequency)
+
+
+def test_a_corpus_of_thousands_of_codes_has_a_long_tail_of_rare_ones() -> None:
+    vocabulary, rng = build_vocabulary(3000), random.Random(0)
+    stays = [stay for _ in range(600) for stay in draw_stays(vocabulary, rng, "F")]
+    counts = Counter(one.code for stay in stays for one in stay.diagnoses)
+    assert len(counts) > 1000
+    assert sum(n <= 5 for n in counts.values()) > 0.7 * len(counts)
+
+
+@pytest.mark.parametrize(
+    ("code", "companion"),
+    [
+        ("N18.6", "D63.1"), ("J44.1", "J96.01"), ("K70.31", "F10.20"), ("A41.9", "N39.0"),
+        ("S72.001A", "W19.XXXA"), ("E11.65", "Z79.4"), ("I48.91", "Z79.01"), ("I50.23", "I11.0"),
+    ],
+)  # fmt: skip
+def test_conditions_that_go_together_come_together(corpus: list[Document], code: str, companion: str) -> None:
+    """At least twice as often as by chance."""
+    sets = [{parse_label(label)[1] for label in document.labels} for document in corpus]
+    n_code, n_companion = (sum(one in codes for codes in sets) for one in (code, companion))
+    n_both = sum({code, companion} <= codes for codes in sets)
+    assert n_both > 2 * n_code * n_companion / len(sets)
+
+
+def test_chronic_conditions_recur_from_stay_to_stay(corpus: list[Document]) -> None:
+    by_patient: dict[str, list[set[str]]] = {}
+    for document in corpus:
+        by_patient.setdefault(document.patient_id, []).append(set(document.labels))
+    chronic = ("icd10cm:F32.A", "icd10cm:M81.0", "icd10cm:E78.5")
+    pairs = [pair for sets in by_patient.values() for pair in itertools.pairwise(sets)]
+    n_first = sum(label in first for first, _ in pairs for label in chronic)
+    n_both = sum(label in first and label in second for first, second in pairs for label in chronic)
+    assert n_both > 0.7 * n_first > 0
+
+
+def test_neighbours_exclude_each_other_and_hypertension_is_coded_with_its_company() -> None:
+    vocabulary, rng = build_vocabulary(len(written_codes())), random.Random(0)
+    stays = [stay for _ in range(500) for stay in draw_stays(vocabulary, rng, "M")]
+    combined: Counter[str] = Counter()
+    for stay in stays:
+        codes = [one.code for one in stay.diagnoses]
+        groups = [group_of(code) for code in codes]
+        assert len(set(groups)) == len(groups)
+        heart, kidney = (any(code.startswith(start) for code in codes) for start in ("I50", "N18"))
+        expected = {
+            "I10": not heart and not kidney,
+            "I11.0": heart and not kidney,
+            "I12.9": not heart and kidney and "N18.6" not in codes,
+            "I12.0": not heart and "N18.6" in codes,
+            "I13.0": heart and kidney and "N18.6" not in codes,
+            "I13.2": heart and "N18.6" in codes,
+        }
+        for code in set(codes) & set(expected):
+            assert expected[code]
+            combined[code] += 1
+    assert len(combined) == 6
+    assert not any("C50.919" in [one.code for one in stay.diagnoses] for stay in stays)  # of women only
+
+
+# Notes.
+
+
+def test_notes_have_the_sections_and_blanks_of_discharge_summaries(corpus: list[Document]) -> None:
+    for document in corpus[:50]:
+        assert [line[:-1] for line in document.text.splitlines() if line[:-1] in phrases.SECTIONS] == list(
+            phrases.SECTIONS
+        )
+        assert document.text.count("___") >= 6
+
+
+def test_notes_are_about_as_long_as_asked_for(corpus: list[Document]) -> None:
+    assert 140 <= np.mean([len(document.text.split()) for document in corpus]) <= 185
+    vocabulary, rng = build_vocabulary(60), random.Random(0)
+    writer = NoteWriter(vocabulary, 1500)
+    notes = [writer.write(rng, stay, "F") for _ in range(60) for stay in draw_stays(vocabulary, rng, "F")]
+    assert 1350 < np.mean([len(note.split()) for note in notes]) < 1650
+
+
+def test_the_names_of_a_code_stand_in_notes_of_others_as_often_negated_of_the_family_or_over(
+    corpus: list[Document],
+) -> None:
+    """A fifth and more of the notes that name one of these conditions are not coded with it."""
+    names = {"J18.9": "pneumonia", "F32.A": "depression", "E03.9": "hypothyroid", "M81.0": "osteoporosis"}
+    for code, name in names.items():
+        coded = [f"icd10cm:{code}" in document.labels for document in corpus if name in document.text.lower()]
+        assert 0.2 < 1 - np.mean(coded) < 0.7
+    text = "\n".join(document.text for document in corpus)
+    for frames in (phrases.NEGATED, phrases.OF_FAMILY, phrases.OF_OLD, phrases.POSSIBLE, phrases.NOT_DONE):
+        for _, sentence in frames:
+            start = sentence.split("{")[0].strip()
+            assert not start or start in text
+
+
+def test_some_conditions_are_implied_only_or_not_mentioned_at_all(corpus: list[Document]) -> None:
+    """Of Z79.4 by hand: its names all hold 'insulin dep', 'long term insulin', 'insulin-requiring' or the title."""
+    named = re.compile("insulin dependent|long term insulin|insulin-requiring|use of insulin", re.IGNORECASE)
+    coded = [document.text for document in corpus if "icd10cm:Z79.4" in document.labels]
+    unnamed = [text for text in coded if not named.search(text)]
+    assert 0.05 < len(unnamed) / len(coded) < 0.4
+    assert any("glargine" in text or "Humalog" in text for text in unnamed)
+
+
+def test_titles_come_with_the_corpus(corpus: list[Document], scratch: Path) -> None:
+    titles = synthetic.read_titles(None, synthetic.Options(), scratch)
+    labels = {label for document in corpus for label in document.labels}
+    assert titles["icd10cm:I10"] == "Essential (primary) hypertension"
+    assert len(labels - set(titles)) < 0.1 * len(labels)
+    assert synthetic.raw_files(None, synthetic.Options()) == []
+
+
+# How hard it is.
+
+
+def linear_micro_f1(corpus: list[Document], texts: list[str], *, seed: int) -> float:
+    """Test micro-F1 of a TF-IDF linear model: one SVM a label, one threshold, fitted on split val."""
+    splits = np.array(assign_splits([one.patient_id for one in corpus], val=0.10, test=0.15, seed=seed))
+    is_train, is_val, is_test = (splits == name for name in ("train", "val", "test"))
+    counts = Counter(label for one, keep in zip(corpus, is_train, strict=True) if keep for label in one.labels)
+    space = sorted(label for label, n in counts.items() if n >= 5)
+    labels = MultiLabelBinarizer(classes=space).fit_transform(
+        [[label for label in one.labels if counts[label] >= 5] for one in corpus]
+    )
+    vectorizer = TfidfVectorizer(sublinear_tf=True, min_df=2)
+    vectorizer.fit([text for text, keep in zip(texts, is_train, strict=True) if keep])
+    features = vectorizer.transform(texts)
+    model = OneVsRestClassifier(LinearSVC(C=1.0)).fit(features[is_train], labels[is_train])
+    scores = model.decision_function(features)
+    candidates = np.quantile(scores[is_val], np.linspace(0.5, 0.995, 60))
+    best = max(candidates, key=lambda one: f1_score(labels[is_val], scores[is_val] > one, average="micro"))
+    return float(f1_score(labels[is_test], scores[is_test] > best, average="micro"))
+
+
+_DISTRACTOR = re.compile(
+    r"\b(no history|no evidence|no signs|- no|not|never|denies|declined|negative|ruled out|resolved|recovered|"
+    r"recurrence|years ago|signs of|may screen|at risk|initially|deferred|son|partner)\b",
+    re.IGNORECASE,
+)
+
+
+def without_distractors(text: str) -> str:
+    """What a reader would leave out: the family's section, and sentences that deny, doubt or look back."""
+    text = re.sub(r"Family History:\n.*?\n \n", "", text, flags=re.DOTALL)
+    lines = (re.split(r"(?<=\.) ", line) for line in text.splitlines())
+    return "\n".join(" ".join(one for one in line if not _DISTRACTOR.search(one)) for line in lines)
+
+
+def test_a_linear_model_over_words_is_neither_helpless_nor_done(corpus: list[Document]) -> None:
+    """The issue asks for 0.6 to 0.9. Leaving distractors out by rules, over the same splits, must be worth 0.04."""
+    words = [linear_micro_f1(corpus, [one.text for one in corpus], seed=seed) for seed in range(2)]
+    kept = [without_distractors(one.text) for one in corpus]
+    context = [linear_micro_f1(corpus, kept, seed=seed) for seed in range(2)]
+    assert 0.65 < min(words) <= max(words) < 0.85
+    assert np.mean(context) > np.mean(words) + 0.04
