@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 import logging
 import subprocess
 import sys
@@ -136,15 +135,14 @@ def _predict(arguments: argparse.Namespace) -> int:
 
 
 def _ui(arguments: argparse.Namespace) -> int:
-    from pipeline.tracking import open_store, tracking_uri
+    from pipeline.tracking import open_store, page_path, tracking_uri
 
     tracking_dir = Path("mlruns")
-    with contextlib.redirect_stdout(io.StringIO()):
-        open_store(tracking_dir)
+    page = page_path(open_store(tracking_dir))
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracking_uri(tracking_dir)]
     command += ["--default-artifact-root", (tracking_dir / "artifacts").resolve().as_uri()]
     command += ["--host", "127.0.0.1", "--port", str(arguments.port)]
-    print(f"MLflow: http://127.0.0.1:{arguments.port} (Ctrl-C to stop)")
+    print(f"MLflow: http://127.0.0.1:{arguments.port}/{page} (Ctrl-C to stop)", flush=True)
     try:
         return subprocess.run(command, check=False).returncode
     except KeyboardInterrupt:

@@ -292,7 +292,7 @@ def load_encoder(
     from transformers import AutoModel
     from transformers.utils import logging as transformers_logging
 
-    transformers_logging.set_verbosity_error()  # no table of weights that are left out on purpose
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # no table of weights that are left out on purpose
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     _check_encoder(folder)
     # On CPU the backward of fused attention in bf16 is several times slower than the plain formula.

@@ -27,6 +27,12 @@ logger = logging.getLogger(__name__)
 
 _MAX_VALUE_CHARS = 250
 _MAX_BATCH = 500
+_EXPERIMENT = "icd-contrast"
+_VIEW_KEY = "icd"
+_VIEW_COLUMNS = (
+    "metrics.`micro_f1`", "metrics.`macro_f1`", "metrics.`map`", "metrics.`precision_at_5`", "params.`data.recipe`",
+    "params.`encoder.model`", "params.`train_encoder.loss`", "params.`train_classifier.head`", "params.`seed`",
+)  # fmt: skip
 _NOT_PARAMETERS = {"work_dir", "tracking", "compute"}
 
 
@@ -47,8 +53,13 @@ def open_store(tracking_dir: Path) -> MlflowClient:
     return client
 
 
-def start_parent_run(config: PipelineConfig) -> str | None:
+def start_parent_run(config: PipelineConfig, *, is_head: bool = False) -> str | None:
     """Start the parent run of an experiment, or go on with it where nothing in the config changed.
+
+    Args:
+        config: of the experiment.
+        is_head: said by the head of a run, which alone knows that no other is alive: runs that a killed one left
+            open are closed.
 
     Returns:
         The run id, also written to ``mlflow.json`` of the experiment folder; None where tracking is off.
@@ -59,6 +70,8 @@ def start_parent_run(config: PipelineConfig) -> str | None:
     note = config.experiment_dir / "mlflow.json"
     client = open_store(config.tracking.dir)
     known = read_json(note) if note.exists() else None
+    if known and is_head:
+        _close_left_over(client, known["run_id"])
     if known and known["settings"] == settings and _is_alive(client, known["run_id"]):
         run_id = str(known["run_id"])
         client.update_run(run_id, status="RUNNING")
@@ -72,6 +85,16 @@ def start_parent_run(config: PipelineConfig) -> str | None:
     config.experiment_dir.mkdir(parents=True, exist_ok=True)
     write_json(note, {"run_id": run.info.run_id, "settings": settings})
     return str(run.info.run_id)
+
+
+def _close_left_over(client: MlflowClient, parent_id: str) -> None:
+    if not _is_alive(client, parent_id):
+        return
+    parent = client.get_run(parent_id)
+    children = client.search_runs([parent.info.experiment_id], f"tags.mlflow.parentRunId = '{parent_id}'")
+    for run in [parent, *children]:
+        if run.info.status == "RUNNING":
+            client.set_terminated(run.info.run_id, status="KILLED")
 
 
 def finish_parent_run(config: PipelineConfig, *, succeeded: bool) -> None:
@@ -176,13 +199,22 @@ def stage_run(config: PipelineConfig, stage: Stage) -> Iterator[StageRun]:
 
 def _experiment_id(client: MlflowClient, config: PipelineConfig) -> str:
     """The MLflow experiment that collects all runs of this project."""
-    name = "icd-contrast"
-    known = client.get_experiment_by_name(name)
+    known = client.get_experiment_by_name(_EXPERIMENT)
     if known is not None:
         return str(known.experiment_id)
     local = "MLFLOW_TRACKING_URI" not in os.environ
     location = (config.tracking.dir / "artifacts").resolve().as_uri() if local else None
-    return str(client.create_experiment(name, artifact_location=location))
+    experiment_id = str(client.create_experiment(_EXPERIMENT, artifact_location=location))
+    # What the page itself stores when a view is shared: here, scores and settings as columns of the run list.
+    view = {"selectedColumns": list(_VIEW_COLUMNS), "orderByKey": "attributes.start_time", "orderByAsc": False}
+    client.set_experiment_tag(experiment_id, f"mlflow.sharedViewState.{_VIEW_KEY}", json.dumps(view))
+    return experiment_id
+
+
+def page_path(client: MlflowClient) -> str:
+    """Path of the run list in the MLflow page, with scores and settings as columns."""
+    known = client.get_experiment_by_name(_EXPERIMENT)
+    return f"#/experiments/{known.experiment_id}/runs?viewStateShareKey={_VIEW_KEY}" if known else ""
 
 
 def _is_alive(client: MlflowClient, run_id: str) -> bool:

@@ -120,6 +120,11 @@ def _launch_processes(config: PipelineConfig, stage: Stage) -> None:
     """Become ``accelerate launch`` where the config has a launch file, unless launched by it already."""
     launch_path = config.compute.accelerate_config
     if stage in DISTRIBUTED_STAGES and launch_path is not None and "RANK" not in os.environ:
+        import torch
+
+        if not torch.cuda.is_available():
+            # Without it accelerate starts one process on a machine without GPUs, whatever the file says.
+            os.environ["ACCELERATE_USE_CPU"] = "true"
         launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(launch_path)]
         os.execv(sys.executable, [*launch, "-m", f"pipeline.stages.{stage}", *sys.argv[1:]])
 

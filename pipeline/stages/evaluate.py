@@ -56,7 +56,7 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
         output.facts |= {"documents": len(coded.document_ids), "split": split}
     logger.info("micro-F1 %.4f, macro-F1 %.4f, MAP %.4f", scores["micro_f1"], scores["macro_f1"], scores["map"])
     tracked.log_metrics({f"{split}/{name}": value for name, value in scores.items()})
-    tracked.log_metrics({f"{split}_{name}": scores[name] for name in _HEADLINE if name in scores}, also_parent=True)
+    tracked.log_metrics({name: round(scores[name], 4) for name in _HEADLINE if name in scores}, also_parent=True)
     tracked.log_report(experiment_dir / "report.html")
     tracked.log_report(experiment_dir / "metrics.json")
 
