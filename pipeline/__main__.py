@@ -59,6 +59,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from pipeline.artifacts import guarded_io, lock
 
     config = load_config(arguments.config, arguments.set)
+    dag.raw_files(config)  # refuses an unknown recipe or option before anything runs
     with guarded_io(config.experiment_dir), lock(config.experiment_dir, "icd run"):
         dag.clear_after_kill(config)
         dag.clear_failures(config)
@@ -69,7 +70,8 @@ def _run(arguments: argparse.Namespace) -> int:
             until=arguments.until,
             dry_run=arguments.dry_run,
         )
-        status = _snakemake(snakemake_arguments)
+        with dag.keeping_times(config):
+            status = _snakemake(snakemake_arguments)
     if status:
         return _report_failure(config)
     if not arguments.dry_run and arguments.until in (None, "evaluate"):

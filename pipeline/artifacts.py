@@ -55,6 +55,9 @@ STAGE_INPUTS: dict[Stage, tuple[str, ...]] = {
 }
 DIRECTORIES = frozenset({"tokens", "encoder", "classifier"})
 _PRODUCER = {name: stage for stage, names in STAGE_OUTPUTS.items() for name in names}
+_FULL_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# What safetensors and tokenizers (Rust), SQLite and torch.save say of it.
+_FULL_DISK_PHRASES = (*(f"(os error {number})" for number in _FULL_DISK_ERRORS), "disk is full", "unexpected pos ")
 _VERSIONED_PACKAGES = (
     "accelerate", "datasets", "evaluate", "icd-contrast", "mlflow", "numpy", "pandas", "pyarrow",
     "snakemake", "spacy", "torch", "transformers",
@@ -136,25 +139,34 @@ def writing(
                 raise RuntimeError(f"stage {stage} did not write {missing}")
             manifest = _manifest(config, stage, output, started, extra_inputs or {})
             write_json(temporary / "manifest.json", manifest)
-            for name in STAGE_OUTPUTS[stage]:
-                _replace(temporary / name, experiment_dir / name)
-            _replace(temporary / "manifest.json", manifest_path(experiment_dir, stage))
+            _put_in_place(temporary, experiment_dir, stage)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def guarded_io(where: Path) -> Iterator[None]:
-    """Turn a full disk or a file-size limit into a UserError."""
+    """Turn a full disk, a file-size limit or a missing permission into a UserError."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    except UserError:
+        raise
+    except Exception as error:
+        if _is_full_disk(error):
             raise UserError(
-                f"{where}: the disk is full or a limit on file size was hit ({error.strerror}). "
+                f"{where}: the disk is full or a limit on file size was hit. "
                 "Earlier outputs are intact; free space and run again."
             ) from error
+        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise UserError(f"{error.filename or where}: {error.strerror}; mend its permissions.") from error
         raise
+
+
+def _is_full_disk(error: BaseException) -> bool:
+    """Whether an error says so; several libraries raise types of their own and put the number in the message."""
+    if isinstance(error, OSError) and error.errno in _FULL_DISK_ERRORS:
+        return True
+    return not isinstance(error, OSError) and any(phrase in str(error) for phrase in _FULL_DISK_PHRASES)
 
 
 @contextlib.contextmanager
@@ -167,19 +179,23 @@ def lock(experiment_dir: Path, name: str) -> Iterator[None]:
     folder = experiment_dir / ".locks"
     folder.mkdir(parents=True, exist_ok=True)
     holder = folder / f"{name}.holder"
+    held = filelock.FileLock(folder / f"{name}.lock", timeout=0)
     try:
-        with filelock.FileLock(folder / f"{name}.lock", timeout=0):
-            holder.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
-            yield
+        held.acquire()
     except filelock.Timeout:
         who = holder.read_text(encoding="utf-8") if holder.exists() else "another process"
         raise UserError(f"{experiment_dir}: '{name}' is running already ({who}); wait for it or stop it.") from None
+    try:
+        holder.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
+        yield
+    finally:
+        held.release()
 
 
 def sha256_of(path: Path) -> str:
     """Digest of a file, or of a folder's files with their relative names in order."""
     digest = hashlib.sha256()
-    if path.is_file():
+    if not path.is_dir():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     for file_path in sorted(one for one in path.rglob("*") if one.is_file() and one.name != ".snakemake_timestamp"):
@@ -191,8 +207,11 @@ def sha256_of(path: Path) -> str:
 def write_json(path: Path, content: Any) -> None:
     """Write JSON whole or not at all, readable by people."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    try:
+        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> Any:
@@ -264,12 +283,19 @@ def git_commit() -> str | None:
         return None
 
 
-def _replace(source: Path, target: Path) -> None:
-    """Rename over what was there; a folder is moved aside first, since no system call swaps folders portably."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    old = target.with_name(f".old-{target.name}")
-    if target.is_dir():
-        shutil.rmtree(old, ignore_errors=True)
-        target.rename(old)
-    source.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
+def _put_in_place(temporary: Path, experiment_dir: Path, stage: Stage) -> None:
+    """Rename finished outputs over what was there, in an order in which a kill never leaves old beside new.
+
+    The manifest goes first and comes last; in between all old outputs leave before the first new one comes.
+    """
+    manifest = manifest_path(experiment_dir, stage)
+    manifest.parent.mkdir(parents=True, exist_ok=True)
+    manifest.unlink(missing_ok=True)
+    old = temporary / ".old"
+    old.mkdir()
+    for name in STAGE_OUTPUTS[stage]:
+        if (experiment_dir / name).exists():
+            (experiment_dir / name).rename(old / name)
+    for name in STAGE_OUTPUTS[stage]:
+        (temporary / name).rename(experiment_dir / name)
+    (temporary / "manifest.json").rename(manifest)

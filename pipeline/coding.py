@@ -16,7 +16,7 @@ from pipeline.errors import UserError
 from pipeline.labels import LabelSpace
 from pipeline.serving import Classifier
 
-_MICRO_BATCH_TOKENS = 8192
+_MICRO_BATCH_TOKENS = 2048
 
 
 def code_documents(model_dir: Path, source: str, output_path: Path, *, top_k: int | None) -> tuple[int, int]:

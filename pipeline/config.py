@@ -142,7 +142,7 @@ class Training(Section):
     n_epochs: Annotated[int, Field(ge=0)] = Field(10, description="passes over split train")
     global_batch_size: Annotated[int, Field(ge=1)] = Field(32, description="documents a step, over all processes")
     micro_batch_tokens: PositiveInt = Field(
-        4096, description="tokens (padding included) that go through the encoder at a time"
+        2048, description="tokens (padding included) that go through the encoder at a time"
     )
     gradient_cache: bool = Field(False, description="recompute micro-batches in backward: memory flat in the batch")
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 5e-5
@@ -194,7 +194,7 @@ class Predict(Section):
 
     splits: tuple[Split, ...] = Field(("val", "test"), min_length=1)
     mixed_precision: Precision = "no"
-    micro_batch_tokens: PositiveInt = Field(8192, description="tokens (padding included) encoded at a time")
+    micro_batch_tokens: PositiveInt = Field(2048, description="tokens (padding included) encoded at a time")
 
 
 class Evaluate(Section):
@@ -294,7 +294,7 @@ def stage_settings(config: PipelineConfig, stage: Stage) -> str:
 
     Example:
         >>> stage_settings(PipelineConfig(experiment="a"), "predict")
-        '{"predict": {"micro_batch_tokens": 8192, "mixed_precision": "no", "splits": ["val", "test"]}}'
+        '{"predict": {"micro_batch_tokens": 2048, "mixed_precision": "no", "splits": ["val", "test"]}}'
     """
     values = {name: getattr(config, name) for name in STAGE_SECTIONS[stage]}
     dumped = {name: one.model_dump(mode="json") if isinstance(one, Section) else one for name, one in values.items()}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import data_recipes
-from pipeline.artifacts import STAGE_OUTPUTS, read_manifest, write_json
+from pipeline.artifacts import STAGE_OUTPUTS, manifest_path, read_manifest, write_json
 from pipeline.config import STAGE_SECTIONS, PipelineConfig, Stage, stage_settings
 from pipeline.errors import UserError
 
@@ -131,10 +133,26 @@ def _profile_dir(profile: str) -> Path:
 
 
 def clear_after_kill(config: PipelineConfig) -> None:
-    """Remove what a killed head left of Snakemake's; call only while holding the experiment's run lock."""
+    """Remove what a killed head left of Snakemake's; call only while holding the experiment's run lock.
+
+    Marks of incomplete outputs go too: a manifest is there only when its stage has finished.
+    """
     state = config.experiment_dir / ".snakemake"
-    for name in ("locks", "backup"):
+    for name in ("locks", "backup", "incomplete"):
         shutil.rmtree(state / name, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def keeping_times(config: PipelineConfig) -> Iterator[None]:
+    """Give manifests that Snakemake put back after a failure their time again, so that nothing after them reruns."""
+    paths = [manifest_path(config.experiment_dir, stage) for stage in STAGE_SECTIONS]
+    before = {path: (path.read_bytes(), path.stat()) for path in paths if path.exists()}
+    try:
+        yield
+    finally:
+        for path, (content, stat) in before.items():
+            if path.exists() and path.read_bytes() == content:
+                os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
 
 def failures(config: PipelineConfig) -> list[dict[str, str]]:

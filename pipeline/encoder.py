@@ -155,8 +155,14 @@ class DocumentEncoder(nn.Module):
             module.requires_grad_(False)
 
     def train(self, mode: bool = True) -> DocumentEncoder:
-        """Switch modes; frozen layers stay in evaluation mode, so that their output is one and the same."""
+        """Switch modes; frozen layers stay in evaluation mode, so that their output is one and the same.
+
+        On CPU fused attention is the faster one forward, but its backward in bf16 is several times slower than that
+        of the plain formula; so the two modes differ.
+        """
         super().train(mode)
+        on_cpu = next(self.backbone.parameters()).device.type == "cpu"
+        self.backbone.set_attn_implementation("eager" if mode and on_cpu else "sdpa")  # type: ignore[operator]
         for module in self._frozen:
             module.eval()
         return self
@@ -165,6 +171,8 @@ class DocumentEncoder(nn.Module):
         """Leave the whole encoder as it is, without dropout."""
         self._frozen.append(self.backbone)
         self.backbone.requires_grad_(False)
+        if _has_layers(self.backbone):
+            self._n_frozen = len(_layers_of(self.backbone))
 
     def forward(self, batch: MicroBatch) -> TokenStates:
         """Encode whole documents."""
@@ -259,6 +267,10 @@ def _by_document(hidden: Tensor, batch: MicroBatch) -> TokenStates:
     return TokenStates(states, mask, context_ids, hidden[batch.chunk_of_document == 0, 0])
 
 
+def _has_layers(backbone: nn.Module) -> bool:
+    return isinstance(getattr(getattr(backbone, "encoder", None), "layer", None), nn.ModuleList)
+
+
 def _layers_of(backbone: nn.Module) -> nn.ModuleList:
     """Transformer layers of a BERT-like encoder.
 
@@ -295,8 +307,6 @@ def load_encoder(
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # no table of weights that are left out on purpose
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     _check_encoder(folder)
-    # On CPU the backward of fused attention in bf16 is several times slower than the plain formula.
-    attention = "sdpa" if torch.cuda.is_available() else "eager"
     try:
         backbone = AutoModel.from_pretrained(
             folder,
@@ -304,7 +314,6 @@ def load_encoder(
             use_safetensors=True,
             trust_remote_code=False,
             dtype=torch.float32,
-            attn_implementation=attention,
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"{folder}: the encoder cannot be loaded ({str(error).splitlines()[0][:200]}).") from None

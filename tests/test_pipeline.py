@@ -1,0 +1,213 @@
+"""The whole pipeline as a user runs it: processes of their own, real encoder, real Snakemake and MLflow."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+MARKER = "Xqzvcanary"
+CODES = {"I10": "hypertension", "E11.9": "diabetes", "N17.9": "kidney injury", "J18.9": "pneumonia"}
+CONFIG = """
+experiment: small
+data:
+  recipe: table
+  raw: notes.jsonl
+  options: {patient_id: patient}
+encoding: {n_frozen_layers: 5, cache_frozen_layers: true, chunk_tokens: 64}
+train_encoder: {n_epochs: 1, global_batch_size: 16}
+train_classifier: {n_epochs: 2, global_batch_size: 16}
+evaluate: {n_resamples: 20}
+compute: {n_workers: 0}
+"""
+STAGES = ["ingest", "split", "tokenize", "train_encoder", "train_classifier", "predict", "evaluate"]
+
+pytestmark = pytest.mark.slow
+
+
+def write_notes(path: Path, n_documents: int = 80) -> None:
+    """Made-up notes that name their codes; every text carries the marker."""
+    chance = random.Random(0)
+    with path.open("w", encoding="utf-8") as file:
+        for index in range(n_documents):
+            codes = chance.sample(sorted(CODES), k=chance.choice([1, 2]))
+            text = f"Patient with {' and '.join(CODES[code] for code in codes)}. {MARKER}{index} stable."
+            row = {"document_id": f"d{index}", "patient": f"p{index // 2}", "text": text, "codes": codes}
+            file.write(json.dumps(row) + "\n")
+
+
+def icd(folder: Path, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    """Run the `icd` command in a folder."""
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline", *arguments],
+        cwd=folder, capture_output=True, text=True, timeout=600, check=False, **options,  # type: ignore[call-overload]
+    )  # fmt: skip
+
+
+def stages_run(folder: Path, since: float) -> list[str]:
+    """Stages whose manifest was written since a time, in the order of the DAG."""
+    manifests = folder / "work" / "small" / "manifests"
+    return [stage for stage in STAGES if (manifests / f"{stage}.json").stat().st_mtime > since]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the pipeline ran to its end."""
+    folder = tmp_path_factory.mktemp("pipeline")
+    write_notes(folder / "notes.jsonl")
+    (folder / "small.yaml").write_text(CONFIG, encoding="utf-8")
+    result = icd(folder, "run", "small.yaml")
+    assert result.returncode == 0, result.stderr
+    (folder / "output.txt").write_text(result.stdout + result.stderr, encoding="utf-8")
+    return folder
+
+
+def test_a_run_writes_every_artifact_and_prints_scores_report_and_next_commands(finished: Path) -> None:
+    work = finished / "work" / "small"
+    for name in ("documents.parquet", "tokens", "encoder", "classifier", "predictions.parquet", "report.html"):
+        assert (work / name).exists()
+    scores = json.loads((work / "metrics.json").read_text())["scores"]
+    output = (finished / "output.txt").read_text()
+    assert f"micro-F1   {scores['micro_f1']:.3f}" in output
+    for expected in ("macro-F1", "MAP", "P@5", "report.html", "icd predict --model", "make ui"):
+        assert expected in output
+
+
+def test_no_text_of_a_document_leaves_the_work_folder_or_enters_a_report(finished: Path) -> None:
+    allowed = {"documents.parquet", "notes.jsonl"}
+    searched = [
+        path for path in finished.rglob("*") if path.is_file() and path.name not in allowed and path.suffix != ".arrow"
+    ]
+    assert len(searched) > 50
+    assert [path for path in searched if MARKER.lower().encode() in path.read_bytes().lower()] == []
+
+
+def test_a_second_run_does_nothing(finished: Path) -> None:
+    now = time.time()
+    result = icd(finished, "run", "small.yaml")
+    assert result.returncode == 0, result.stderr
+    assert stages_run(finished, now) == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("evaluate.n_resamples=21", ["evaluate"]),
+        ("predict.micro_batch_tokens=512", ["predict", "evaluate"]),
+        ("train_classifier.head_dropout=0.2", ["train_classifier", "predict", "evaluate"]),
+    ],
+)
+def test_a_changed_setting_reruns_exactly_the_stages_that_depend_on_it(
+    finished: Path, tmp_path: Path, setting: str, expected: list[str]
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    shown = icd(
+        copy, "run", "small.yaml", "--set", f"data.raw={finished / 'notes.jsonl'}", "--set", setting, "--dry-run"
+    )
+    assert shown.returncode == 0, shown.stderr
+    planned = re.findall(r"^(?:local)?rule (\w+):", shown.stdout + shown.stderr, flags=re.MULTILINE)
+    assert sorted(set(planned) - {"all"}) == sorted(expected)
+
+
+def test_a_changed_setting_is_run_and_an_unchanged_part_is_kept(finished: Path) -> None:
+    now = time.time()
+    result = icd(finished, "run", "small.yaml", "--set", "evaluate.n_resamples=30")
+    assert result.returncode == 0, result.stderr
+    assert stages_run(finished, now) == ["evaluate"]
+
+
+def test_a_removed_artifact_is_made_again(finished: Path) -> None:
+    (finished / "work" / "small" / "predictions.parquet").unlink()
+    now = time.time()
+    assert icd(finished, "run", "small.yaml").returncode == 0
+    assert stages_run(finished, now) == ["predict", "evaluate"]
+
+
+def test_a_users_mistake_in_a_stage_gives_one_message_and_exit_2_and_keeps_what_was_there(finished: Path) -> None:
+    before = (finished / "work" / "small" / "classifier" / "classifier.json").read_bytes()
+    result = icd(finished, "run", "small.yaml", "--set", "label_space.min_documents=10000")
+    assert result.returncode == 2
+    assert "error: stage split: the label space is empty" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert (finished / "work" / "small" / "classifier" / "classifier.json").read_bytes() == before
+    now = time.time()
+    assert icd(finished, "run", "small.yaml").returncode == 0
+    assert set(stages_run(finished, now)) <= {"split"}  # put back as it was; nothing is trained again
+
+
+def test_predict_codes_new_documents_the_same_way_as_the_stage(finished: Path) -> None:
+    (finished / "new.csv").write_text("document_id,text\n007,pneumonia\n008,\n", encoding="utf-8")
+    model = str(finished / "work" / "small" / "classifier")
+    result = icd(finished, "predict", "--model", model, "--input", "new.csv", "--output", "codes.jsonl", "--top-k", "2")
+    assert result.returncode == 0, result.stderr
+    rows = [json.loads(line) for line in (finished / "codes.jsonl").read_text().splitlines()]
+    assert [row["document_id"] for row in rows] == ["007", "008"]
+    assert [len(row["codes"]) for row in rows] == [2, 0]
+    assert rows[0]["codes"][0]["title"]
+
+
+def test_mlflow_has_one_parent_with_a_child_per_stage(finished: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{finished}/mlruns/mlflow.db")
+    experiment = client.get_experiment_by_name("icd-contrast")
+    runs = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time ASC"])
+    first = next(run for run in runs if run.info.run_name == "small")
+    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == first.info.run_id]
+    assert [run.info.run_name for run in children][:7] == [f"small/{stage}" for stage in STAGES]
+    assert first.info.status == "FINISHED"
+    assert 0 <= first.data.metrics["micro_f1"] <= 1
+    assert first.data.params["train_encoder.loss"] == "sd"
+    assert {artifact.path for artifact in client.list_artifacts(first.info.run_id)} == {"report.html", "metrics.json"}
+
+
+def test_a_killed_run_goes_on_without_unlocking_and_a_second_head_is_refused(tmp_path: Path) -> None:
+    write_notes(tmp_path / "notes.jsonl")
+    (tmp_path / "small.yaml").write_text(CONFIG, encoding="utf-8")
+    command = [sys.executable, "-m", "pipeline", "run", "small.yaml", "--set", "train_classifier.n_epochs=40"]
+    head = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    log = tmp_path / "work" / "small" / "logs" / "train_classifier.log"
+    deadline = time.monotonic() + 240
+    while not (log.exists() and "epoch 1:" in log.read_text()) and time.monotonic() < deadline:
+        assert head.poll() is None
+        time.sleep(0.2)
+    second = icd(tmp_path, "run", "small.yaml")
+    assert second.returncode == 2
+    assert "is running already" in second.stderr
+    os.kill(head.pid, signal.SIGKILL)
+    head.wait()
+    work = tmp_path / "work" / "small"
+    assert not (work / "classifier").exists()
+    now = time.time()
+    result = icd(tmp_path, "run", "small.yaml", "--set", "train_classifier.patience=1")
+    assert result.returncode == 0, result.stderr
+    assert stages_run(tmp_path, now) == ["train_classifier", "predict", "evaluate"]
+    assert (work / "classifier" / "classifier.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["run", "nowhere.yaml"], "no such config file"),
+        (["run", "small.yaml", "--set", "data.recip=table"], "did you mean 'recipe'"),
+        (["run", "small.yaml", "--set", "data.recipe=tabel"], "did you mean 'table'"),
+        (["run", "small.yaml", "--profile", "sge"], "no such profile"),
+        (["predict", "--model", "nowhere", "--input", "a.csv", "--output", "b.csv"], "no classifier.json"),
+    ],
+)
+def test_mistakes_on_the_command_line_exit_2_in_one_line(tmp_path: Path, arguments: list[str], expected: str) -> None:
+    (tmp_path / "small.yaml").write_text(CONFIG, encoding="utf-8")
+    result = icd(tmp_path, *arguments)
+    assert result.returncode == 2
+    assert expected in result.stderr
+    assert "Traceback" not in result.stderr
