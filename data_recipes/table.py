@@ -56,7 +56,13 @@ def raw_files(raw: Path | None, options: Options) -> list[Path]:
     """The table, or all text files of the folder and the table of codes."""
     if raw is None:
         return []
-    return [*sorted(raw.glob("*.txt")), raw / options.codes_file] if raw.is_dir() else [raw]
+    return [*sorted(raw.glob("*.txt")), _codes_path(raw, options)] if raw.is_dir() else [raw]
+
+
+def _codes_path(folder: Path, options: Options) -> Path:
+    """The table of codes of a folder: in it, or else beside it."""
+    inside = folder / options.codes_file
+    return inside if inside.exists() else folder.parent / options.codes_file
 
 
 def read_titles(raw: Path | None, options: Options, scratch_dir: Path) -> Mapping[str, str]:
@@ -112,7 +118,7 @@ def _csv_rows(path: Path, columns: list[str], options: Options, report: IngestRe
 def _jsonl_rows(path: Path, columns: list[str]) -> Iterator[Row]:
     number = 0
     try:
-        with path.open(encoding="utf-8") as lines:
+        with path.open(encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
                     row = json.loads(line)
@@ -130,16 +136,15 @@ def _parquet_rows(path: Path, columns: list[str]) -> Iterator[Row]:
             _check_columns(file.schema_arrow.names, columns, str(path))
             for batch in file.iter_batches(batch_size=512, columns=columns):
                 yield from batch.to_pylist()
-    except pa.ArrowInvalid:
+    except (pa.ArrowInvalid, OSError):
         raise UserError(f"{path}: not a readable Parquet file; export it again.") from None
 
 
 def _folder_rows(folder: Path, options: Options, report: IngestReport) -> Iterator[Row]:
     """Text files in the order of their names, with their codes; files without codes keep an empty list."""
     columns = [name for name in _columns(options) if name != options.text]
-    codes_path = next((path for path in (folder / options.codes_file, folder.parent / options.codes_file)
-                       if path.exists()), None)  # fmt: skip
-    if codes_path is None:
+    codes_path = _codes_path(folder, options)
+    if not codes_path.exists():
         raise UserError(
             f"{folder}: no table of codes {options.codes_file!r} in it or beside it (data.options.codes_file)."
         )
@@ -150,10 +155,11 @@ def _folder_rows(folder: Path, options: Options, report: IngestReport) -> Iterat
     paths = sorted(folder.glob("*.txt"))
     if not paths:
         raise UserError(f"{folder}: no .txt file in this folder.")
-    report.drop("codes_without_text_file", n=len(by_document.keys() - {path.stem for path in paths}))
+    for document_id in sorted(by_document.keys() - {path.stem for path in paths}):
+        report.drop("codes_without_text_file", document_id)
     for path in paths:
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")
         except UnicodeDecodeError as error:
             raise UserError(f"{path}: not UTF-8 (byte {error.start}); convert the file to UTF-8.") from None
         no_codes: dict[str, Any] = dict.fromkeys(columns, "") | {options.codes: []}
@@ -182,8 +188,9 @@ def _split(
 ) -> Literal["train", "val", "test"] | None:
     value = _text(row, options.split).strip().lower() if options.split else ""
     if value and value not in _SPLITS:
+        shown = repr(value) if value.isalnum() and len(value) <= 16 else "something else"  # never text of a note
         raise UserError(
-            f"document {document_id}: its split is {value[:16]!r}, expected one of {', '.join(_SPLITS)} or nothing."
+            f"document {document_id}: its split is {shown}, expected one of {', '.join(_SPLITS)} or nothing."
         )
     if options.split and not value:
         report.count("documents_without_given_split")
@@ -191,9 +198,9 @@ def _split(
 
 
 def _as_list(value: Any, options: Options) -> list[Any]:
-    if isinstance(value, list):
-        return value
-    return [part for part in str(value or "").split(options.delimiter) if part.strip()]
+    if isinstance(value, str):
+        return [part for part in value.split(options.delimiter) if part.strip()]
+    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def _labels(value: Any, options: Options, document_id: str, report: IngestReport) -> list[str]:

@@ -47,6 +47,7 @@ STAGE_INPUTS: dict[Stage, tuple[str, ...]] = {
         "predictions.parquet",
         "documents.parquet",
         "annotators.parquet",
+        "ingest_report.json",
         "splits.parquet",
         "label_space.json",
         "encoder",
@@ -55,6 +56,7 @@ STAGE_INPUTS: dict[Stage, tuple[str, ...]] = {
 }
 DIRECTORIES = frozenset({"tokens", "encoder", "classifier"})
 _PRODUCER = {name: stage for stage, names in STAGE_OUTPUTS.items() for name in names}
+ARTIFACTS = frozenset(_PRODUCER)
 _FULL_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # What safetensors and tokenizers (Rust), SQLite and torch.save say of it.
 _FULL_DISK_PHRASES = (*(f"(os error {number})" for number in _FULL_DISK_ERRORS), "disk is full", "unexpected pos ")
@@ -290,9 +292,9 @@ def _put_in_place(temporary: Path, experiment_dir: Path, stage: Stage) -> None:
     """
     manifest = manifest_path(experiment_dir, stage)
     manifest.parent.mkdir(parents=True, exist_ok=True)
-    manifest.unlink(missing_ok=True)
     old = temporary / ".old"
-    old.mkdir()
+    old.mkdir()  # before the manifest goes: a full disk refuses it
+    manifest.unlink(missing_ok=True)
     for name in STAGE_OUTPUTS[stage]:
         if (experiment_dir / name).exists():
             (experiment_dir / name).rename(old / name)

@@ -34,10 +34,12 @@ def code_documents(model_dir: Path, source: str, output_path: Path, *, top_k: in
     Raises:
         UserError: if the model, the input or the output cannot be used; no output is left then.
     """
-    classifier = Classifier.load(model_dir).to("cuda" if torch.cuda.is_available() else "cpu")
+    if output_path.exists() and Path(source).exists() and output_path.samefile(source):
+        raise UserError(f"--output {output_path} is the input itself; name another file.")
     documents = _unique(read_documents(source))
     n_documents = n_codes = 0
     with writing_codes(output_path) as writer, tqdm(desc="predict", unit="doc", disable=None) as bar:
+        classifier = Classifier.load(model_dir).to("cuda" if torch.cuda.is_available() else "cpu")
         for_ids, for_texts = itertools.tee(documents)
         texts = (document.text for document in for_texts)
         coded = classifier.code_texts(texts, max_tokens=_MICRO_BATCH_TOKENS)
@@ -49,8 +51,8 @@ def code_documents(model_dir: Path, source: str, output_path: Path, *, top_k: in
             writer.add(document.document_id, codes)
             n_documents, n_codes = n_documents + 1, n_codes + len(codes)
             bar.update()
-    if not n_documents:
-        raise UserError(f"--input {source}: it holds no document.")
+        if not n_documents:  # inside, so that no empty output replaces an earlier one
+            raise UserError(f"--input {source}: it holds no document.")
     return n_documents, n_codes
 
 
@@ -64,12 +66,13 @@ def propose(probabilities: np.ndarray, label_space: LabelSpace, threshold: float
         top_k: how many to give; None for the predicted ones.
     """
     order = np.argsort(-probabilities, kind="stable")
-    kept = order[:top_k] if top_k is not None else order[probabilities[order] >= threshold]
+    is_predicted = probabilities >= threshold
+    kept = order[:top_k] if top_k is not None else order[is_predicted[order]]
     codes = []
     for rank, index in enumerate(kept.tolist(), start=1):
         system, code = parse_label(label_space.labels[index])
-        probability = float(probabilities[index])
-        codes.append(Code(rank, system, code, label_space.titles[index], probability, probability >= threshold))
+        title, probability = label_space.titles[index], float(probabilities[index])
+        codes.append(Code(rank, system, code, title, probability, bool(is_predicted[index])))
     return codes
 
 

@@ -10,18 +10,35 @@ from __future__ import annotations
 import difflib
 import json
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, cast
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from pipeline.errors import UserError
 
 Stage = Literal["ingest", "split", "tokenize", "train_encoder", "train_classifier", "predict", "evaluate"]
 Split = Literal["train", "val", "test"]
-Precision = Literal["no", "fp16", "bf16"]
+
+
+def _quoted_no(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("must be 'no', 'fp16' or 'bf16', in quotes: YAML reads a bare no as false")
+    return value
+
+
+Precision = Annotated[Literal["no", "fp16", "bf16"], BeforeValidator(_quoted_no)]
 ContrastiveLossName = Literal[
     "none", "all", "any", "mulsupcon", "sd", "sd_similarity", "sd_dissimilarity", "sd_symmetric", "jaccard", "overlap",
     "slcl", "jscl", "sd_idf", "sd_mulsupcon", "sd_per_label", "msc", "probmcl", "sd_prototypes",
@@ -36,13 +53,30 @@ SectionType = TypeVar("SectionType", bound="Section")
 
 
 def _absolute(path: Path | None) -> Path | None:
-    return path if path is None else path.expanduser().resolve()
+    try:
+        return path if path is None else path.expanduser().resolve()
+    except RuntimeError as error:  # of expanduser, for a user that is not known
+        raise ValueError(f"cannot be resolved: {error}") from None
+
+
+def _is_number(annotation: object) -> bool:
+    return annotation in (int, float) or any(_is_number(one) for one in typing.get_args(annotation))
 
 
 class Section(BaseModel):
     """A group of settings: immutable, unknown keys refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _as_meant(cls, value: object, info: ValidationInfo) -> object:
+        """Refuse yes and no where a number is asked for; read a section without any entry as its defaults."""
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and _is_number(annotation):
+            raise ValueError("must be a number; YAML reads yes, no, on and off as true and false")
+        is_section = isinstance(annotation, type) and issubclass(annotation, Section)
+        return {} if value is None and is_section else value
 
 
 class Data(Section):
@@ -98,6 +132,11 @@ class EncoderSource(Section):
         description="a local folder, an installed Python package that carries a model, or a cached hub name",
     )
 
+    @field_validator("model")
+    @classmethod
+    def _absolute_folder(cls, model: str) -> str:
+        return str(_absolute(Path(model))) if model and Path(model).expanduser().is_dir() else model
+
 
 class Encoding(Section):
     """How the encoder is applied to a document."""
@@ -150,13 +189,6 @@ class Training(Section):
     warmup: Fraction = Field(0.1, description="share of steps with rising learning rate")
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     mixed_precision: Precision = Field("no", description="'no' is float32")
-
-    @field_validator("mixed_precision", mode="before")
-    @classmethod
-    def _quoted_no(cls, value: object) -> object:
-        if isinstance(value, bool):
-            raise ValueError("must be 'no', 'fp16' or 'bf16', in quotes: YAML reads a bare no as false")
-        return value
 
 
 class TrainEncoder(Training, Contrastive):
@@ -249,6 +281,12 @@ class PipelineConfig(Section):
 
     _resolve = field_validator("work_dir")(_absolute)
 
+    @model_validator(mode="after")
+    def _evaluates_what_is_predicted(self) -> Self:
+        if self.evaluate.split not in self.predict.splits:
+            raise ValueError(f"predict.splits must contain evaluate.split, which is {self.evaluate.split!r}")
+        return self
+
     @property
     def experiment_dir(self) -> Path:
         """The folder of this experiment, which holds all its artifacts."""
@@ -312,7 +350,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> PipelineConfig:
         UserError: naming the file, the key and the expected value, all problems at once.
     """
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = _Loader(path.read_text(encoding="utf-8")).get_single_data()
     except FileNotFoundError:
         raise UserError(f"{path}: no such config file; the shipped ones lie in configs/.") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -321,11 +359,27 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> PipelineConfig:
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}" if where else ""
         raise UserError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', error)}.") from None
+    except ValueError as error:  # of what looks like a date and is none
+        raise UserError(f"{path}: not valid YAML: {error}; put a value that is no date in quotes.") from None
     if not isinstance(raw, dict):
         raise UserError(f"{path}: expected 'section:' entries at the top level, found {type(raw).__name__}.")
     for override in overrides:
         _apply_override(raw, override)
-    return validate_config(raw, source=str(path))
+    return validate_config(raw, source=f"{path} and --set" if overrides else str(path))
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that comes twice in a mapping, of which YAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a name", key.start_mark)
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} comes twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def validate_config(raw: Mapping[str, Any], *, source: str) -> PipelineConfig:
@@ -357,12 +411,14 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
     *parents, last = key.split(".")
     node = raw
     for name in parents:
-        node = node.setdefault(name, {})
+        if node.get(name) is None:
+            node[name] = {}
+        node = node[name]
         if not isinstance(node, dict):
             raise UserError(f"--set {override}: {name!r} is a single setting, not a section.")
     try:
         node[last] = yaml.safe_load(value)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # the latter of what looks like a date and is none
         node[last] = value
 
 
@@ -378,6 +434,8 @@ def _problem(model: type[Section], item: Any) -> str:
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "missing":
         return f"{where}: missing; it must be given"
+    if item["type"] == "model_type":
+        return f"{where}: expected a section with settings of its own (got {item['input']!r})"
     return f"{where}: {message} (got {item['input']!r})" if where else message
 
 

@@ -46,7 +46,8 @@ def stage_sources(stage: Stage, recipe: str) -> list[Path]:
     """
     graph = _import_graph()
     roots = [f"pipeline.stages.{stage}"] + ([f"data_recipes.{recipe}"] if stage == "ingest" else [])
-    modules = set(roots).union(*(graph.find_upstream_modules(root) for root in roots))  # type: ignore[attr-defined]
+    # "pipeline" for its __init__, which no module names and every stage runs.
+    modules = {"pipeline", *roots}.union(*(graph.find_upstream_modules(root) for root in roots))  # type: ignore[attr-defined]
     files = {_module_path(module) for module in modules}
     if "pipeline.report" in modules:
         files |= set((PACKAGE_DIR / "templates").iterdir())

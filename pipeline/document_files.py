@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
+import itertools
 import json
 import os
 import sys
@@ -12,10 +14,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.artifacts import guarded_io
+from pipeline.documents import without_half_pairs
 from pipeline.errors import UserError
 
 _COLUMNS = ("document_id", "text")
@@ -88,20 +91,47 @@ def read_documents(source: str) -> Iterator[NewDocument]:
 
 
 def _read_csv(path: Path) -> Iterator[NewDocument]:
+    csv.field_size_limit(2**31 - 1)
+    line = 0
     try:
-        with pd.read_csv(path, dtype=str, keep_default_na=False, chunksize=512, encoding_errors="strict") as frames:
-            for frame in frames:
-                _check_columns(path, list(frame.columns))
-                for document_id, text in zip(frame["document_id"], frame["text"], strict=True):
-                    yield NewDocument(document_id, text)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise UserError(f"{path}: not a readable CSV file ({_without_text(error)}).") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 (byte {error.start}); convert the file to UTF-8.") from None
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.reader(file, strict=True)
+            header = next(rows, [])
+            line = rows.line_num
+            _check_columns(path, header)
+            places = [header.index(name) for name in _COLUMNS]
+            for row in rows:
+                line = rows.line_num
+                if row and len(row) != len(header):
+                    raise UserError(
+                        f"{path}, line {line}: {len(row)} fields, but the header has {len(header)}; put texts that "
+                        "hold commas, quotes or line breaks in double quotes."
+                    )
+                if row:
+                    yield _document(f"{path}, line {line}", *(row[place] for place in places))
+    except csv.Error:  # its message could quote what it read
+        raise UserError(
+            f"{path}, row that begins on line {line + 1}: a quote that is not closed or not doubled inside a text."
+        ) from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}, after line {line}: not UTF-8; convert the file to UTF-8.") from None
+
+
+def _document(where: str, document_id: object, text: object) -> NewDocument:
+    """Check one row; a number serves as an id, nothing as an empty text."""
+    if isinstance(document_id, bool) or not isinstance(document_id, str | int) or document_id == "":
+        raise UserError(f"{where}: document_id must be text or a whole number, not {_kind(document_id)}.")
+    if not isinstance(text, str | None):
+        raise UserError(f"{where}: text must be text, not {_kind(text)}.")
+    return NewDocument(without_half_pairs(str(document_id)), without_half_pairs(text or ""))
+
+
+def _kind(value: object) -> str:
+    return "empty" if value in (None, "") else type(value).__name__
 
 
 def _read_jsonl_file(path: Path) -> Iterator[NewDocument]:
-    with path.open(encoding="utf-8") as lines:
+    with path.open(encoding="utf-8-sig") as lines:
         yield from _read_jsonl(lines, str(path))
 
 
@@ -113,7 +143,7 @@ def _read_jsonl(lines: Iterable[str], source: str) -> Iterator[NewDocument]:
                 row = json.loads(line)
                 if not isinstance(row, dict) or not set(_COLUMNS) <= row.keys():
                     raise UserError(f"{source}, line {number}: expected an object with document_id and text.")
-                yield NewDocument(str(row["document_id"]), str(row["text"] or ""))
+                yield _document(f"{source}, line {number}", row["document_id"], row["text"])
     except json.JSONDecodeError as error:
         raise UserError(f"{source}, line {number}: not JSON ({error.msg} at column {error.colno}).") from None
     except UnicodeDecodeError:
@@ -124,50 +154,47 @@ def _read_parquet(path: Path) -> Iterator[NewDocument]:
     try:
         with pq.ParquetFile(path) as file:
             _check_columns(path, file.schema_arrow.names)
-            for batch in file.iter_batches(batch_size=512, columns=list(_COLUMNS)):
-                for row in batch.to_pylist():
-                    yield NewDocument(str(row["document_id"]), row["text"] or "")
-    except pa.ArrowInvalid as error:
-        raise UserError(f"{path}: not a readable Parquet file ({_without_text(error)}).") from None
+            batches = file.iter_batches(batch_size=512, columns=list(_COLUMNS))
+            rows = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
+            for number, row in enumerate(rows, start=1):
+                yield _document(f"{path}, row {number}", row["document_id"], row["text"])
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{path}: not a readable Parquet file ({type(error).__name__}).") from None
 
 
 def _read_folder(path: Path) -> Iterator[NewDocument]:
-    files = sorted(path.glob("*.txt"))
+    files = sorted(file for file in path.glob("*.txt") if file.is_file())
     if not files:
         raise UserError(f"--input {path}: no .txt file in this folder.")
     for file in files:
         try:
-            yield NewDocument(file.stem, file.read_text(encoding="utf-8"))
+            yield _document(str(file), file.stem, file.read_text(encoding="utf-8-sig"))
         except UnicodeDecodeError as error:
             raise UserError(f"{file}: not UTF-8 (byte {error.start}); convert the file to UTF-8.") from None
 
 
 def _read_stdin() -> Iterator[NewDocument]:
-    lines = iter(sys.stdin)
-    first = next(lines, "")
-    if first.lstrip().startswith("{"):
-        yield from _read_jsonl(_chain(first, lines), "standard input")
-    else:
-        yield NewDocument("stdin", first + sys.stdin.read())
-
-
-def _chain(first: str, rest: Iterator[str]) -> Iterator[str]:
-    yield first
-    yield from rest
+    lines = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8-sig")
+    try:
+        first = next(lines, "")
+        if first.lstrip().startswith("{"):
+            yield from _read_jsonl(itertools.chain([first], lines), "standard input")
+        else:
+            yield _document("standard input", "stdin", first + "".join(lines))
+    except UnicodeDecodeError:
+        raise UserError("standard input: not UTF-8; convert it to UTF-8.") from None
+    finally:
+        lines.detach()
 
 
 def _check_columns(path: Path, found: Sequence[str]) -> None:
     missing = [name for name in _COLUMNS if name not in found]
     if missing:
+        # Without the names found: where the header was forgotten, they are a patient's text.
         raise UserError(
-            f"{path}: column {' and '.join(missing)} missing (found: {', '.join(map(str, found[:12]))}); "
-            "expected document_id and text."
+            f"{path}: column {' and '.join(missing)} missing among its {len(found)} columns; expected document_id and "
+            "text (in a CSV file: named by the first line, separated by commas)."
         )
-
-
-def _without_text(error: Exception) -> str:
-    """The kind of an error alone, since a parser's message can quote what it read."""
-    return type(error).__name__
 
 
 @contextlib.contextmanager
@@ -178,7 +205,7 @@ def writing_codes(path: Path) -> Iterator[CodesWriter]:
     one row a document with a list of codes.
 
     Raises:
-        UserError: if the suffix is unknown or the folder is missing.
+        UserError: if the suffix is unknown, the folder is missing, or the disk is full.
     """
     if path.suffix not in _WRITE_SUFFIXES:
         raise UserError(
@@ -188,9 +215,10 @@ def writing_codes(path: Path) -> Iterator[CodesWriter]:
         raise UserError(f"--output {path}: the folder {path.parent} does not exist; make it first.")
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with _WRITERS[path.suffix](temporary) as writer:
-            yield writer
-        temporary.replace(path)
+        with guarded_io(path):
+            with _WRITERS[path.suffix](temporary) as writer:
+                yield writer
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -206,7 +234,11 @@ class CodesWriter:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.close()
+        try:
+            self.close()
+        except (pa.ArrowInvalid, OSError):
+            if exception[0] is None:  # else the first error says more, such as of a full disk
+                raise
 
     def close(self) -> None:
         """Finish the file."""

@@ -8,6 +8,7 @@ silence.
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -39,6 +40,17 @@ ANNOTATOR_SCHEMA = pa.schema(
 )
 _BATCH_CHARS = 8_000_000
 _N_EXAMPLES = 20
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
+
+
+def without_half_pairs(text: str) -> str:
+    r"""Put U+FFFD in place of halves of surrogate pairs, which JSON can hold ("\ud83d") but no UTF-8 file can.
+
+    Example:
+        >>> without_half_pairs("cut \ud83d off").isprintable()
+        True
+    """
+    return text if text.isascii() else _HALF_PAIR.sub("\ufffd", text)
 
 
 @dataclass(frozen=True)
@@ -126,7 +138,7 @@ def write_documents(
     """Check documents and stream them to Parquet.
 
     Dropped and counted: documents with an id seen before (the first one stays), without text after cleaning,
-    without labels. NUL characters are taken out and counted.
+    without labels. NUL characters are taken out, halves of surrogate pairs replaced, and both counted.
 
     Args:
         documents: from a recipe, in a deterministic order.
@@ -182,6 +194,8 @@ def _usable(documents: Iterable[Document], report: IngestReport, clean: Callable
         if "\0" in text:
             report.change("nul_characters_removed", document.document_id)
             text = text.replace("\0", "")
+        if text != (text := without_half_pairs(text)):
+            report.change("half_characters_replaced", document.document_id)
         text = clean(text)
         if document.document_id in seen:
             report.drop("duplicate_document_id", document.document_id)
@@ -214,9 +228,13 @@ class _TableWriter:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if exception[0] is None:
-            self._flush()
-        self._writer.close()
+        try:
+            if exception[0] is None:
+                self._flush()
+            self._writer.close()
+        except (pa.ArrowInvalid, OSError):
+            if exception[0] is None:  # else the first error says more, such as of a full disk
+                raise
 
     def add(self, row: dict[str, Any], *, size: int) -> None:
         self._rows.append(row)

@@ -21,6 +21,7 @@ from pipeline.tokens import MicroBatch
 logger = logging.getLogger(__name__)
 
 _FILES = ["*.safetensors", "*.json", "*.txt", "*.model"]
+_VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 
 
 def find_encoder(model: str, *, allow_downloads: bool = False) -> Path:
@@ -49,7 +50,9 @@ def find_encoder(model: str, *, allow_downloads: bool = False) -> Path:
 def _in_package(name: str) -> Path | None:
     if not name.replace("-", "_").isidentifier():
         return None
-    spec = importlib.util.find_spec(name.replace("-", "_"))
+    spec = None
+    with contextlib.suppress(ValueError):  # of "__main__"
+        spec = importlib.util.find_spec(name.replace("-", "_"))
     roots = list(spec.submodule_search_locations or []) if spec else []
     configs = sorted(config for root in roots for config in Path(root).rglob("config.json"))
     return next((config.parent for config in configs if list(config.parent.glob("*.safetensors"))), None)
@@ -90,10 +93,17 @@ def load_tokenizer(folder: Path) -> Any:
     """
     from transformers import AutoTokenizer
 
+    if not any(list(folder.glob(pattern)) for pattern in _VOCABULARIES):
+        # Without one transformers gives a tokenizer that knows special tokens only, without a word.
+        raise UserError(
+            f"{folder}: no tokenizer files ({', '.join(_VOCABULARIES)}); copy them from the encoder's source."
+        )
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False, use_fast=True)
     except (OSError, ValueError) as error:
-        raise UserError(f"{folder}: its tokenizer cannot be loaded ({str(error).splitlines()[0][:200]}).") from None
+        raise UserError(
+            f"{folder}: its tokenizer cannot be loaded ({str(error).partition(chr(10))[0][:200]})."
+        ) from None
     if not tokenizer.is_fast:
         raise UserError(f"{folder}: only fast tokenizers give character offsets; add its tokenizer.json.")
     tokenizer.model_max_length = 10**9  # documents are cut into chunks here; no warning about their length
@@ -190,18 +200,35 @@ class DocumentEncoder(nn.Module):
         """Compute the frozen layers once for all documents; later calls of forward start from there.
 
         The memory it takes is n_tokens x dim values on the CPU.
+
+        Raises:
+            UserError: if the layers of this architecture cannot be run one by one.
         """
         cache = FrozenLayerCache(dtype)
         self.eval()
         with torch.no_grad(), tqdm(total=n_documents, desc="frozen layers", unit="doc", disable=None) as bar:
-            for batch in batches:
+            for number, batch in enumerate(batches):
                 moved = batch.to(device)
+                if number == 0:
+                    self._check_layers(moved)
                 with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
                     hidden = self._lower_layers(moved)
                 cache.store(hidden, batch)
                 bar.update(len(batch))
         self._cache = cache
         logger.info("frozen layers computed once: %d documents, %.0f MB", n_documents, cache.n_bytes / 1e6)
+
+    def _check_layers(self, batch: MicroBatch) -> None:
+        whole = self.backbone(input_ids=batch.input_ids, attention_mask=batch.attention_mask.long()).last_hidden_state
+        is_same = False
+        with contextlib.suppress(AttributeError, RuntimeError, TypeError, ValueError):
+            states = self._upper_layers(self._lower_layers(batch), batch)
+            is_same = torch.allclose(states[batch.text_mask], whole[batch.text_mask], rtol=1e-3, atol=1e-3)
+        if not is_same:
+            raise UserError(
+                f"encoding.cache_frozen_layers works for BERT-like encoders; the layers of "
+                f"{type(self.backbone).__name__} do not run one by one. Set it to false."
+            )
 
     def _lower_layers(self, batch: MicroBatch) -> Tensor:
         hidden = self.backbone.embeddings(input_ids=batch.input_ids)  # type: ignore[operator]
@@ -301,6 +328,7 @@ def load_encoder(
     Raises:
         UserError: if it cannot be loaded, or its window is shorter than a chunk.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModel
     from transformers.utils import logging as transformers_logging
 
@@ -308,15 +336,22 @@ def load_encoder(
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     _check_encoder(folder)
     try:
-        backbone = AutoModel.from_pretrained(
+        backbone, loaded = AutoModel.from_pretrained(
             folder,
             local_files_only=True,
             use_safetensors=True,
             trust_remote_code=False,
             dtype=torch.float32,
+            output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"{folder}: the encoder cannot be loaded ({str(error).splitlines()[0][:200]}).") from None
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"{folder}: the encoder cannot be loaded ({str(error).partition(chr(10))[0][:200]}).") from None
+    missing = [name for name in loaded["missing_keys"] if not name.startswith("pooler.")]
+    if missing:  # transformers would go on with random numbers
+        raise UserError(
+            f"{folder}: its weights lack {len(missing)} tensors of the encoder that config.json describes (such as "
+            f"{min(missing)}); copy the folder again."
+        )
     _check_window(backbone, chunk_tokens)
     if hasattr(backbone, "pooler"):
         backbone.pooler = None  # never used here; unused parameters would stall distributed training

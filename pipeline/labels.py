@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from pipeline.artifacts import read_json, write_json
-from pipeline.codes import Level, at_level, title
+from pipeline.codes import LEVELS, Level, at_level, title
 from pipeline.errors import UserError
 
 
@@ -111,8 +111,8 @@ class LabelSpace:
             level = raw["level"]
         except (KeyError, TypeError):
             raise UserError(f"{path} is not a label space; run the stage 'split' again.") from None
-        if len({len(column) for column in columns}) != 1:
-            raise UserError(f"{path} is damaged: its columns differ in length; run the stage 'split' again.")
+        if len({len(column) for column in columns}) != 1 or level not in LEVELS:
+            raise UserError(f"{path} is damaged: columns of unequal length or no level; run the stage 'split' again.")
         return cls(columns[0], columns[1], columns[2], level)
 
 

@@ -33,7 +33,13 @@ class BatchPlan:
         return -(-len(self.rows) // self.global_batch_size)
 
     def global_batches(self, epoch: int) -> list[np.ndarray]:
-        """Rows of every step of an epoch, each batch of shape (n_documents,)."""
+        """Rows of every step of an epoch, each batch of shape (n_documents,).
+
+        Raises:
+            UserError: if there are no rows.
+        """
+        if not len(self.rows):
+            raise UserError("split train has no document to learn from; see split and label_space in the config.")
         order = np.random.default_rng([self.seed, epoch]).permutation(np.asarray(self.rows))
         return np.array_split(order, self.n_steps)
 
@@ -41,7 +47,7 @@ class BatchPlan:
         """This process's rows of every step, with the size of the global batch.
 
         Raises:
-            UserError: if a step has fewer documents than there are processes.
+            UserError: if there are no rows, or a step has fewer documents than there are processes.
         """
         batches = self.global_batches(epoch)
         smallest = min(len(batch) for batch in batches)

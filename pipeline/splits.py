@@ -53,9 +53,15 @@ def check_given_splits(frame: pd.DataFrame) -> pd.DataFrame:
         Columns document_id, split.
 
     Raises:
-        UserError: if a patient is in two splits, or train or val or test is empty.
+        UserError: if a split has another name, a patient is in two splits, or train or val or test is empty.
     """
     given = frame.dropna(subset=["given_split"])
+    unknown = sorted(set(given["given_split"]) - set(SPLITS))
+    if unknown:
+        raise UserError(
+            f"the given split has names other than {', '.join(SPLITS)} (first: {str(unknown[0])[:16]!r}); rename them "
+            "in the data, or set split.use_given: false."
+        )
     n_splits = given.groupby("patient_id")["given_split"].nunique()
     shared = n_splits[n_splits > 1]
     if len(shared):

@@ -57,6 +57,9 @@ class Tokenize:
 
     def __call__(self, texts: Sequence[str]) -> dict[str, list[Any]]:
         """Columns of ``TOKEN_FEATURES`` that depend on the text alone."""
+        columns: dict[str, list[Any]] = {name: [] for name in _TEXT_COLUMNS}
+        if not texts:  # a tokenizer of transformers fails on none
+            return columns
         encoded = self.tokenizer(
             list(texts),
             add_special_tokens=False,
@@ -64,7 +67,6 @@ class Tokenize:
             return_attention_mask=False,
             verbose=False,
         )
-        columns: dict[str, list[Any]] = {name: [] for name in _TEXT_COLUMNS}
         forms = self._forms(texts)
         for text, all_ids, all_offsets, (sections, contexts) in zip(
             texts, encoded["input_ids"], encoded["offset_mapping"], forms, strict=True

@@ -7,6 +7,7 @@ lock, since processes that create it at the same time break it.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import logging
 import os
@@ -17,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import filelock
 
-from pipeline.artifacts import git_commit, is_main_process, read_json, read_manifest, write_json
+from pipeline.artifacts import ARTIFACTS, git_commit, is_main_process, read_json, read_manifest, write_json
 from pipeline.config import STAGE_SECTIONS, PipelineConfig, Stage
+from pipeline.errors import UserError
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -27,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 _MAX_VALUE_CHARS = 250
 _MAX_BATCH = 500
+_MAX_PARAMS = 100  # MLflow refuses more at a time
+_STORE_LOCK = ".store.lock"
 _EXPERIMENT = "icd-contrast"
 _VIEW_KEY = "icd"
 _VIEW_COLUMNS = (
@@ -47,7 +51,7 @@ def open_store(tracking_dir: Path) -> MlflowClient:
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     tracking_dir.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(tracking_dir / ".store.lock"):
+    with filelock.FileLock(tracking_dir / _STORE_LOCK):
         client = MlflowClient(tracking_uri(tracking_dir))
         client.search_experiments(max_results=1)  # creates and migrates the database
     return client
@@ -186,25 +190,42 @@ def stage_run(config: PipelineConfig, stage: Stage) -> Iterator[StageRun]:
         yield run
     except BaseException:
         run.flush()
-        client.set_terminated(run_id, status="FAILED")
+        _close(client, config, run_id, succeeded=False)
         raise
     manifest = read_manifest(config.experiment_dir, stage)
     if manifest:
         run.log_metrics({"duration_s": manifest["duration_s"]})
-        for name, digest in {**manifest["inputs"], **manifest["outputs"]}.items():
+        for name, digest in _digests(manifest).items():
             client.set_tag(run_id, f"sha256.{name}", digest)
     run.flush()
-    client.set_terminated(run_id)
+    _close(client, config, run_id, succeeded=True)
+
+
+def _close(client: MlflowClient, config: PipelineConfig, run_id: str, *, succeeded: bool) -> None:
+    """Close a stage's run, and the parent's too where the stage runs alone and no head will."""
+    client.set_terminated(run_id, status="FINISHED" if succeeded else "FAILED")
+    if "ICD_HEAD" not in os.environ:
+        finish_parent_run(config, succeeded=succeeded)
+
+
+def _digests(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Digests to show: of each artifact, and one of all raw files, whose names may be any and very many."""
+    digests = {**manifest["inputs"], **manifest["outputs"]}
+    raw = {name: digests.pop(name) for name in sorted(digests.keys() - ARTIFACTS)}
+    if raw:
+        digests["raw"] = hashlib.sha256(json.dumps(raw).encode()).hexdigest()
+    return digests
 
 
 def _experiment_id(client: MlflowClient, config: PipelineConfig) -> str:
     """The MLflow experiment that collects all runs of this project."""
-    known = client.get_experiment_by_name(_EXPERIMENT)
-    if known is not None:
-        return str(known.experiment_id)
-    local = "MLFLOW_TRACKING_URI" not in os.environ
-    location = (config.tracking.dir / "artifacts").resolve().as_uri() if local else None
-    experiment_id = str(client.create_experiment(_EXPERIMENT, artifact_location=location))
+    with filelock.FileLock(config.tracking.dir / _STORE_LOCK):
+        known = client.get_experiment_by_name(_EXPERIMENT)
+        if known is not None:
+            return str(known.experiment_id)
+        local = not os.environ.get("MLFLOW_TRACKING_URI")
+        location = (config.tracking.dir / "artifacts").resolve().as_uri() if local else None
+        experiment_id = str(client.create_experiment(_EXPERIMENT, artifact_location=location))
     # What the page itself stores when a view is shared: here, scores and settings as columns of the run list.
     view = {"selectedColumns": list(_VIEW_COLUMNS), "orderByKey": "attributes.start_time", "orderByAsc": False}
     client.set_experiment_tag(experiment_id, f"mlflow.sharedViewState.{_VIEW_KEY}", json.dumps(view))
@@ -227,7 +248,7 @@ def _is_alive(client: MlflowClient, run_id: str) -> bool:
 
 
 def _settings(config: PipelineConfig) -> dict[str, str]:
-    """Settings as flat 'section.key' -> value."""
+    """Settings as flat 'section.key' -> value; a long or many-line value is refused, since it could be text."""
     flat: dict[str, str] = {}
 
     def walk(prefix: str, value: Any) -> None:
@@ -238,14 +259,18 @@ def _settings(config: PipelineConfig) -> dict[str, str]:
             flat[prefix] = str(value)
 
     walk("", config.model_dump(mode="json", exclude=_NOT_PARAMETERS))
+    for name, value in flat.items():
+        if len(value) > _MAX_VALUE_CHARS or "\n" in value:
+            raise UserError(
+                f"{name} has {len(value)} characters or several lines; only settings of one line and at most "
+                f"{_MAX_VALUE_CHARS} characters are tracked, never text. Shorten it or set tracking.enabled: false."
+            )
     return flat
 
 
 def _log_params(client: MlflowClient, run_id: str, settings: Mapping[str, str]) -> None:
-    """Log settings; a long or many-line value is refused, since it could be text."""
     from mlflow.entities import Param
 
-    for name, value in settings.items():
-        if len(value) > _MAX_VALUE_CHARS or "\n" in value:
-            raise ValueError(f"{name} has {len(value)} characters; only short settings are tracked, never text.")
-    client.log_batch(run_id, params=[Param(name, value) for name, value in settings.items()])
+    params = [Param(name, value) for name, value in settings.items()]
+    for start in range(0, len(params), _MAX_PARAMS):
+        client.log_batch(run_id, params=params[start : start + _MAX_PARAMS])

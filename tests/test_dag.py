@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from pipeline import artifacts, dag
+from pipeline.config import DISTRIBUTED_STAGES, STAGE_SECTIONS, PipelineConfig, Stage, validate_config
+from pipeline.errors import UserError
+
+
+def sources(stage: Stage, recipe: str = "table") -> set[str]:
+    return {path.relative_to(dag.PACKAGE_DIR.parent).as_posix() for path in dag.stage_sources(stage, recipe)}
+
+
+def config_in(folder: Path, **sections: object) -> PipelineConfig:
+    return validate_config({"experiment": "a", "work_dir": str(folder), **sections}, source="test")
+
+
+def write(config: PipelineConfig, stage: Stage) -> None:
+    with artifacts.writing(config, stage) as output:
+        for name in artifacts.STAGE_OUTPUTS[stage]:
+            (output.dir / name).write_text(stage, encoding="utf-8")
+
+
+@pytest.mark.parametrize("stage", STAGE_SECTIONS)
+def test_every_source_of_a_stage_is_a_file_and_what_all_stages_run_is_among_them(stage: Stage) -> None:
+    assert all(path.is_file() for path in dag.stage_sources(stage, "table"))
+    others = {f"pipeline/stages/{other}.py" for other in STAGE_SECTIONS if other != stage}
+    assert sources(stage) >= {
+        "pipeline/__init__.py",
+        "pipeline/config.py",
+        "pipeline/artifacts.py",
+        "pipeline/stages/__init__.py",
+        f"pipeline/stages/{stage}.py",
+    }
+    assert not sources(stage) & (others | {"pipeline/__main__.py", "pipeline/dag.py", "pipeline/coding.py"})
+
+
+@pytest.mark.parametrize(
+    ("source", "stages"),
+    [
+        ("pipeline/report.py", {"evaluate"}),
+        ("pipeline/templates/report.html.j2", {"evaluate"}),
+        ("pipeline/icd_metric.py", {"evaluate"}),
+        ("data_recipes/table.py", {"ingest"}),
+        ("data_recipes/_csv_rows.py", {"ingest"}),
+        ("pipeline/documents.py", {"ingest"}),
+        ("pipeline/splits.py", {"split"}),
+        ("pipeline/context.py", {"tokenize", "train_encoder", "train_classifier", "predict"}),
+        ("pipeline/sampling.py", DISTRIBUTED_STAGES),
+        ("pipeline/training.py", DISTRIBUTED_STAGES),
+        ("pipeline/losses/weights.py", DISTRIBUTED_STAGES),
+        ("pipeline/serving.py", {"train_encoder", "train_classifier", "predict"}),
+        ("pipeline/validation.py", {"train_classifier"}),
+    ],
+)
+def test_a_source_file_belongs_to_exactly_the_stages_that_use_it(source: str, stages: set[Stage]) -> None:
+    assert {stage for stage in STAGE_SECTIONS if source in sources(stage)} == stages
+
+
+def test_ingest_uses_the_recipe_of_the_experiment_and_no_other() -> None:
+    recipes = {f"data_recipes/{name}.py" for name in ("cmc2007", "mimic4", "synthetic", "table")}
+    assert sources("ingest", "cmc2007") & recipes == {"data_recipes/cmc2007.py"}
+    assert sources("ingest", "synthetic") & recipes == {"data_recipes/synthetic.py", "data_recipes/mimic4.py"}
+
+
+def test_the_dag_names_as_producers_exactly_the_stages_whose_artifacts_are_read() -> None:
+    producer = {name: stage for stage, names in artifacts.STAGE_OUTPUTS.items() for name in names}
+    for stage, names in artifacts.STAGE_INPUTS.items():
+        assert set(dag.PRODUCERS[stage]) == {producer[name] for name in names}
+
+
+def test_a_stage_is_stale_when_its_settings_differ_or_an_output_is_gone(tmp_path: Path) -> None:
+    config = config_in(tmp_path)
+    assert dag.stale_stages(config) == []  # never run: Snakemake knows
+    for stage in ("ingest", "split"):
+        write(config, stage)
+    assert dag.stale_stages(config) == []
+    assert dag.stale_stages(config_in(tmp_path, compute={"n_threads": 1})) == []
+    assert dag.stale_stages(config_in(tmp_path, seed=1)) == ["split"]
+    assert dag.stale_stages(config_in(tmp_path, data={"recipe": "table"}, seed=1)) == ["ingest", "split"]
+    (config.experiment_dir / "titles.json").unlink()
+    assert dag.stale_stages(config) == ["ingest"]
+    (config.experiment_dir / "manifests" / "ingest.json").write_text("{half", encoding="utf-8")
+    with pytest.raises(UserError, match=r"ingest\.json is damaged"):
+        dag.stale_stages(config)
+
+
+def test_snakemake_is_told_what_is_stale_and_reads_the_config_asked_for(tmp_path: Path) -> None:
+    for stage in ("ingest", "split"):
+        write(config_in(tmp_path), stage)
+    config = config_in(tmp_path, seed=1)
+    told = dag.snakemake_arguments(config, profile="local", cores=3, until="predict", dry_run=True)
+    assert told[told.index("--forcerun") + 1 :] == ["split", "--", "predict"]
+    assert told[told.index("--cores") + 1] == "3"
+    assert "--dry-run" in told
+    request = json.loads(Path(told[told.index("--configfile") + 1]).read_text(encoding="utf-8"))
+    assert validate_config(request, source="test") == config
+    with pytest.raises(UserError, match="no such profile; known: local, slurm"):
+        dag.snakemake_arguments(config, profile="lsf", cores=None, until=None, dry_run=False)
+
+
+def test_raw_files_are_those_that_exist_and_a_wrong_option_is_refused(tmp_path: Path) -> None:
+    raw = {"recipe": "table", "raw": str(tmp_path / "a.csv")}
+    assert dag.raw_files(config_in(tmp_path, data=raw)) == []
+    (tmp_path / "a.csv").touch()
+    assert dag.raw_files(config_in(tmp_path, data=raw)) == [tmp_path / "a.csv"]
+    with pytest.raises(UserError, match="did you mean 'delimiter'"):
+        dag.raw_files(config_in(tmp_path, data={**raw, "options": {"delimitr": ","}}))
+
+
+def test_a_manifest_that_comes_back_after_a_failure_keeps_its_time_and_a_new_one_its_own(tmp_path: Path) -> None:
+    config = config_in(tmp_path)
+    for stage in ("ingest", "split"):
+        write(config, stage)
+        os.utime(artifacts.manifest_path(config.experiment_dir, stage), (1000, 1000))
+    ingest, split = (artifacts.manifest_path(config.experiment_dir, stage) for stage in ("ingest", "split"))
+    with pytest.raises(KeyboardInterrupt), dag.keeping_times(config):
+        ingest.write_bytes(ingest.read_bytes())  # as Snakemake puts it back
+        split.write_text("{}", encoding="utf-8")
+        raise KeyboardInterrupt
+    assert ingest.stat().st_mtime == 1000
+    assert split.stat().st_mtime > 1000
+
+
+def test_failures_come_in_the_order_of_the_dag_and_are_forgotten(tmp_path: Path) -> None:
+    config = config_in(tmp_path)
+    dag.clear_failures(config)  # nothing there yet
+    logs = config.experiment_dir / "logs"
+    logs.mkdir(parents=True)
+    for stage in ("split", "ingest"):
+        (logs / f"{stage}.failure.json").write_text(json.dumps({"stage": stage, "message": "m"}), encoding="utf-8")
+    assert [one["stage"] for one in dag.failures(config)] == ["ingest", "split"]
+    dag.clear_failures(config)
+    assert dag.failures(config) == []
+
+
+def test_what_a_killed_head_left_is_removed_and_snakemakes_records_stay(tmp_path: Path) -> None:
+    config = config_in(tmp_path)
+    for name in ("locks", "backup", "incomplete", "metadata"):
+        (config.experiment_dir / ".snakemake" / name).mkdir(parents=True)
+    dag.clear_after_kill(config)
+    assert [path.name for path in (config.experiment_dir / ".snakemake").iterdir()] == ["metadata"]

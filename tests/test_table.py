@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import data_recipes
+from data_recipes import table
+from pipeline.documents import Document, IngestReport
+from pipeline.errors import UserError
+
+SECRET = "Xqzvsecret"
+HEADER = "document_id,patient,text,codes,split"
+CSV = f'{HEADER}\n007,p1,"a, b\nc",I10;e1165,train\n2,p2,d,,\n'
+ROWS = [
+    {"document_id": "007", "patient": "p1", "text": "a, b\nc", "codes": ["I10", "e1165"], "split": "train"},
+    {"document_id": "2", "patient": "p2", "text": "d", "codes": [], "split": None},
+]
+EXPECTED = [
+    Document("007", "p1", "a, b\nc", ["icd10cm:I10", "icd10cm:E11.65"], "train"),
+    Document("2", "p2", "d", [], None),
+]
+OPTIONS = {"patient_id": "patient", "split": "split"}
+
+
+def read(raw: Path, **options: Any) -> tuple[list[Document], dict[str, Any]]:
+    checked = data_recipes.recipe_options(data_recipes.load_recipe("table"), options)
+    report = IngestReport()
+    assert isinstance(checked, table.Options)
+    return list(table.read(raw, checked, report, raw.parent)), report.as_dict()
+
+
+def jsonl(path: Path, *rows: dict[str, Any], start: str = "") -> Path:
+    path.write_text(start + "\n".join(json.dumps(row) for row in rows) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["csv", "csv.gz", "jsonl", "jsonl with BOM", "parquet", "folder"])
+def test_every_kind_of_table_gives_the_same_documents(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"notes.{kind.split(maxsplit=1)[0]}"
+    if kind == "csv":
+        path.write_text("\ufeff" + CSV, encoding="utf-8")
+    elif kind == "csv.gz":
+        path.write_bytes(gzip.compress(CSV.encode()))
+    elif kind.startswith("jsonl"):
+        jsonl(path, *ROWS, start="\ufeff" if "BOM" in kind else "")
+    elif kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(ROWS), path)
+    else:
+        path.mkdir()
+        for row in ROWS:
+            (path / f"{row['document_id']}.txt").write_text(str(row["text"]), encoding="utf-8")
+        (path / "codes.csv").write_text(
+            "document_id,patient,codes,split\n2,p2,,\n007,p1,I10,train\n007,p1,E11.65,train\n", encoding="utf-8"
+        )
+    documents, report = read(path, **OPTIONS)
+    assert documents == EXPECTED
+    assert report["counts"]["documents_without_given_split"] == 1
+    assert report["dropped"] == {}
+
+
+def test_a_folder_counts_codes_without_text_and_takes_codes_from_beside_it(tmp_path: Path) -> None:
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    (folder / "a.1.txt").write_text("\ufefftext", encoding="utf-8")
+    (folder / "b.txt").write_text("other", encoding="utf-8")
+    codes = tmp_path / "codes.csv"
+    codes.write_text("document_id,codes\na.1,I10\nlost,I10\n", encoding="utf-8")
+    documents, report = read(folder)
+    assert documents == [Document("a.1", "a.1", "text", ["icd10cm:I10"]), Document("b", "b", "other", [])]
+    assert report["dropped"] == {"codes_without_text_file": 1}
+    assert report["examples"] == {"codes_without_text_file": ["lost"]}
+    # what is read is watched for changes
+    assert table.raw_files(folder, table.Options()) == [folder / "a.1.txt", folder / "b.txt", codes]
+
+
+@pytest.mark.parametrize("codes", [401.9, 4019, [4019], ["I10", 4019], {"a": 1}, True])
+def test_codes_that_are_not_text_are_refused_since_zeros_may_be_lost(tmp_path: Path, codes: object) -> None:
+    with pytest.raises(UserError, match=r"document d1: a code is a \w+, not text, so zeros may be lost"):
+        read(jsonl(tmp_path / "a.jsonl", {"document_id": "d1", "text": SECRET, "codes": codes}), code_system="icd9cm")
+
+
+def test_a_code_that_is_none_is_counted_and_the_others_stay(tmp_path: Path) -> None:
+    row = {"document_id": "d1", "text": "t", "codes": "I10| |not a code|E1165"}
+    documents, report = read(jsonl(tmp_path / "a.jsonl", row, {**row, "codes": None}), delimiter="|")
+    assert [list(one.labels) for one in documents] == [["icd10cm:I10", "icd10cm:E11.65"], []]
+    assert report["dropped"] == {"code_malformed": 1}
+    assert report["examples"] == {"code_malformed": ["d1"]}
+
+
+def test_labels_of_no_code_system_are_taken_as_they_are(tmp_path: Path) -> None:
+    row = {"document_id": 7, "text": "t", "codes": ["sustaining growth: yes", "Ü"]}
+    documents, _ = read(jsonl(tmp_path / "a.jsonl", row), code_system="none")
+    assert documents == [Document("7", "7", "t", ["none:sustaining growth: yes", "none:Ü"])]
+
+
+def test_rows_without_an_id_or_patient_are_counted(tmp_path: Path) -> None:
+    rows = [{"document_id": " ", "p": "p1"}, {"document_id": "d2", "p": None}, {"document_id": "d3", "p": "p3"}]
+    path = jsonl(tmp_path / "a.jsonl", *({**row, "text": "t", "codes": "I10"} for row in rows))
+    documents, report = read(path, patient_id="p")
+    assert [one.document_id for one in documents] == ["d3"]
+    assert report["dropped"] == {"empty_document_id": 1, "empty_patient_id": 1}
+    assert report["counts"] == {"rows": 3}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("a.csv", f"document_id,note,codes\n1,{SECRET},I10\n".encode(), "column 'text' is missing"),
+        ("a.csv", f'document_id,text,codes\n1,"{SECRET}" x,I10\n'.encode(), "row 1"),
+        ("a.csv.gz", gzip.compress(CSV.encode())[:-12], "a.csv.gz"),
+        ("a.jsonl", f'{{"document_id": "1", "text": {SECRET}}}'.encode(), "line 1: not JSON"),
+        ("a.jsonl", f'["{SECRET}"]'.encode(), "line 1: column document_id and text and codes missing"),
+        ("a.jsonl", f'{{"document_id": 1, "text": "{SECRET}"}}'.encode(), "line 1: column codes missing"),
+        ("a.jsonl", f'{{"text": "{SECRET}\xe9"}}'.encode("latin-1"), "not UTF-8"),
+        ("a.parquet", SECRET.encode(), "not a readable Parquet file"),
+        ("a.xlsx", SECRET.encode(), "unknown kind of file '.xlsx'"),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_named_without_its_text(
+    tmp_path: Path, name: str, content: bytes, expected: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        read(tmp_path / name)
+    assert expected in str(caught.value)
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(("split", "shown"), [("dev", "'dev'"), (f"Mr {SECRET}", "something else")])
+def test_a_split_of_another_name_is_refused_with_the_document(tmp_path: Path, split: str, shown: str) -> None:
+    row = {"document_id": "d1", "text": "t", "codes": "I10", "split": split}
+    with pytest.raises(UserError, match=f"document d1: its split is {shown}, expected one of train, val, test"):
+        read(jsonl(tmp_path / "a.jsonl", row), split="split")
+    documents, _ = read(jsonl(tmp_path / "a.jsonl", {**row, "split": " Train "}), split="split")
+    assert documents[0].given_split == "train"
+
+
+def test_a_folder_without_texts_or_codes_and_a_missing_file_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    with pytest.raises(UserError, match=r"no table of codes 'codes\.csv' in it or beside it"):
+        read(folder)
+    (folder / "codes.csv").write_text("document_id,codes\n1,I10\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"no \.txt file"):
+        read(folder)
+    (folder / "1.txt").write_bytes(b"\xe9")
+    with pytest.raises(UserError, match=r"1\.txt: not UTF-8"):
+        read(folder)
+    with pytest.raises(UserError, match="no such file or folder"):
+        read(tmp_path / "absent.csv")
+
+
+def test_recipes_are_found_by_name_and_options_are_checked() -> None:
+    assert data_recipes.recipe_names() == ["cmc2007", "mimic4", "synthetic", "table"]
+    with pytest.raises(UserError, match="no recipe 'tabel'; did you mean 'table'"):
+        data_recipes.load_recipe("tabel")
+    with pytest.raises(UserError, match=r"data\.options:\n  code: unknown key; did you mean 'codes'"):
+        data_recipes.recipe_options(data_recipes.load_recipe("table"), {"code": "x"})
+    with pytest.raises(UserError, match=r"data\.raw is not set; give a folder"):
+        data_recipes.require_raw(None, "a folder")
+
+
+@pytest.mark.parametrize("name", data_recipes.recipe_names())
+def test_every_recipe_offers_what_ingest_asks_for(name: str, tmp_path: Path) -> None:
+    recipe = data_recipes.load_recipe(name)
+    options = data_recipes.recipe_options(recipe, {})
+    assert all(isinstance(path, Path) for path in recipe.raw_files(tmp_path, options))
+    assert callable(recipe.read)
+    assert callable(recipe.read_titles)
+    assert all(isinstance(n, int) for n in recipe.PUBLISHED.values())

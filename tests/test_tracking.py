@@ -1,0 +1,365 @@
+"""MLflow: one store made once, a parent an experiment, a child a stage, and never a text."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pipeline.artifacts import write_json
+from pipeline.config import PipelineConfig
+from pipeline.errors import UserError
+from pipeline.tracking import (
+    StageRun,
+    finish_parent_run,
+    open_store,
+    page_path,
+    stage_run,
+    start_parent_run,
+    tracking_uri,
+)
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from mlflow.tracking import MlflowClient
+
+MakeConfig = Callable[..., PipelineConfig]
+
+
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a database in it, which takes seconds to make."""
+    folder = tmp_path_factory.mktemp("store")
+    open_store(folder)
+    return folder
+
+
+@pytest.fixture
+def make_tracked(
+    make_config: MakeConfig,
+    empty_store: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    no_network: None,
+) -> MakeConfig:
+    """Build a config whose store exists; the network is off."""
+    for name in ("MLFLOW_TRACKING_URI", "ICD_HEAD", "RANK"):
+        monkeypatch.delenv(name, raising=False)
+    tracking_dir = tmp_path / "ml runs"  # blanks in paths are common on Windows shares
+    tracking_dir.mkdir()
+    shutil.copy(empty_store / "mlflow.db", tracking_dir)
+    return lambda **sections: make_config(**{"tracking": {"dir": tracking_dir}} | sections)
+
+
+def client_of(config: PipelineConfig) -> MlflowClient:
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient(tracking_uri(config.tracking.dir))
+
+
+def run_of(config: PipelineConfig, run_id: str | None) -> Run:
+    assert run_id is not None
+    return client_of(config).get_run(run_id)
+
+
+def children_of(config: PipelineConfig, parent_id: str | None) -> list[Run]:
+    """Runs of stages, the first one first."""
+    parent = run_of(config, parent_id)
+    found = client_of(config).search_runs(
+        [parent.info.experiment_id], f"tags.mlflow.parentRunId = '{parent_id}'", order_by=["attributes.start_time ASC"]
+    )
+    return list(found)
+
+
+def test_the_parent_run_has_a_readable_name_and_every_setting_of_the_experiment(make_tracked: MakeConfig) -> None:
+    config = make_tracked(seed=7, data={"options": {"icd_version": 10}}, train_classifier={"joint": {"weight": 0.5}})
+    run = run_of(config, start_parent_run(config))
+    assert run.info.run_name == "small"
+    assert run.data.tags["icd.experiment"] == "small"
+    assert run.data.tags["icd.code_version"]
+    assert run.data.params["seed"] == "7"
+    assert run.data.params["data.options.icd_version"] == "10"
+    assert run.data.params["train_classifier.joint.weight"] == "0.5"
+    assert run.data.params["train_classifier.joint.loss"] == "none"
+    assert not [name for name in run.data.params if name.split(".")[0] in ("work_dir", "compute", "tracking")]
+    artifacts = (config.tracking.dir / "artifacts").resolve().as_uri()
+    assert str(run.info.artifact_uri).startswith(artifacts)
+
+
+def test_the_parent_goes_on_while_settings_are_equal_and_is_new_when_one_changes(make_tracked: MakeConfig) -> None:
+    first = start_parent_run(make_tracked())
+    assert start_parent_run(make_tracked()) == first
+    assert start_parent_run(make_tracked(compute={"n_workers": 5})) == first, "how a stage runs is no setting"
+    second = start_parent_run(make_tracked(seed=1))
+    assert second != first
+    assert start_parent_run(make_tracked(seed=1)) == second
+    config = make_tracked()
+    assert json.loads((config.experiment_dir / "mlflow.json").read_text())["run_id"] == second
+
+
+def test_another_experiment_has_a_parent_of_its_own_in_the_same_list(make_tracked: MakeConfig) -> None:
+    one, other = make_tracked(), make_tracked(experiment="other")
+    first, second = run_of(one, start_parent_run(one)), run_of(other, start_parent_run(other))
+    assert first.info.run_id != second.info.run_id
+    assert first.info.experiment_id == second.info.experiment_id
+
+
+def test_a_parent_that_was_deleted_or_lost_with_its_store_is_made_anew(
+    make_tracked: MakeConfig, empty_store: Path
+) -> None:
+    config = make_tracked()
+    first = start_parent_run(config)
+    client_of(config).delete_run(str(first))
+    second = start_parent_run(config)
+    assert second != first
+    shutil.copy(empty_store / "mlflow.db", config.tracking.dir)
+    third = start_parent_run(config)
+    assert third not in (first, second)
+    assert run_of(config, third).info.status == "RUNNING"
+
+
+@pytest.mark.parametrize(("succeeded", "status"), [(True, "FINISHED"), (False, "FAILED")])
+def test_the_parent_is_closed_and_opened_again(make_tracked: MakeConfig, succeeded: bool, status: str) -> None:
+    config = make_tracked()
+    run_id = start_parent_run(config)
+    assert run_of(config, run_id).info.status == "RUNNING"
+    finish_parent_run(config, succeeded=succeeded)
+    assert run_of(config, run_id).info.status == status
+    assert start_parent_run(config) == run_id
+    assert run_of(config, run_id).info.status == "RUNNING"
+
+
+def test_a_stage_is_a_child_with_the_settings_that_it_reads(
+    make_tracked: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ICD_HEAD", "1")
+    config = make_tracked()
+    parent_id = start_parent_run(config)
+    with stage_run(config, "split"):
+        pass
+    with stage_run(config, "predict"):
+        pass
+    split, predict = children_of(config, parent_id)
+    assert [split.info.run_name, predict.info.run_name] == ["small/split", "small/predict"]
+    assert split.data.tags["icd.stage"] == "split"
+    assert {name.split(".")[0] for name in split.data.params} == {"split", "label_space", "seed"}
+    assert {name.split(".")[0] for name in predict.data.params} == {"predict"}
+    assert {split.info.status, predict.info.status} == {"FINISHED"}
+    assert run_of(config, parent_id).info.status == "RUNNING", "the head closes it when all stages are done"
+
+
+def test_metrics_of_a_stage_are_all_there_and_headlines_stand_at_the_parent_too(make_tracked: MakeConfig) -> None:
+    config = make_tracked()
+    with stage_run(config, "train_encoder") as tracked:
+        for step in range(700):  # more than one batch
+            tracked.log_metrics({"loss": 1 / (step + 1)}, step=step)
+        tracked.log_metrics({"micro_f1": 0.5}, also_parent=True)
+    parent_id = start_parent_run(config)
+    (child,) = children_of(config, parent_id)
+    history = client_of(config).get_metric_history(child.info.run_id, "loss")
+    assert [(one.step, one.value) for one in history] == [(step, 1 / (step + 1)) for step in range(700)]
+    assert child.data.metrics["micro_f1"] == 0.5
+    assert run_of(config, parent_id).data.metrics == {"micro_f1": 0.5}
+
+
+def test_duration_and_digests_of_a_finished_stage_come_from_its_manifest(make_tracked: MakeConfig) -> None:
+    config = make_tracked()
+    raw = {f"file {number} (copy).csv": f"{number}" for number in range(2000)}
+    with stage_run(config, "split"):
+        (config.experiment_dir / "manifests").mkdir(parents=True)
+        write_json(
+            config.experiment_dir / "manifests" / "split.json",
+            {"duration_s": 1.5, "inputs": raw | {"documents.parquet": "aa"}, "outputs": {"splits.parquet": "bb"}},
+        )
+    (child,) = children_of(config, start_parent_run(config))
+    digests = {name: value for name, value in child.data.tags.items() if name.startswith("sha256.")}
+    assert child.data.metrics == {"duration_s": 1.5}
+    assert digests.keys() == {"sha256.documents.parquet", "sha256.splits.parquet", "sha256.raw"}
+    assert digests["sha256.splits.parquet"] == "bb"
+    assert len(digests["sha256.raw"]) == 64
+
+
+def test_a_data_set_and_a_report_stand_at_stage_and_parent(make_tracked: MakeConfig, tmp_path: Path) -> None:
+    config = make_tracked()
+    (tmp_path / "report.html").write_text("<p>numbers</p>")
+    with stage_run(config, "ingest") as tracked:
+        tracked.log_dataset("documents", "ab" * 32, {"documents": 3})
+        tracked.log_report(tmp_path / "report.html")
+    parent_id = start_parent_run(config)
+    for run in (run_of(config, parent_id), *children_of(config, parent_id)):
+        assert run.inputs is not None
+        (entry,) = run.inputs.dataset_inputs
+        assert (entry.dataset.name, entry.dataset.digest) == ("documents", ("ab" * 32)[:36])
+        assert json.loads(str(entry.dataset.profile)) == {"documents": 3}
+        assert [one.path for one in client_of(config).list_artifacts(run.info.run_id)] == ["report.html"]
+    assert list((config.tracking.dir / "artifacts").rglob("report.html"))
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt, SystemExit])
+def test_a_failed_stage_is_marked_failed_and_keeps_what_it_had_measured(
+    make_tracked: MakeConfig, error: type[BaseException]
+) -> None:
+    config = make_tracked()
+    with pytest.raises(error), stage_run(config, "split") as tracked:
+        tracked.log_metrics({"loss": 2.0}, step=3)
+        raise error
+    parent_id = json.loads((config.experiment_dir / "mlflow.json").read_text())["run_id"]
+    (child,) = children_of(config, parent_id)
+    assert child.info.status == "FAILED"
+    assert child.data.metrics == {"loss": 2.0}
+
+
+def test_a_stage_that_runs_alone_closes_its_parent_since_no_head_will(make_tracked: MakeConfig) -> None:
+    config = make_tracked()
+    with stage_run(config, "split"):
+        parent_id = json.loads((config.experiment_dir / "mlflow.json").read_text())["run_id"]
+        assert run_of(config, parent_id).info.status == "RUNNING"
+    assert run_of(config, parent_id).info.status == "FINISHED"
+    with pytest.raises(ZeroDivisionError), stage_run(config, "split"):
+        raise ZeroDivisionError
+    assert run_of(config, parent_id).info.status == "FAILED"
+
+
+def test_a_new_head_closes_what_a_killed_one_left_open(
+    make_tracked: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ICD_HEAD", "1")
+    config = make_tracked()
+    parent_id = start_parent_run(config, is_head=True)
+    killed = stage_run(config, "split")
+    killed.__enter__()
+    with stage_run(config, "ingest"):
+        pass
+    changed = make_tracked(seed=1)
+    assert start_parent_run(changed, is_head=True) != parent_id
+    assert run_of(config, parent_id).info.status == "KILLED"
+    statuses = {child.info.run_name: child.info.status for child in children_of(config, parent_id)}
+    assert statuses == {"small/split": "KILLED", "small/ingest": "FINISHED"}
+
+
+@pytest.mark.parametrize("value", ["x" * 251, "Patient presents\nwith cough"])
+def test_a_value_that_could_be_text_is_refused_before_anything_is_written(make_tracked: MakeConfig, value: str) -> None:
+    config = make_tracked(data={"options": {"note": value}})
+    with pytest.raises(UserError, match=r"data.options.note has \d+ characters or several lines") as caught:
+        start_parent_run(config)
+    assert "cough" not in str(caught.value)
+    assert not (config.experiment_dir / "mlflow.json").exists()
+    assert client_of(config).get_experiment_by_name("icd-contrast") is None
+
+
+def test_a_value_of_250_characters_and_more_settings_than_mlflow_takes_at_once_are_fine(
+    make_tracked: MakeConfig,
+) -> None:
+    options = {f"option_{number}": "x" * 250 for number in range(150)}
+    config = make_tracked(data={"options": options})
+    run = run_of(config, start_parent_run(config))
+    assert {name for name in run.data.params if name.startswith("data.options.")} == {
+        f"data.options.{name}" for name in options
+    }
+
+
+def test_the_environment_names_another_store(
+    make_tracked: MakeConfig, tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_tracked()
+    before = (config.tracking.dir / "mlflow.db").read_bytes()
+    shutil.copy(empty_store / "mlflow.db", tmp_path / "elsewhere.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/elsewhere.db")
+    assert tracking_uri(config.tracking.dir) == f"sqlite:///{tmp_path}/elsewhere.db"
+    with stage_run(config, "split") as tracked:
+        tracked.log_metrics({"n": 1})
+    (child,) = children_of(config, start_parent_run(config))
+    assert child.data.metrics == {"n": 1}
+    assert (config.tracking.dir / "mlflow.db").read_bytes() == before
+
+
+def test_an_empty_variable_names_no_store(make_tracked: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    config = make_tracked()
+    run = run_of(config, start_parent_run(config))
+    assert str(run.info.artifact_uri).startswith((config.tracking.dir / "artifacts").resolve().as_uri())
+
+
+def track_everything(tracked: StageRun, path: Path) -> None:
+    tracked.log_metrics({"a": 1}, also_parent=True)
+    tracked.log_dataset("documents", "ab", {"documents": 1})
+    tracked.log_report(path)
+    tracked.flush()
+
+
+def test_with_tracking_off_nothing_is_made(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config(tracking={"enabled": False, "dir": tmp_path / "runs"})
+    assert start_parent_run(config) is None
+    with stage_run(config, "split") as tracked:
+        track_everything(tracked, tmp_path / "none")
+    finish_parent_run(config, succeeded=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_of_several_processes_only_the_main_one_tracks(
+    make_tracked: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    config = make_tracked()
+    with stage_run(config, "train_encoder") as tracked:
+        track_everything(tracked, tmp_path / "none")
+    assert client_of(config).get_experiment_by_name("icd-contrast") is None
+
+
+def test_the_page_opens_with_scores_and_settings_as_columns(make_tracked: MakeConfig) -> None:
+    config = make_tracked()
+    client = open_store(config.tracking.dir)
+    assert page_path(client) == ""
+    run = run_of(config, start_parent_run(config))
+    assert page_path(client) == f"#/experiments/{run.info.experiment_id}/runs?viewStateShareKey=icd"
+    view = json.loads(client.get_experiment(run.info.experiment_id).tags["mlflow.sharedViewState.icd"])
+    params = [name.removeprefix("params.`")[:-1] for name in view["selectedColumns"] if name.startswith("params.")]
+    assert params
+    assert set(params) <= run.data.params.keys(), "a column that no run can fill"
+
+
+OPEN_AND_START = """
+import sys
+from pathlib import Path
+from pipeline.config import PipelineConfig, Tracking
+from pipeline.tracking import start_parent_run
+
+work_dir, number = Path(sys.argv[1]), sys.argv[2]
+config = PipelineConfig(experiment=f"e{number}", work_dir=work_dir, tracking=Tracking(dir=work_dir / "runs"))
+print("ready", flush=True)
+sys.stdin.readline()
+print(start_parent_run(config))
+"""
+
+
+@pytest.mark.slow
+def test_six_processes_that_start_at_once_make_one_store_and_one_list(tmp_path: Path) -> None:
+    """Without the lock the database is broken for good."""
+    processes: list[subprocess.Popen[Any]] = [
+        subprocess.Popen(
+            [sys.executable, "-c", OPEN_AND_START, str(tmp_path), str(number)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for number in range(6)
+    ]  # fmt: skip
+    for one in processes:
+        assert one.stdout is not None
+        assert one.stdout.readline() == "ready\n"
+    for one in processes:
+        assert one.stdin is not None
+        one.stdin.write("go\n")
+        one.stdin.flush()
+    outputs = [one.communicate(timeout=120) for one in processes]
+    assert [one.returncode for one in processes] == [0] * 6, outputs
+    client = open_store(tmp_path / "runs")
+    experiment = client.get_experiment_by_name("icd-contrast")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    assert {run.info.run_id for run in runs} == {output.strip() for output, _ in outputs}
+    assert len(runs) == 6
