@@ -228,13 +228,9 @@ class _TableWriter:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        try:
-            if exception[0] is None:
-                self._flush()
-            self._writer.close()
-        except (pa.ArrowInvalid, OSError):
-            if exception[0] is None:  # else the first error says more, such as of a full disk
-                raise
+        if exception[0] is None:
+            self._flush()
+        self._writer.close()
 
     def add(self, row: dict[str, Any], *, size: int) -> None:
         self._rows.append(row)

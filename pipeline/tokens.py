@@ -63,6 +63,7 @@ class Tokenize:
         encoded = self.tokenizer(
             list(texts),
             add_special_tokens=False,
+            split_special_tokens=True,  # "[SEP]" in a document is text
             return_offsets_mapping=True,
             return_attention_mask=False,
             verbose=False,

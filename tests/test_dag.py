@@ -49,6 +49,8 @@ def test_every_source_of_a_stage_is_a_file_and_what_all_stages_run_is_among_them
         ("data_recipes/_csv_rows.py", {"ingest"}),
         ("pipeline/documents.py", {"ingest"}),
         ("pipeline/splits.py", {"split"}),
+        ("pipeline/encoder.py", {"tokenize", "train_encoder", "train_classifier", "predict"}),
+        ("pipeline/metrics.py", {"train_classifier", "evaluate"}),
         ("pipeline/context.py", {"tokenize", "train_encoder", "train_classifier", "predict"}),
         ("pipeline/sampling.py", DISTRIBUTED_STAGES),
         ("pipeline/training.py", DISTRIBUTED_STAGES),

@@ -110,7 +110,7 @@ def test_label_attention_is_finite_in_bf16_and_starts_from_prevalence(tiny_encod
     with torch.autocast("cpu", dtype=torch.bfloat16):
         logits = head(encoder(batches_of([[5] * 14])[0]))
     assert logits.isfinite().all()
-    assert head.bias.tolist() == pytest.approx([-0.0202, -5.293], abs=1e-3)  # type: ignore[union-attr]
+    assert head.bias.tolist() == pytest.approx([-0.0202, -5.293], abs=1e-3)  # type: ignore[operator]
 
 
 def test_tokens_carry_offsets_context_and_what_was_cut(tiny_encoder_dir: Path) -> None:
@@ -166,3 +166,228 @@ def test_chunks_and_frozen_layers_beyond_the_encoder_are_refused(tiny_encoder_di
         load_encoder(tiny_encoder_dir, chunk_tokens=33)
     with pytest.raises(UserError, match="this encoder has 2 layers"):
         load_encoder(tiny_encoder_dir, n_frozen_layers=3)
+
+
+def build_tiny(name: str) -> torch.nn.Module:
+    """A random encoder of another architecture, three layers, without dropout."""
+    import transformers
+
+    sizes = {
+        "vocab_size": 100, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 24,
+        "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "max_position_embeddings": 40,
+    }  # fmt: skip
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{name}Config")(**sizes)
+    model: torch.nn.Module = getattr(transformers, f"{name}Model")(config)
+    return model
+
+
+@pytest.mark.parametrize("name", ["Bert", "Roberta", "XLMRoberta"])
+def test_layers_of_bert_like_encoders_can_be_cached(name: str) -> None:
+    batches = batches_of([[5, 6, 7], list(range(5, 45)), [9] * 20])
+    encoder = DocumentEncoder(build_tiny(name), n_frozen_layers=2).eval()
+    with torch.no_grad():
+        expected = [encoder(batch).states for batch in batches]
+        encoder.fill_cache(batches, 3, torch.device("cpu"), torch.float32)
+        for batch, states in zip(batches, expected, strict=True):
+            torch.testing.assert_close(encoder(batch).states, states, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["DebertaV2", "MPNet"])
+def test_layers_that_cannot_run_one_by_one_are_refused_and_not_silently_wrong(name: str) -> None:
+    encoder = DocumentEncoder(build_tiny(name), n_frozen_layers=2)
+    with pytest.raises(UserError, match=rf"layers of {name}Model do not run one by one. Set it to false"):
+        encoder.fill_cache(batches_of([[5, 6, 7]]), 1, torch.device("cpu"), torch.float32)
+
+
+def test_freezing_layers_of_an_encoder_built_otherwise_is_refused() -> None:
+    with pytest.raises(UserError, match=r"DistilBertModel is built otherwise\. Set it to 0"):
+        DocumentEncoder(build_tiny("DistilBert"), n_frozen_layers=1)
+
+
+def test_a_cache_works_in_training_and_upper_layers_still_learn(tiny_encoder_dir: Path) -> None:
+    batches = batches_of([[5, 6, 7], [9] * 20])
+    encoder = load_encoder(tiny_encoder_dir, n_frozen_layers=1)
+    encoder.fill_cache(batches, 2, torch.device("cpu"), torch.float32)
+    encoder.train()
+    sum(encoder(batch).states.square().sum() for batch in batches).backward()
+    assert all(one.grad is not None for one in encoder.parameters() if one.requires_grad)
+    assert any(one.requires_grad for one in encoder.parameters())
+
+
+def test_a_bf16_cache_takes_half_the_memory_and_stays_close(tiny_encoder_dir: Path) -> None:
+    batches = batches_of([[5, 6, 7], list(range(5, 45))])
+    encoder = load_encoder(tiny_encoder_dir, n_frozen_layers=1).eval()
+    with torch.no_grad():
+        expected = [encoder(batch).states for batch in batches]
+    n_bytes = []
+    for dtype in (torch.float32, torch.bfloat16):
+        encoder.fill_cache(batches, 2, torch.device("cpu"), dtype)
+        assert encoder._cache is not None
+        n_bytes.append(encoder._cache.n_bytes)
+        with torch.no_grad():
+            for batch, states in zip(batches, expected, strict=True):
+                torch.testing.assert_close(encoder(batch).states, states, atol=0.1, rtol=0)
+    n_tokens = sum(int(batch.attention_mask.sum()) for batch in batches)
+    assert n_bytes == [n_tokens * encoder.dim * 4, n_tokens * encoder.dim * 2]
+
+
+def test_states_carry_their_context_mask_and_the_first_cls(tiny_encoder_dir: Path) -> None:
+    encoder = load_encoder(tiny_encoder_dir).eval()
+    ids, context = [list(range(5, 35)), [7, 8]], [[index % 3 for index in range(30)], [2, 1]]
+    (batch,) = build_micro_batches([0, 1], ids, context, SETTINGS, max_tokens=1000)
+    with torch.no_grad():
+        tokens = encoder(batch)
+        hidden = encoder.backbone(input_ids=batch.input_ids, attention_mask=batch.attention_mask.long())[0]
+    long = batch.rows.tolist().index(0)
+    spans = SETTINGS.chunks(30)
+    assert tokens.context_ids[long].tolist() == [one for start, end in spans for one in context[0][start:end]]
+    assert tokens.mask[1 - long].tolist() == [True, True] + [False] * (tokens.mask.shape[1] - 2)
+    assert (tokens.states[~tokens.mask] == 0).all()
+    first_chunk = ((batch.document_of_chunk == long) & (batch.chunk_of_document == 0)).nonzero().item()
+    assert torch.equal(tokens.cls_states[long], hidden[first_chunk, 0])
+    torch.testing.assert_close(tokens.pooled("mean")[1 - long], tokens.states[1 - long, :2].mean(dim=0))
+    assert torch.equal(tokens.pooled("cls"), tokens.cls_states)
+
+
+def test_the_packaged_encoder_gives_the_same_states_alone_and_in_a_batch(minilm_dir: Path) -> None:
+    """The real weights, with padding and chunks: 1e-5, as for the random ones."""
+    encoder, tokenizer = load_encoder(minilm_dir, chunk_tokens=512).eval(), load_tokenizer(minilm_dir)
+    ids = tokenizer(["Chest pain.", "Patient with pneumonia and fever. " * 5], add_special_tokens=False)["input_ids"]
+    settings = ChunkSettings(24, 0, tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id)
+    context = [[0] * len(one) for one in ids]
+    with torch.no_grad():
+        together = encoder(build_micro_batches([0, 1], ids, context, settings, max_tokens=10_000)[0])
+        for row in (0, 1):
+            alone = encoder(build_micro_batches([0], [ids[row]], [context[row]], settings, max_tokens=10_000)[0])
+            torch.testing.assert_close(together.states[row][together.mask[row]], alone.states[0], atol=1e-5, rtol=0)
+
+
+def test_dropout_is_on_in_training_and_off_in_a_frozen_encoder(tiny_encoder_dir: Path) -> None:
+    (batch,) = batches_of([[5, 6, 7]])
+    encoder = load_encoder(tiny_encoder_dir).train()
+    assert not torch.equal(encoder(batch).states, encoder(batch).states)
+    encoder.freeze()
+    encoder.train()
+    assert torch.equal(encoder(batch).states, encoder(batch).states)
+    assert not [name for name, one in encoder.named_parameters() if one.requires_grad]
+    encoder.eval()
+    assert not encoder.training
+
+
+@pytest.mark.parametrize("freeze_embeddings", [True, False])
+def test_word_embeddings_are_frozen_only_where_asked_for(tiny_encoder_dir: Path, freeze_embeddings: bool) -> None:
+    encoder = load_encoder(tiny_encoder_dir, freeze_embeddings=freeze_embeddings).train()
+    encoder(batches_of([[5, 6, 7]])[0]).states.square().sum().backward()
+    words = encoder.backbone.get_input_embeddings().weight  # type: ignore[operator]
+    assert (words.grad is None) == freeze_embeddings
+    others = [one for name, one in encoder.named_parameters() if "word_embeddings" not in name]
+    assert all(one.grad is not None for one in others), "a parameter without a gradient stalls distributed training"
+
+
+def copy_of(folder: Path, target: Path) -> Path:
+    return Path(shutil.copytree(folder, target / "encoder"))
+
+
+def test_weights_of_fewer_layers_than_the_config_has_are_refused(tiny_encoder_dir: Path, tmp_path: Path) -> None:
+    """transformers would fill up with random numbers and go on."""
+    folder = copy_of(tiny_encoder_dir, tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
+    with pytest.raises(UserError, match=r"its weights lack 16 tensors .*such as encoder.layer.2.attention"):
+        load_encoder(folder)
+
+
+def test_a_truncated_weight_file_and_one_of_other_sizes_are_refused(tiny_encoder_dir: Path, tmp_path: Path) -> None:
+    folder = copy_of(tiny_encoder_dir, tmp_path)
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    with pytest.raises(UserError, match="the encoder cannot be loaded"):
+        load_encoder(folder)
+    (folder / "model.safetensors").write_bytes(weights)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"intermediate_size": 33}))
+    with pytest.raises(UserError, match="the encoder cannot be loaded"):
+        load_encoder(folder)
+
+
+def test_a_folder_without_vocabulary_is_refused(tiny_encoder_dir: Path, tmp_path: Path) -> None:
+    """transformers would give a tokenizer that knows five special tokens and nothing else."""
+    folder = copy_of(tiny_encoder_dir, tmp_path)
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(UserError, match=r"no tokenizer files \(tokenizer.json, vocab.txt"):
+        load_tokenizer(folder)
+    (folder / "tokenizer.json").write_text("{half")
+    with pytest.raises(UserError, match="its tokenizer cannot be loaded"):
+        load_tokenizer(folder)
+
+
+def test_a_tokenizer_says_nothing_about_long_documents(
+    tiny_encoder_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tokenizer = load_tokenizer(tiny_encoder_dir)
+    assert len(tokenizer("fever " * 5000, add_special_tokens=False)["input_ids"]) == 5000
+    assert not caplog.records
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize("model", ["nobody/nothing", "nobody", "a/b/c", "torch", "no such thing", "__main__", "../x"])
+def test_a_name_that_is_nowhere_is_refused_without_a_look_at_the_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"encoder.model: .* is neither a folder, nor an installed package") as caught:
+        find_encoder(model)
+    assert repr(model) in str(caught.value)
+
+
+@pytest.mark.usefixtures("no_network")
+def test_a_package_with_a_model_is_found_by_either_spelling_and_a_cached_one_by_its_hub_name(
+    tiny_encoder_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "some_model").mkdir()
+    (tmp_path / "some_model" / "__init__.py").touch()
+    shutil.copytree(tiny_encoder_dir, tmp_path / "some_model" / "data" / "v1")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path / "some_model" / "data")
+    for name in ("some_model", "some-model"):
+        assert find_encoder(name) == (tmp_path / "some_model" / "data" / "v1").resolve()
+    cache = tmp_path / "hub" / "models--someone--bert"
+    shutil.copytree(tiny_encoder_dir, cache / "snapshots" / "abc")
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text("abc")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub._snapshot_download.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    assert find_encoder("someone/bert") == (cache / "snapshots" / "abc").resolve()
+
+
+def test_the_window_of_a_roberta_is_two_shorter_than_its_positions(tmp_path: Path) -> None:
+    """Its positions start behind the padding index 1: of 40, 38 are left."""
+    build_tiny("Roberta").save_pretrained(tmp_path)  # type: ignore[operator]
+    load_encoder(tmp_path, chunk_tokens=38)
+    with pytest.raises(UserError, match=r"chunk_tokens is 39, but this encoder reads at most 38 tokens"):
+        load_encoder(tmp_path, chunk_tokens=39)
+
+
+def test_an_encoder_survives_saving(tiny_encoder_dir: Path, tmp_path: Path) -> None:
+    from pipeline.serving import save_encoder
+
+    encoder = load_encoder(tiny_encoder_dir, n_frozen_layers=1).eval()
+    save_encoder(encoder, load_tokenizer(tiny_encoder_dir), tmp_path / "saved")
+    (batch,) = batches_of([[5, 6, 7]])
+    with torch.no_grad():
+        assert torch.equal(load_encoder(tmp_path / "saved").eval()(batch).states, encoder(batch).states)
+    assert (
+        load_tokenizer(tmp_path / "saved")("fever")["input_ids"]
+        == load_tokenizer(tiny_encoder_dir)("fever")["input_ids"]
+    )
+
+
+def test_projections_have_length_one_even_under_bf16() -> None:
+    from pipeline.encoder import ProjectionHead
+
+    head = ProjectionHead(16, 8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        projections = head(torch.randn(5, 16))
+    assert projections.dtype == torch.float32
+    torch.testing.assert_close(projections.norm(dim=-1), torch.ones(5))

@@ -17,7 +17,7 @@ from pipeline.errors import UserError
 SECRET = "Xqzvsecret"
 HEADER = "document_id,patient,text,codes,split"
 CSV = f'{HEADER}\n007,p1,"a, b\nc",I10;e1165,train\n2,p2,d,,\n'
-ROWS = [
+ROWS: list[dict[str, Any]] = [
     {"document_id": "007", "patient": "p1", "text": "a, b\nc", "codes": ["I10", "e1165"], "split": "train"},
     {"document_id": "2", "patient": "p2", "text": "d", "codes": [], "split": None},
 ]
@@ -86,7 +86,7 @@ def test_codes_that_are_not_text_are_refused_since_zeros_may_be_lost(tmp_path: P
 
 
 def test_a_code_that_is_none_is_counted_and_the_others_stay(tmp_path: Path) -> None:
-    row = {"document_id": "d1", "text": "t", "codes": "I10| |not a code|E1165"}
+    row: dict[str, Any] = {"document_id": "d1", "text": "t", "codes": "I10| |not a code|E1165"}
     documents, report = read(jsonl(tmp_path / "a.jsonl", row, {**row, "codes": None}), delimiter="|")
     assert [list(one.labels) for one in documents] == [["icd10cm:I10", "icd10cm:E11.65"], []]
     assert report["dropped"] == {"code_malformed": 1}
@@ -100,7 +100,11 @@ def test_labels_of_no_code_system_are_taken_as_they_are(tmp_path: Path) -> None:
 
 
 def test_rows_without_an_id_or_patient_are_counted(tmp_path: Path) -> None:
-    rows = [{"document_id": " ", "p": "p1"}, {"document_id": "d2", "p": None}, {"document_id": "d3", "p": "p3"}]
+    rows: list[dict[str, Any]] = [
+        {"document_id": " ", "p": "p1"},
+        {"document_id": "d2", "p": None},
+        {"document_id": "d3", "p": "p3"},
+    ]
     path = jsonl(tmp_path / "a.jsonl", *({**row, "text": "t", "codes": "I10"} for row in rows))
     documents, report = read(path, patient_id="p")
     assert [one.document_id for one in documents] == ["d3"]

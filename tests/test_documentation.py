@@ -1,0 +1,67 @@
+"""What the documentation shows works as it is written."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pipeline.__main__ import main
+
+ROOT = Path(__file__).parents[1]
+PAGES = ("README.md", "data_recipes/README.md")
+
+
+def commands() -> list[tuple[str, str]]:
+    """Commands in code blocks and in backticks that begin with icd, make or python -m, with their page."""
+    found = []
+    for page in PAGES:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        for line in re.findall(r"^((?:\.venv/bin/)?(?:icd|make|python -m) .*)$", text, re.MULTILINE):
+            found.append((page, re.sub(r"\s+#.*", "", line)))
+        found += [(page, line) for line in re.findall(r"`((?:icd|make|python -m) [^`\n]+)`", text)]
+    return found
+
+
+@pytest.mark.parametrize(("page", "command"), commands())
+def test_every_command_names_a_config_a_module_or_a_target_that_exists(page: str, command: str) -> None:
+    words = shlex.split(re.sub(r"\[[^\]]*\]|\.\.\.|\|\S*", "", command))
+    for word in words:
+        if word.startswith("configs/"):
+            assert (ROOT / word).exists(), command
+    if words[0] == "make":
+        targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+        assert words[1] in targets, command
+    if words[:2] == ["python", "-m"] and "STAGE" not in words[2]:
+        assert (ROOT / (words[2].replace(".", "/") + ".py")).exists(), command
+
+
+def test_the_documentation_has_the_two_commands_of_a_fresh_machine() -> None:
+    shown = {command for page, command in commands() if page == "README.md"}
+    assert {"make run", "make test", "make ui"} <= shown
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["predict", "--help"], ["ui", "--help"]])
+def test_every_command_explains_itself(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 0
+    assert "usage: icd" in capsys.readouterr().out
+
+
+def test_links_in_the_documentation_lead_somewhere() -> None:
+    for page in PAGES:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+            assert ((ROOT / page).parent / target).exists(), f"{page}: {target}"
+
+
+def test_no_data_and_no_weights_are_tracked() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    suffixes = (".csv.gz", ".parquet", ".arrow", ".feather", ".safetensors", ".db", ".pt", ".pkl", ".bin")
+    assert [name for name in listed.stdout.splitlines() if name.endswith(suffixes)] == []
