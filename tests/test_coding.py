@@ -46,6 +46,10 @@ def test_without_top_k_the_predicted_codes_are_given() -> None:
 def test_equally_probable_codes_keep_the_order_of_the_label_space() -> None:
     codes = propose(probabilities_of([0.5, 0.75, 0.5, 0.75]), SPACE, 0.0, top_k=None)
     assert [code.code for code in codes] == ["I10", "39.95", "E11.9", "401.9"]
+    labels = tuple(f"none:{number:03}" for number in range(200))
+    wide = LabelSpace(labels, (None,) * 200, (1,) * 200)
+    codes = propose(np.full(200, 0.5, dtype=np.float32), wide, 0.0, top_k=None)
+    assert [f"none:{code.code}" for code in codes] == list(labels)
 
 
 def test_more_codes_than_there_are_labels_give_all() -> None:

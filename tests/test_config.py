@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import typing
 from pathlib import Path
 from typing import Any
@@ -274,6 +275,19 @@ def test_a_stage_sees_only_the_sections_that_it_declares() -> None:
                     getattr(view, name)
         assert view.experiment_dir == config.experiment_dir
         assert stage_settings(view, stage) == stage_settings(config, stage)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_declares_exactly_the_sections_that_its_script_reads(stage: Stage) -> None:
+    """One too few is an AttributeError in the middle of a run, one too many a needless rerun."""
+    script = Path(__file__).parents[1] / "pipeline" / "stages" / f"{stage}.py"
+    read = {
+        node.attr
+        for node in ast.walk(ast.parse(script.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "config"
+    }
+    where_and_how = {"experiment", "experiment_dir", "work_dir", "allow_downloads", "compute", "tracking"}
+    assert read - where_and_how == set(STAGE_SECTIONS[stage])
 
 
 def test_distributed_stages_are_stages() -> None:

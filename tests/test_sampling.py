@@ -44,6 +44,7 @@ def test_order_depends_on_seed_and_epoch_alone() -> None:
     def order(seed: int, epoch: int) -> list[int]:
         return np.concatenate(BatchPlan(range(100), 8, seed).global_batches(epoch)).tolist()  # type: ignore[no-any-return]
 
+    assert all(order(0, epoch) != list(range(100)) for epoch in range(3)), "no epoch is left unshuffled"
     assert order(0, 3) == order(0, 3)
     assert order(0, 3) != order(0, 4)
     assert order(0, 3) != order(1, 3)

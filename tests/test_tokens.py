@@ -107,6 +107,12 @@ def test_a_micro_batch_is_full_so_the_next_document_would_not_fit(
         assert (len(batch.input_ids) + first) * width > max_tokens
 
 
+def test_a_micro_batch_may_be_exactly_as_large_as_allowed_and_no_larger() -> None:
+    """Two documents of 4 tokens, with CLS and SEP, take 2 x 6 = 12."""
+    assert [len(one) for one in micro_batches([[7] * 4, [8] * 4], SETTINGS, max_tokens=12)] == [2]
+    assert [len(one) for one in micro_batches([[7] * 4, [8] * 4], SETTINGS, max_tokens=11)] == [1, 1]
+
+
 def test_no_document_makes_no_micro_batch() -> None:
     assert micro_batches([], SETTINGS, 100) == []
 
