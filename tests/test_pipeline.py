@@ -200,7 +200,7 @@ def test_a_killed_run_goes_on_without_unlocking_and_a_second_head_is_refused(tmp
         (["run", "small.yaml", "--set", "data.recip=table"], "did you mean 'recipe'"),
         (["run", "small.yaml", "--set", "data.recipe=tabel"], "did you mean 'table'"),
         (["run", "small.yaml", "--profile", "sge"], "no such profile"),
-        (["predict", "--model", "nowhere", "--input", "a.csv", "--output", "b.csv"], "no classifier.json"),
+        (["predict", "--model", "nowhere", "--input", "a.csv", "--output", "b.csv"], "no such file or folder"),
     ],
 )
 def test_mistakes_on_the_command_line_exit_2_in_one_line(tmp_path: Path, arguments: list[str], expected: str) -> None:
