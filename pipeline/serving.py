@@ -33,6 +33,7 @@ from pipeline.tokens import (
 
 FORMAT_VERSION = 1
 _BLOCK = 256
+_PARTS = ("encoder", "head.safetensors", "label_space.json")  # of a saved classifier, each with its digest
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class Classifier:
         weights = {name: value.detach().cpu().contiguous() for name, value in self.head.state_dict().items()}
         save_file(weights, str(folder / "head.safetensors"))
         self.label_space.save(folder / "label_space.json")
-        digests = {name: sha256_of(folder / name) for name in ("encoder", "head.safetensors", "label_space.json")}
+        digests = {name: sha256_of(folder / name) for name in _PARTS}
         write_json(
             folder / "classifier.json",
             {"format_version": FORMAT_VERSION, "settings": asdict(self.settings), "sha256": digests},
@@ -142,17 +143,23 @@ def _checked_settings(folder: Path) -> ClassifierSettings:
     if not path.exists():
         raise UserError(f"{folder}: no classifier.json; expected the folder that the stage 'train_classifier' wrote.")
     description = read_json(path)
-    if description.get("format_version") != FORMAT_VERSION:
+    version = description.get("format_version") if isinstance(description, dict) else None
+    if version != FORMAT_VERSION:
         raise UserError(
-            f"{folder}: format version {description.get('format_version')}, this program reads {FORMAT_VERSION}; "
+            f"{folder}: format version {version}, this program reads {FORMAT_VERSION}; "
             "use the program version that trained it, or train it again."
         )
-    for name, digest in description["sha256"].items():
+    try:
+        settings = ClassifierSettings(**description["settings"])
+        digests = {name: description["sha256"][name] for name in _PARTS}
+    except (KeyError, TypeError):
+        raise UserError(f"{path} is damaged: it lacks settings or digests; copy the folder again.") from None
+    for name, digest in digests.items():
         if not (folder / name).exists():
             raise UserError(f"{folder}: {name} is missing; copy the whole folder.")
         if sha256_of(folder / name) != digest:
             raise UserError(f"{folder}: {name} is not what training wrote (its digest differs); copy the folder again.")
-    return ClassifierSettings(**description["settings"])
+    return settings
 
 
 def save_encoder(encoder: DocumentEncoder, tokenizer: Any, folder: Path) -> None:

@@ -366,7 +366,8 @@ class _Checkpoints:
         """Go on from the newest whole checkpoint, if there is one."""
         whole = [path for path in self._folder.glob("epoch-*") if not path.name.endswith(".tmp")]
         if whole:
-            newest = max(whole, key=lambda path: path.stat().st_mtime_ns)
+            # By what the name says: removing half of an older one, before a kill, changed that one last.
+            newest = max(whole, key=lambda path: [int(part) for part in path.name.split("-") if part.isdigit()])
             self._accelerator.load_state(str(newest))
             logger.info("resumed from checkpoint %s", newest.name)
 

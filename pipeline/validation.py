@@ -11,6 +11,7 @@ from accelerate.utils import gather_object
 from scipy import sparse
 from torch import nn
 
+from pipeline.errors import UserError
 from pipeline.label_counts import label_matrix
 from pipeline.metrics import evaluate_predictions
 from pipeline.objectives import ClassificationObjective
@@ -31,6 +32,9 @@ class Validator:
         n_labels: width of the label space.
         loader: how documents are cut, and how many go through the encoder at a time.
         accelerator: the processes.
+
+    Raises:
+        UserError: if there are no rows.
     """
 
     def __init__(
@@ -43,6 +47,10 @@ class Validator:
         loader: BatchLoader,
         accelerator: Accelerator,
     ) -> None:
+        if not len(rows):
+            raise UserError(
+                "split val has no document to choose epoch and threshold by; raise split.val in the config."
+            )
         self._objective, self._tokens, self._rows = objective, tokens, list(rows)
         self._loader, self._accelerator = loader, accelerator
         self.true: sparse.csr_array = label_matrix(tokens[self._rows]["label_ids"], n_labels)

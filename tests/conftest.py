@@ -83,3 +83,53 @@ def tiny_encoder_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     backbone.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+SMALL_SECTIONS: dict[str, Any] = {
+    "encoding": {"chunk_tokens": 16, "n_frozen_layers": 1, "cache_frozen_layers": True},
+    "train_encoder": {"n_epochs": 1, "global_batch_size": 8, "projection_dim": 8, "micro_batch_tokens": 64},
+    "train_classifier": {"n_epochs": 2, "global_batch_size": 8, "head_dropout": 0.0, "micro_batch_tokens": 64},
+    "evaluate": {"n_resamples": 5, "ks": (1, 2)},
+    "compute": {"n_workers": 0},
+}
+
+
+@pytest.fixture(scope="session")
+def small_notes() -> list[dict[str, Any]]:
+    """Made-up notes of 30 patients that name what they are coded with, with a given split."""
+    words = {"I10": "fever", "E11.9": "diabetes", "J18.9": "pneumonia"}
+    notes = []
+    for number in range(30):
+        codes = [code for place, code in enumerate(sorted(words)) if number % 7 & (1 << place)] or ["I10"]
+        text = " and ".join(["the patient has", *(words[code] for code in codes), *["cough"] * (number % 20)])
+        split = {8: "val", 9: "test"}.get(number % 10, "train")
+        notes.append({"document_id": f"d{number}", "text": text, "codes": codes, "split": split})
+    return notes
+
+
+@pytest.fixture(scope="session")
+def run_small(tiny_encoder_dir: Path) -> Callable[..., PipelineConfig]:
+    """Run stages in this process over notes, with the tiny encoder; gives the config they ran with."""
+    import importlib
+    import json
+
+    from accelerate.state import AcceleratorState
+
+    from pipeline.stages import run_stage
+
+    def run(folder: Path, notes: list[dict[str, Any]], stages: str, **sections: Any) -> PipelineConfig:
+        folder.mkdir(exist_ok=True)
+        raw = folder / "notes.jsonl"
+        raw.write_text("".join(json.dumps(note) + "\n" for note in notes), encoding="utf-8")
+        defaults = SMALL_SECTIONS | {
+            "experiment": "small", "work_dir": folder / "work", "tracking": {"enabled": False},
+            "data": {"recipe": "table", "raw": raw, "options": {"split": "split"}},
+            "encoder": {"model": str(tiny_encoder_dir)},
+        }  # fmt: skip
+        config = validate_config(defaults | sections, source="the test's config")
+        for stage in stages.split():
+            AcceleratorState._reset_state(reset_partial_state=True)
+            assert run_stage(config, stage, importlib.import_module(f"pipeline.stages.{stage}").run) == 0, stage  # type: ignore[arg-type]
+        return config
+
+    return run

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +17,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from safetensors.torch import load_file
 from torch import nn
 
 from pipeline import training
@@ -149,6 +152,96 @@ def test_a_checkpoint_of_other_settings_is_not_used(
     assert steps[0] == 1
 
 
+def train_validated(
+    folder: Path, checkpoint_dir: Path, *, stop_in_epoch: int | None = None
+) -> tuple[dict[str, Any], list[dict[str, float]]]:
+    """Three epochs whose scores are 0.1, 0.9 and 0.5, so the second is kept; killed in the validation of one."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    accelerator = start_accelerator(Compute(), mixed_precision="no", seed=0)
+    model = build_objective(folder, "classification", dropout=0.2)
+
+    def validate(_: nn.Module) -> dict[str, float]:
+        epoch = round(float(accelerator._custom_objects[0].epoch))
+        if epoch == stop_in_epoch:
+            raise KeyboardInterrupt
+        return {"map": (0.0, 0.1, 0.9, 0.5)[epoch]}
+
+    history = fit(
+        model, build_loader(), settings_of("classification", n_epochs=3), accelerator,
+        checkpoint_dir=checkpoint_dir, signature="s", validate=validate, select_by="map", patience=9,
+    )  # fmt: skip
+    return {name: value.clone() for name, value in model.state_dict().items()}, history
+
+
+@pytest.mark.parametrize("saves_every_step", [True, False])
+@pytest.mark.parametrize("stop_in_epoch", [1, 2, 3])
+def test_a_training_killed_while_it_validates_still_keeps_the_best_epoch(
+    tiny_encoder_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_in_epoch: int, saves_every_step: bool
+) -> None:
+    """With a checkpoint of the epoch's last step the validation alone is done again, else the whole epoch is."""
+    monkeypatch.setattr(training, "_CHECKPOINT_EVERY_S", 0.0 if saves_every_step else 1e9)
+    monkeypatch.setattr(training, "_LOG_EVERY_S", 0.0)
+    expected, whole_history = train_validated(tiny_encoder_dir, tmp_path / "a")
+    with pytest.raises(KeyboardInterrupt):
+        train_validated(tiny_encoder_dir, tmp_path / "b", stop_in_epoch=stop_in_epoch)
+    resumed, history = train_validated(tiny_encoder_dir, tmp_path / "b")
+    for name, value in expected.items():
+        assert torch.equal(resumed[name], value), name
+
+    def without_speed(rows: list[dict[str, float]]) -> list[dict[str, float]]:
+        return [{name: value for name, value in row.items() if name != "documents_per_second"} for row in rows]
+
+    assert without_speed(history) == without_speed(whole_history)
+
+
+def test_a_training_killed_while_it_removes_an_old_checkpoint_goes_on_from_the_new_one(
+    tiny_encoder_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half removed, the old folder is the one that changed last."""
+    monkeypatch.setattr(training, "_CHECKPOINT_EVERY_S", 0.0)
+    monkeypatch.setattr(training, "_LOG_EVERY_S", 0.0)
+    expected = train(tiny_encoder_dir, tmp_path / "a", "classification", dropout=0.2, signature="s")
+    remove_tree = shutil.rmtree
+
+    def remove_half(path: Path, **_: Any) -> None:
+        (path / "model.safetensors").unlink()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", remove_half)
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_encoder_dir, tmp_path / "b", "classification", dropout=0.2, signature="s")
+    monkeypatch.setattr(shutil, "rmtree", remove_tree)
+    steps: list[int] = []
+    resumed = train(
+        tiny_encoder_dir, tmp_path / "b", "classification", dropout=0.2, signature="s",
+        log=lambda _, step: steps.append(step),
+    )  # fmt: skip
+    assert steps[0] == 3
+    assert all(torch.equal(resumed[name], value) for name, value in expected.items())
+
+
+@pytest.mark.parametrize("kind", ["contrastive", "classification"])
+def test_two_runs_of_one_seed_end_with_the_same_weights_bit_by_bit(
+    tiny_encoder_dir: Path, tmp_path: Path, kind: str
+) -> None:
+    first, second = (train(tiny_encoder_dir, tmp_path / name, kind, dropout=0.2, signature="s") for name in ("a", "b"))
+    assert all(torch.equal(first[name], value) for name, value in second.items())
+    start = build_objective(tiny_encoder_dir, kind).state_dict()
+    changed = {name for name, value in start.items() if not torch.equal(first[name], value)}
+    assert any("backbone.encoder" in name for name in changed)
+    assert any("head" in name for name in changed)
+    assert not any("word_embeddings" in name for name in changed), "frozen by default"
+
+
+def test_without_a_document_to_validate_on_a_user_is_told_so(tiny_encoder_dir: Path) -> None:
+    loader = build_loader(4, 4)
+    with pytest.raises(UserError, match=r"split val has no document.*raise split\.val"):
+        Validator(
+            build_objective(tiny_encoder_dir, "classification"), loader.tokens, [], n_labels=N_LABELS, loader=loader,
+            accelerator=Accelerator(),
+        )  # fmt: skip
+
+
 def test_eight_documents_are_learned_by_heart(tiny_encoder_dir: Path, tmp_path: Path) -> None:
     AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = start_accelerator(Compute(), mixed_precision="no", seed=0)
@@ -183,6 +276,56 @@ def test_the_weights_of_the_best_epoch_are_kept_and_training_stops_when_nothing_
     assert torch.equal(model.head.weight, weights[1])
 
 
+def test_a_score_that_is_equal_or_undefined_is_no_gain(tiny_encoder_dir: Path, tmp_path: Path) -> None:
+    """The first of equal epochs is kept, the fewest steps from the start."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    accelerator = start_accelerator(Compute(), mixed_precision="no", seed=0)
+    model = build_objective(tiny_encoder_dir, "classification")
+    scores, weights = iter([0.5, 0.5, float("nan"), 0.9]), []
+
+    def validate(_: nn.Module) -> dict[str, float]:
+        weights.append(model.head.weight.detach().clone())
+        return {"map": next(scores)}
+
+    fit(
+        model, build_loader(), settings_of("classification", n_epochs=9), accelerator,
+        checkpoint_dir=tmp_path / "c", signature="s", validate=validate, select_by="map", patience=2,
+    )  # fmt: skip
+    assert len(weights) == 3
+    assert torch.equal(model.head.weight, weights[0])
+
+
+def test_every_trained_parameter_has_its_rate_and_decay_once(tiny_encoder_dir: Path) -> None:
+    """Matrices decay, biases and norms do not; the head learns at a rate of its own; frozen ones are left out."""
+    model = build_objective(tiny_encoder_dir, "classification")
+    settings = settings_of("classification", learning_rate=1e-4, weight_decay=0.1)
+    optimizer = training._build_optimizer(model, settings, lambda name: not name.startswith("encoder."), 0.01)
+    found = {
+        id(one): (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for one in group["params"]
+    }
+    trained = {name: one for name, one in model.named_parameters() if one.requires_grad}
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(trained) == len(found)
+    for name, one in trained.items():
+        is_head = name.startswith(("head.", "projection_head."))
+        is_matrix = not name.endswith("bias") and "norm" not in name.lower()
+        assert found[id(one)] == (0.01 if is_head else 1e-4, 0.1 if is_matrix else 0.0), name
+
+
+def test_gradients_are_clipped_to_the_norm_asked_for(tiny_encoder_dir: Path, tmp_path: Path) -> None:
+    """Adam divides a gradient by its own size, but not one far below its epsilon of 1e-8: weights then stand still."""
+    moved = {}
+    for max_grad_norm in (1.0, 1e-12):
+        AcceleratorState._reset_state(reset_partial_state=True)
+        accelerator = start_accelerator(Compute(), mixed_precision="no", seed=0)
+        model = build_objective(tiny_encoder_dir, "classification")
+        before = model.head.weight.detach().clone()
+        settings = settings_of("classification", max_grad_norm=max_grad_norm, weight_decay=0.0)
+        fit(model, build_loader(), settings, accelerator, checkpoint_dir=tmp_path / "c", signature="s")
+        moved[max_grad_norm] = float((model.head.weight.detach() - before).abs().max())
+    assert moved[1.0] > 1e-3
+    assert moved[1e-12] < 1e-5
+
+
 def test_a_loss_that_is_not_finite_stops_with_advice(tiny_encoder_dir: Path, tmp_path: Path) -> None:
     AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = start_accelerator(Compute(), mixed_precision="no", seed=0)
@@ -205,6 +348,78 @@ def test_one_process_where_the_launch_file_asks_for_two_is_refused(tmp_path: Pat
     AcceleratorState._reset_state(reset_partial_state=True)
     with pytest.raises(UserError, match="needs a GPU"):
         start_accelerator(Compute(), mixed_precision="fp16", seed=0)
+
+
+def trained_files(experiment_dir: Path) -> dict[str, bytes]:
+    """Everything that training wrote and the label space; of the histories all but speeds, which are never equal."""
+    files = {
+        str(path.relative_to(experiment_dir)): path.read_bytes()
+        for folder in ("encoder", "classifier")
+        for path in (experiment_dir / folder).rglob("*")
+        if path.is_file() and path.name != "training_history.json"
+    }
+    for folder in ("encoder", "classifier"):
+        rows = json.loads((experiment_dir / folder / "training_history.json").read_text())
+        scores = [{name: value for name, value in row.items() if name != "documents_per_second"} for row in rows]
+        files[f"{folder} history"] = json.dumps(scores).encode()
+    return files | {"label_space": (experiment_dir / "label_space.json").read_bytes()}
+
+
+TRAINED = "ingest split tokenize train_encoder train_classifier"
+
+
+@pytest.fixture
+def _history_by_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the rows of a history depend on the time."""
+    monkeypatch.setattr(training, "_LOG_EVERY_S", 1e9)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, run_small: Any, small_notes: list[dict[str, Any]]) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "_LOG_EVERY_S", 1e9)  # else rows of the history depend on the time
+        yield trained_files(run_small(tmp_path_factory.mktemp("trained"), small_notes, TRAINED).experiment_dir)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_history_by_epoch")
+@pytest.mark.parametrize(
+    ("split", "change", "is_seen"),
+    [
+        ("test", {"codes": ["E11.9", "N17.9", "I10"]}, False),
+        ("test", {"text": "no fever. a mother had cough" * 40}, False),
+        ("val", {"codes": ["I10", "J18.9"]}, True),
+        ("train", {"codes": ["N17.9"]}, True),
+    ],
+)
+def test_what_is_trained_depends_on_train_and_val_and_on_no_test_document(
+    tmp_path: Path, *, run_small: Any, small_notes: Any, trained: Any, split: str, change: Any, is_seen: bool
+) -> None:  # fmt: skip
+    """Byte for byte; that a changed document of val and of train is seen shows that the comparison can fail."""
+    notes = [dict(note) for note in small_notes]
+    next(note for note in notes if note["split"] == split).update(change)
+    found = trained_files(run_small(tmp_path, notes, TRAINED).experiment_dir)
+    different = {name for name in trained.keys() | found.keys() if trained.get(name) != found.get(name)}
+    assert bool(different) == is_seen, different
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", ["linear", "label_attention"])
+def test_a_frozen_encoder_and_trainings_of_no_epoch_pass_the_weights_on(
+    tmp_path: Path, run_small: Any, small_notes: list[dict[str, Any]], tiny_encoder_dir: Path, head: str
+) -> None:
+    frozen = {"n_epochs": 1, "global_batch_size": 8, "head": head, "freeze_encoder": True}
+    whole = f"{TRAINED} predict evaluate"
+    config = run_small(tmp_path / "a", small_notes, TRAINED, train_encoder={"loss": "none"}, train_classifier=frozen)
+    untrained = {"train_encoder": {"n_epochs": 0}, "train_classifier": {"n_epochs": 0, "head": head}}
+    other = run_small(tmp_path / "b", small_notes, whole, **untrained)
+    start = load_file(tiny_encoder_dir / "model.safetensors")
+    for folder in (config.experiment_dir, other.experiment_dir):
+        for name in ("encoder", "classifier/encoder"):
+            weights = load_file(folder / name / "model.safetensors")
+            assert weights
+            assert all(torch.equal(start[key], value) for key, value in weights.items()), name
+    assert (other.experiment_dir / "report.html").exists()
 
 
 def _train_in_a_process(folder: Path, out_dir: Path) -> None:
