@@ -70,7 +70,7 @@ def _run(arguments: argparse.Namespace) -> int:
             until=arguments.until,
             dry_run=arguments.dry_run,
         )
-        with dag.keeping_times(config):
+        with dag.keeping_unfinished(config):
             status = _snakemake(snakemake_arguments)
     if status:
         return _report_failure(config)

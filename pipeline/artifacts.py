@@ -54,7 +54,6 @@ STAGE_INPUTS: dict[Stage, tuple[str, ...]] = {
         "classifier",
     ),
 }
-DIRECTORIES = frozenset({"tokens", "encoder", "classifier"})
 _PRODUCER = {name: stage for stage, names in STAGE_OUTPUTS.items() for name in names}
 ARTIFACTS = frozenset(_PRODUCER)
 _FULL_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

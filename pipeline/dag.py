@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import functools
 import json
@@ -11,20 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import data_recipes
-from pipeline.artifacts import STAGE_OUTPUTS, manifest_path, read_manifest, write_json
+from pipeline.artifacts import STAGE_INPUTS, STAGE_OUTPUTS, manifest_path, read_manifest, write_json
 from pipeline.config import STAGE_SECTIONS, PipelineConfig, Stage, stage_settings
 from pipeline.errors import UserError
 
 PACKAGE_DIR = Path(__file__).parent
 SNAKEFILE = PACKAGE_DIR / "Snakefile"
 PRODUCERS: dict[Stage, tuple[Stage, ...]] = {
-    "ingest": (),
-    "split": ("ingest",),
-    "tokenize": ("ingest", "split"),
-    "train_encoder": ("split", "tokenize"),
-    "train_classifier": ("split", "tokenize", "train_encoder"),
-    "predict": ("tokenize", "train_classifier"),
-    "evaluate": ("ingest", "split", "train_encoder", "train_classifier", "predict"),
+    stage: tuple(one for one, outputs in STAGE_OUTPUTS.items() if set(outputs) & set(inputs))
+    for stage, inputs in STAGE_INPUTS.items()
 }
 _SNAPSHOT = "config.json"
 _REQUEST = ".requested.json"
@@ -144,16 +140,31 @@ def clear_after_kill(config: PipelineConfig) -> None:
 
 
 @contextlib.contextmanager
-def keeping_times(config: PipelineConfig) -> Iterator[None]:
-    """Give manifests that Snakemake put back after a failure their time again, so that nothing after them reruns."""
-    paths = [manifest_path(config.experiment_dir, stage) for stage in STAGE_SECTIONS]
-    before = {path: (path.read_bytes(), path.stat()) for path in paths if path.exists()}
+def keeping_unfinished(config: PipelineConfig) -> Iterator[None]:
+    """Leave stages that did not finish as they were for Snakemake too, so that nothing reruns for a failure.
+
+    Snakemake puts a failed stage's manifest back, but with a new time, and it notes the settings of a job when the job
+    starts. Where the manifest's content is still the old one, time and note become the old ones again.
+    """
+    records = {}
+    for stage in STAGE_SECTIONS:
+        path, note = manifest_path(config.experiment_dir, stage), _snakemake_note(config, stage)
+        if path.exists():
+            records[path] = (path.read_bytes(), path.stat(), note, note.read_bytes() if note.exists() else None)
     try:
         yield
     finally:
-        for path, (content, stat) in before.items():
+        for path, (content, stat, note, noted) in records.items():
             if path.exists() and path.read_bytes() == content:
                 os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+                if noted is not None and note.exists():
+                    note.write_bytes(noted)
+
+
+def _snakemake_note(config: PipelineConfig, stage: Stage) -> Path:
+    """Where Snakemake keeps what it knows of a stage's last job; if it ever moves, failed stages merely rerun."""
+    name = base64.b64encode(f"manifests/{stage}.json".encode()).decode()
+    return config.experiment_dir / ".snakemake" / "metadata" / name
 
 
 def failures(config: PipelineConfig) -> list[dict[str, str]]:

@@ -120,7 +120,7 @@ def test_a_manifest_that_comes_back_after_a_failure_keeps_its_time_and_a_new_one
         write(config, stage)
         os.utime(artifacts.manifest_path(config.experiment_dir, stage), (1000, 1000))
     ingest, split = (artifacts.manifest_path(config.experiment_dir, stage) for stage in ("ingest", "split"))
-    with pytest.raises(KeyboardInterrupt), dag.keeping_times(config):
+    with pytest.raises(KeyboardInterrupt), dag.keeping_unfinished(config):
         ingest.write_bytes(ingest.read_bytes())  # as Snakemake puts it back
         split.write_text("{}", encoding="utf-8")
         raise KeyboardInterrupt

@@ -140,7 +140,9 @@ def test_a_users_mistake_in_a_stage_gives_one_message_and_exit_2_and_keeps_what_
     assert "error: stage split: the label space is empty" in result.stderr
     assert "Traceback" not in result.stderr
     assert (finished / "work" / "small" / "classifier" / "classifier.json").read_bytes() == before
+    now = time.time()
     assert icd(finished, "run", "small.yaml").returncode == 0
+    assert stages_run(finished, now) == []  # put back as it was; nothing runs again
 
 
 def test_predict_codes_new_documents_the_same_way_as_the_stage(finished: Path) -> None:
