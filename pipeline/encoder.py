@@ -181,8 +181,9 @@ class DocumentEncoder(nn.Module):
         """Leave the whole encoder as it is, without dropout."""
         self._frozen.append(self.backbone)
         self.backbone.requires_grad_(False)
-        if _has_layers(self.backbone):
-            self._n_frozen = len(_layers_of(self.backbone))
+        layers = _find_layers(self.backbone)
+        if layers is not None:
+            self._n_frozen = len(layers)
 
     def forward(self, batch: MicroBatch) -> TokenStates:
         """Encode whole documents."""
@@ -294,8 +295,9 @@ def _by_document(hidden: Tensor, batch: MicroBatch) -> TokenStates:
     return TokenStates(states, mask, context_ids, hidden[batch.chunk_of_document == 0, 0])
 
 
-def _has_layers(backbone: nn.Module) -> bool:
-    return isinstance(getattr(getattr(backbone, "encoder", None), "layer", None), nn.ModuleList)
+def _find_layers(backbone: nn.Module) -> nn.ModuleList | None:
+    layers = getattr(getattr(backbone, "encoder", None), "layer", None)
+    return layers if isinstance(layers, nn.ModuleList) else None
 
 
 def _layers_of(backbone: nn.Module) -> nn.ModuleList:
@@ -304,9 +306,8 @@ def _layers_of(backbone: nn.Module) -> nn.ModuleList:
     Raises:
         UserError: if this architecture keeps them elsewhere.
     """
-    encoder = getattr(backbone, "encoder", None)
-    layers = getattr(encoder, "layer", None)
-    if not isinstance(layers, nn.ModuleList) or not hasattr(backbone, "embeddings"):
+    layers = _find_layers(backbone)
+    if layers is None or not hasattr(backbone, "embeddings"):
         raise UserError(
             f"encoding.n_frozen_layers works for BERT-like encoders; {type(backbone).__name__} is built otherwise. "
             "Set it to 0."

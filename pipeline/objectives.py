@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from pipeline.config import Contrastive
 from pipeline.distributed import world_size
 from pipeline.encoder import DocumentEncoder, ProjectionHead
 from pipeline.heads import LabelAttentionHead, LinearHead
-from pipeline.losses import SparseLabels, relation_statistics
+from pipeline.losses import SparseLabels, build_contrastive_loss, relation_statistics
 from pipeline.tokens import Batch, MicroBatch
 
 
@@ -113,6 +114,18 @@ class ClassificationObjective(nn.Module):
     def logits(self, batch: MicroBatch) -> Tensor:
         """Logits of a micro-batch, float32, (n_documents, n_labels)."""
         return self.head(self.encoder(batch)).float()  # type: ignore[no-any-return]
+
+
+def contrastive_loss_of(settings: Contrastive, n_labels: int) -> nn.Module:
+    """The contrastive loss that settings ask for; not for loss 'none'."""
+    return build_contrastive_loss(
+        settings.loss,
+        temperature=settings.temperature,
+        normalise=settings.normalise,
+        weight_in=settings.weight_in,
+        n_labels=n_labels,
+        dim=settings.projection_dim,
+    )
 
 
 def run_micro_batch(function: Callable[[MicroBatch], Any], batch: MicroBatch, *, recompute: bool) -> Any:

@@ -372,7 +372,7 @@ class _Checkpoints:
             logger.info("resumed from checkpoint %s", newest.name)
 
     def save_if_due(self, name: str) -> None:
-        """Save when ten minutes have passed; the main process decides for all."""
+        """Save when ten minutes have passed on any process; all save together."""
         due = torch.tensor(float(time.monotonic() - self._saved_at >= _CHECKPOINT_EVERY_S))
         if self._accelerator.num_processes > 1:
             due = self._accelerator.reduce(due.to(self._accelerator.device), reduction="sum")

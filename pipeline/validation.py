@@ -12,9 +12,9 @@ from scipy import sparse
 from torch import nn
 
 from pipeline.errors import UserError
-from pipeline.label_counts import label_matrix
-from pipeline.metrics import evaluate_predictions
+from pipeline.label_counts import label_matrix, set_scores
 from pipeline.objectives import ClassificationObjective
+from pipeline.ranking import rank_scores
 from pipeline.serving import predict_rows
 from pipeline.thresholds import apply_thresholds, fit_global_threshold
 from pipeline.training import BatchLoader
@@ -77,5 +77,6 @@ class Validator:
         """micro_f1 and macro_f1 at the best threshold for split val, and map."""
         probabilities = self.probabilities()
         threshold = fit_global_threshold(self.true, probabilities)
-        scores = evaluate_predictions(self.true, apply_thresholds(probabilities, threshold), probabilities)
+        predicted = apply_thresholds(probabilities, threshold)
+        scores = set_scores(self.true, predicted) | rank_scores(self.true, probabilities, ks=())
         return {name: scores[name] for name in _SCORES}

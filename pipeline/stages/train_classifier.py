@@ -19,8 +19,8 @@ from pipeline.config import PipelineConfig
 from pipeline.encoder import ProjectionHead, load_encoder, load_tokenizer
 from pipeline.heads import LabelAttentionHead, build_head, start_from_prevalence
 from pipeline.labels import LabelSpace
-from pipeline.losses import build_contrastive_loss, build_head_loss
-from pipeline.objectives import ClassificationObjective
+from pipeline.losses import build_head_loss
+from pipeline.objectives import ClassificationObjective, contrastive_loss_of
 from pipeline.serving import Classifier, ClassifierSettings, embed_texts
 from pipeline.stages import stage_main
 from pipeline.thresholds import fit_global_threshold
@@ -91,14 +91,7 @@ def _build_objective(config: PipelineConfig, label_space: LabelSpace, *, n_docum
     joint = settings.joint
     contrastive: nn.Module | None = None
     if joint.loss != "none":
-        contrastive = build_contrastive_loss(
-            joint.loss,
-            temperature=joint.temperature,
-            normalise=joint.normalise,
-            weight_in=joint.weight_in,
-            n_labels=n_labels,
-            dim=joint.projection_dim,
-        )
+        contrastive = contrastive_loss_of(joint, n_labels)
     return ClassificationObjective(
         encoder,
         head,

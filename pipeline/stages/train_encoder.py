@@ -17,8 +17,7 @@ from pipeline.artifacts import input_signature, need, write_json, writing
 from pipeline.config import PipelineConfig
 from pipeline.encoder import DocumentEncoder, ProjectionHead, find_encoder, load_encoder, load_tokenizer
 from pipeline.labels import LabelSpace
-from pipeline.losses import build_contrastive_loss
-from pipeline.objectives import ContrastiveObjective
+from pipeline.objectives import ContrastiveObjective, contrastive_loss_of
 from pipeline.serving import save_encoder
 from pipeline.stages import stage_main
 from pipeline.tokens import select_rows
@@ -64,14 +63,7 @@ def _train(
     objective = ContrastiveObjective(
         encoder,
         ProjectionHead(encoder.dim, settings.projection_dim),
-        build_contrastive_loss(
-            settings.loss,
-            temperature=settings.temperature,
-            normalise=settings.normalise,
-            weight_in=settings.weight_in,
-            n_labels=n_labels,
-            dim=settings.projection_dim,
-        ),
+        contrastive_loss_of(settings, n_labels),
         n_labels=n_labels,
         pooling=config.encoding.pooling,
         gradient_cache=settings.gradient_cache,
