@@ -30,7 +30,7 @@ from pydantic import Field
 from data_recipes import mimic4
 from data_recipes._synthetic_files import MAX_DOCUMENTS, write_mimic4
 from pipeline.artifacts import guarded_io
-from pipeline.config import validate_section
+from pipeline.config_files import validate_section
 from pipeline.documents import Document, IngestReport
 from pipeline.errors import UserError
 

@@ -10,7 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.config import STAGE_SECTIONS, PipelineConfig, load_config
+from pipeline.config import STAGE_SECTIONS, PipelineConfig
+from pipeline.config_files import load_config
 from pipeline.errors import UserError
 
 _USER_ERROR = 2

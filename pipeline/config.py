@@ -7,26 +7,20 @@ code < YAML < ``--set section.key=value``. Unknown keys are refused with the nea
 
 from __future__ import annotations
 
-import difflib
 import json
 import typing
-from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar, cast
+from typing import Annotated, Any, Literal, Self, cast
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
-
-from pipeline.errors import UserError
 
 Stage = Literal["ingest", "split", "tokenize", "train_encoder", "train_classifier", "predict", "evaluate"]
 Split = Literal["train", "val", "test"]
@@ -48,8 +42,6 @@ HeadLossName = Literal["bce", "asl", "distribution_balanced", "zlpr"]
 
 PositiveInt = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-
-SectionType = TypeVar("SectionType", bound="Section")
 
 
 def _absolute(path: Path | None) -> Path | None:
@@ -337,114 +329,3 @@ def stage_settings(config: PipelineConfig, stage: Stage) -> str:
     values = {name: getattr(config, name) for name in STAGE_SECTIONS[stage]}
     dumped = {name: one.model_dump(mode="json") if isinstance(one, Section) else one for name, one in values.items()}
     return json.dumps(dumped, sort_keys=True)
-
-
-def load_config(path: Path, overrides: Sequence[str] = ()) -> PipelineConfig:
-    """Read an experiment file and apply ``--set`` overrides.
-
-    Args:
-        path: a YAML file. Relative paths in it and in overrides are taken from the current folder.
-        overrides: ``section.key=value`` each, the value in YAML.
-
-    Raises:
-        UserError: naming the file, the key and the expected value, all problems at once.
-    """
-    try:
-        raw = _Loader(path.read_text(encoding="utf-8")).get_single_data()
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such config file; the shipped ones lie in configs/.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}.") from None
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        line = f", line {where.line + 1}" if where else ""
-        raise UserError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', error)}.") from None
-    except ValueError as error:  # of what looks like a date and is none
-        raise UserError(f"{path}: not valid YAML: {error}; put a value that is no date in quotes.") from None
-    if not isinstance(raw, dict):
-        raise UserError(f"{path}: expected 'section:' entries at the top level, found {type(raw).__name__}.")
-    for override in overrides:
-        _apply_override(raw, override)
-    return validate_config(raw, source=f"{path} and --set" if overrides else str(path))
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that comes twice in a mapping, of which YAML would silently keep the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(None, None, "a key must be a name", key.start_mark)
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} comes twice", key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def validate_config(raw: Mapping[str, Any], *, source: str) -> PipelineConfig:
-    """Check a nested dict of settings; ``source`` names it in messages.
-
-    Raises:
-        UserError: with one line per problem.
-    """
-    return validate_section(PipelineConfig, raw, source=source)
-
-
-def validate_section(model: type[SectionType], raw: Mapping[str, Any], *, source: str) -> SectionType:
-    """Check settings against a section's model.
-
-    Raises:
-        UserError: with one line per problem.
-    """
-    try:
-        return model.model_validate(raw)
-    except ValidationError as error:
-        lines = [_problem(model, item) for item in error.errors()]
-        raise UserError("\n".join([f"{source}:", *(f"  {line}" for line in lines)])) from None
-
-
-def _apply_override(raw: dict[str, Any], override: str) -> None:
-    key, equals, value = override.partition("=")
-    if not equals or not key:
-        raise UserError(f"--set {override}: expected section.key=value, for example --set data.raw=PATH.")
-    *parents, last = key.split(".")
-    node = raw
-    for name in parents:
-        if node.get(name) is None:
-            node[name] = {}
-        node = node[name]
-        if not isinstance(node, dict):
-            raise UserError(f"--set {override}: {name!r} is a single setting, not a section.")
-    try:
-        node[last] = yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError):  # the latter of what looks like a date and is none
-        node[last] = value
-
-
-def _problem(model: type[Section], item: Any) -> str:
-    """One line for one pydantic error."""
-    *parents, last = item["loc"] or ("",)
-    where = ".".join(str(part) for part in item["loc"])
-    if item["type"] == "extra_forbidden":
-        known = _known_keys(model, parents)
-        near = difflib.get_close_matches(str(last), known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}."
-        return f"{where}: unknown key; {hint}"
-    message = item["msg"].removeprefix("Value error, ")
-    if item["type"] == "missing":
-        return f"{where}: missing; it must be given"
-    if item["type"] == "model_type":
-        return f"{where}: expected a section with settings of its own (got {item['input']!r})"
-    return f"{where}: {message} (got {item['input']!r})" if where else message
-
-
-def _known_keys(model: type[Section], parents: Sequence[int | str]) -> list[str]:
-    for name in parents:
-        annotation = model.model_fields[str(name)].annotation if str(name) in model.model_fields else None
-        candidates = [annotation, *typing.get_args(annotation)]
-        inner = [one for one in candidates if isinstance(one, type) and issubclass(one, Section)]
-        if not inner:
-            return []
-        model = inner[0]
-    return sorted(model.model_fields)

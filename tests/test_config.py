@@ -17,11 +17,10 @@ from pipeline.config import (
     PipelineConfig,
     Section,
     Stage,
-    load_config,
     stage_settings,
-    validate_config,
     view_for_stage,
 )
+from pipeline.config_files import load_config, validate_config
 from pipeline.errors import UserError
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from pipeline import artifacts, dag
-from pipeline.config import DISTRIBUTED_STAGES, STAGE_SECTIONS, PipelineConfig, Stage, validate_config
+from pipeline.config import DISTRIBUTED_STAGES, STAGE_SECTIONS, PipelineConfig, Stage
+from pipeline.config_files import validate_config
 from pipeline.errors import UserError
 
 

@@ -11,9 +11,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.encoder import DocumentEncoder, find_encoder, load_encoder, load_tokenizer
+from pipeline.encoder import DocumentEncoder
 from pipeline.errors import UserError
 from pipeline.heads import build_head, start_from_prevalence
+from pipeline.pretrained import find_encoder, load_encoder, load_tokenizer
 from pipeline.tokens import ChunkSettings, MicroBatch, Tokenize, build_micro_batches
 from pipeline.triggers import KINDS
 

@@ -15,10 +15,10 @@ from torch import nn
 
 from pipeline import serving
 from pipeline.artifacts import sha256_of
-from pipeline.encoder import load_encoder, load_tokenizer
 from pipeline.errors import UserError
 from pipeline.heads import LabelAttentionHead, build_head
 from pipeline.labels import LabelSpace
+from pipeline.pretrained import load_encoder, load_tokenizer
 from pipeline.serving import Classifier, ClassifierSettings, embed_texts, predict_rows
 from pipeline.text import clean
 from pipeline.tokens import Tokenize, build_micro_batches

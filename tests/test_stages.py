@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from pipeline import artifacts
-from pipeline.config import PipelineConfig, validate_config
+from pipeline.config import PipelineConfig
+from pipeline.config_files import validate_config
 from pipeline.errors import UserError
 from pipeline.stages import prepare_environment, run_stage
 from pipeline.tracking import StageRun

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.documents import Document, IngestReport, write_documents
-from pipeline.encoder import load_tokenizer
 from pipeline.errors import UserError
 from pipeline.labels import LabelSpace
+from pipeline.pretrained import load_tokenizer
 from pipeline.tokens import (
     AFFIRMED,
     TOKEN_FEATURES,

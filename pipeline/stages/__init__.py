@@ -16,7 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.artifacts import guarded_io, is_main_process, write_json
-from pipeline.config import DISTRIBUTED_STAGES, PipelineConfig, Stage, load_config, view_for_stage
+from pipeline.config import DISTRIBUTED_STAGES, PipelineConfig, Stage, view_for_stage
+from pipeline.config_files import load_config
 from pipeline.errors import UserError
 from pipeline.tracking import StageRun, stage_run
 

@@ -15,9 +15,10 @@ from accelerate import Accelerator
 
 from pipeline.artifacts import input_signature, need, write_json, writing
 from pipeline.config import PipelineConfig
-from pipeline.encoder import DocumentEncoder, ProjectionHead, find_encoder, load_encoder, load_tokenizer
+from pipeline.encoder import DocumentEncoder, ProjectionHead
 from pipeline.labels import LabelSpace
 from pipeline.objectives import ContrastiveObjective, contrastive_loss_of
+from pipeline.pretrained import find_encoder, load_encoder, load_tokenizer
 from pipeline.serving import save_encoder
 from pipeline.stages import stage_main
 from pipeline.tokens import select_rows
