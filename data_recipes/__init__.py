@@ -22,10 +22,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from pipeline.config import Section
 from pipeline.config_files import validate_section
 from pipeline.documents import Document, IngestReport
 from pipeline.errors import UserError
+from pipeline.settings import Section
 
 
 class Recipe(Protocol):

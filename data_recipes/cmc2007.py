@@ -34,9 +34,9 @@ from xml.parsers.expat import ErrorString
 
 from data_recipes import require_raw
 from pipeline.codes import make_label, normalise
-from pipeline.config import Section
 from pipeline.documents import Document, IngestReport
 from pipeline.errors import UserError
+from pipeline.settings import Section
 
 PUBLISHED: Mapping[str, int] = {"reports": 978, "labels": 45}
 """Of the training file."""

@@ -31,9 +31,9 @@ from data_recipes import require_raw
 from data_recipes._csv import OnBadRow, need_raw_file, raw_file, read_raw_csv
 from data_recipes._mimic_codes import CodeTable
 from pipeline.codes import CodeSystem, make_label, normalise
-from pipeline.config import Section
 from pipeline.documents import Document, IngestReport
 from pipeline.errors import UserError
+from pipeline.settings import Section
 
 CodeKind = Literal["diagnoses", "procedures"]
 

@@ -27,9 +27,9 @@ from pydantic import Field
 from data_recipes import require_raw
 from data_recipes._csv import OnBadRow, read_raw_csv
 from pipeline.codes import CodeSystem, make_label, normalise
-from pipeline.config import Section
 from pipeline.documents import Document, IngestReport
 from pipeline.errors import UserError
+from pipeline.settings import Section
 
 PUBLISHED: Mapping[str, int] = {}
 _SPLITS = ("train", "val", "test")

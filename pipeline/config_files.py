@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
-from pipeline.config import PipelineConfig, Section
+from pipeline.config import PipelineConfig
 from pipeline.errors import UserError
+from pipeline.settings import Section
 
 SectionType = TypeVar("SectionType", bound="Section")
 

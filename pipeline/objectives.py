@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from pipeline.config import Contrastive
 from pipeline.distributed import world_size
 from pipeline.encoder import DocumentEncoder, ProjectionHead
 from pipeline.heads import LabelAttentionHead, LinearHead
 from pipeline.losses import SparseLabels, build_contrastive_loss, relation_statistics
+from pipeline.settings import Contrastive
 from pipeline.tokens import Batch, MicroBatch
 
 

@@ -25,10 +25,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from pipeline.config import Compute, Encoding, Training
 from pipeline.encoder import DocumentEncoder
 from pipeline.errors import UserError
 from pipeline.sampling import BatchPlan
+from pipeline.settings import Compute, Encoding, Training
 from pipeline.tokens import Batch, ChunkSettings, build_micro_batches, chunk_settings, iterate_micro_batches
 
 logger = logging.getLogger(__name__)

@@ -266,9 +266,10 @@ def test_a_killed_stage_whose_workers_live_on_holds_no_lock(config: PipelineConf
     code = """
     import multiprocessing
     with artifacts.writing(config, "split"):
-        worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
-        worker.start()
-        print(worker.pid, flush=True)
+        def work():
+            print(os.getpid(), flush=True)  # by the worker: from here on it has let go of what it inherited
+            time.sleep(60)
+        multiprocessing.get_context("fork").Process(target=work).start()
         time.sleep(60)
     """
     with process(code, config.work_dir) as holder:

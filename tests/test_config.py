@@ -15,13 +15,13 @@ from pipeline.config import (
     DISTRIBUTED_STAGES,
     STAGE_SECTIONS,
     PipelineConfig,
-    Section,
     Stage,
     stage_settings,
     view_for_stage,
 )
 from pipeline.config_files import load_config, validate_config
 from pipeline.errors import UserError
+from pipeline.settings import Section
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 STAGES: tuple[Stage, ...] = typing.get_args(Stage)

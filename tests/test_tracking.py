@@ -327,7 +327,8 @@ def test_the_page_opens_with_scores_and_settings_as_columns(make_tracked: MakeCo
 OPEN_AND_START = """
 import sys
 from pathlib import Path
-from pipeline.config import PipelineConfig, Tracking
+from pipeline.config import PipelineConfig
+from pipeline.settings import Tracking
 from pipeline.tracking import start_parent_run
 
 work_dir, number = Path(sys.argv[1]), sys.argv[2]
