@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,12 @@ from pipeline.labels import LabelSpace
 from pipeline.serving import Classifier
 
 _MICRO_BATCH_TOKENS = 2048
+# Columns of the MLflow model, with MLflow's types.
+MODEL_INPUTS = {"document_id": "string", "text": "string"}
+MODEL_OUTPUTS = {
+    "document_id": "string", "rank": "long", "code_system": "string", "code": "string", "title": "string",
+    "probability": "double",
+}  # fmt: skip
 
 
 def code_documents(model_dir: Path, source: str, output_path: Path, *, top_k: int | None) -> tuple[int, int]:
@@ -40,20 +46,33 @@ def code_documents(model_dir: Path, source: str, output_path: Path, *, top_k: in
     n_documents = n_codes = 0
     with writing_codes(output_path) as writer, tqdm(desc="predict", unit="doc", disable=None) as bar:
         classifier = Classifier.load(model_dir).to("cuda" if torch.cuda.is_available() else "cpu")
-        for_ids, for_texts = itertools.tee(documents)
-        texts = (document.text for document in for_texts)
-        coded = classifier.code_texts(texts, max_tokens=_MICRO_BATCH_TOKENS)
-        for document, probabilities in zip(for_ids, coded, strict=True):
-            has_text = bool(document.text.strip())
-            codes = (
-                propose(probabilities, classifier.label_space, classifier.settings.threshold, top_k) if has_text else []
-            )
+        for document, codes in coded(classifier, documents, top_k=top_k):
             writer.add(document.document_id, codes)
             n_documents, n_codes = n_documents + 1, n_codes + len(codes)
             bar.update()
         if not n_documents:  # inside, so that no empty output replaces an earlier one
             raise UserError(f"--input {source}: it holds no document.")
     return n_documents, n_codes
+
+
+def coded(
+    classifier: Classifier, documents: Iterable[NewDocument], *, top_k: int | None
+) -> Iterator[tuple[NewDocument, Sequence[Code]]]:
+    """Code documents one after another; a document without text gets no code.
+
+    Args:
+        classifier: a trained one.
+        documents: any number; only a block of them is held at a time.
+        top_k: give so many codes a document; None gives those that reach the threshold.
+    """
+    for_ids, for_texts = itertools.tee(documents)
+    probabilities = classifier.code_texts((one.text for one in for_texts), max_tokens=_MICRO_BATCH_TOKENS)
+    for document, row in zip(for_ids, probabilities, strict=True):
+        has_text = bool(document.text.strip())
+        yield (
+            document,
+            propose(row, classifier.label_space, classifier.settings.threshold, top_k) if has_text else [],
+        )
 
 
 def propose(probabilities: np.ndarray, label_space: LabelSpace, threshold: float, top_k: int | None) -> Sequence[Code]:

@@ -245,5 +245,6 @@ class Tracking(Section):
 
     enabled: bool = True
     dir: Path = Field(Path("mlruns"), description="holds mlflow.db and artifacts/; MLFLOW_TRACKING_URI overrides")
+    log_models: bool = Field(True, description="keep a copy of each trained classifier, which MLflow can serve")
 
     _resolve = field_validator("dir")(absolute)

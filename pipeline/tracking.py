@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.metadata
 import json
 import logging
 import os
@@ -150,6 +151,34 @@ class StageRun:
             for run_id in (self._run_id, self._parent_id):
                 self._client.log_artifact(run_id, str(path))
 
+    def log_model(self, folder: Path, *, loader: Path, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> None:
+        """Keep a copy of a trained model, which MLflow loads and serves by running ``loader``; nothing is pickled.
+
+        Args:
+            folder: of the classifier; ``loader`` finds it as the artifact "classifier".
+            loader: file with an ``mlflow.pyfunc.PythonModel``.
+            inputs: MLflow type of each column that the model reads.
+            outputs: and of each that it gives.
+        """
+        if self._client is None:
+            return
+        import mlflow
+        from mlflow.models import Model, ModelSignature
+        from mlflow.types import ColSpec, Schema
+
+        mlflow.set_tracking_uri(self._client.tracking_uri)
+        read, given = (Schema([ColSpec(kind, name) for name, kind in columns.items()]) for columns in (inputs, outputs))
+        Model.log(
+            artifact_path=None,
+            name="classifier",
+            flavor=mlflow.pyfunc,
+            run_id=self._run_id,
+            python_model=str(loader),
+            artifacts={"classifier": str(folder)},
+            signature=ModelSignature(read, given),
+            pip_requirements=[f"icd-contrast=={importlib.metadata.version('icd-contrast')}"],
+        )
+
     def flush(self) -> None:
         """Send the metrics that wait."""
         while self._client is not None and self._waiting:
@@ -222,6 +251,8 @@ def _experiment_id(client: MlflowClient, config: PipelineConfig) -> str:
     with filelock.FileLock(config.tracking.dir / _STORE_LOCK):
         known = client.get_experiment_by_name(_EXPERIMENT)
         if known is not None:
+            if known.lifecycle_stage == "deleted":  # on the page; its name stays taken
+                client.restore_experiment(known.experiment_id)
             return str(known.experiment_id)
         local = not os.environ.get("MLFLOW_TRACKING_URI")
         location = (config.tracking.dir / "artifacts").resolve().as_uri() if local else None

@@ -8,9 +8,11 @@ import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -154,6 +156,62 @@ def test_predict_codes_new_documents_the_same_way_as_the_stage(finished: Path) -
     assert [row["document_id"] for row in rows] == ["007", "008"]
     assert [len(row["codes"]) for row in rows] == [2, 0]
     assert rows[0]["codes"][0]["title"]
+
+
+LOAD_MODEL = """
+import pandas, pipeline, mlflow
+mlflow.set_tracking_uri("sqlite:///mlruns/mlflow.db")
+model = mlflow.search_logged_models(output_format="list")[0]
+loaded = mlflow.pyfunc.load_model(model.model_uri)
+table = pandas.DataFrame({"document_id": ["007", "008"], "text": ["pneumonia and diabetes", ""]})
+print(loaded.predict(table).to_json(orient="records"))
+"""
+
+
+def test_the_model_in_mlflow_proposes_the_codes_that_predict_proposes(finished: Path) -> None:
+    (finished / "pair.csv").write_text("document_id,text\n007,pneumonia and diabetes\n008,\n", encoding="utf-8")
+    model = str(finished / "work" / "small" / "classifier")
+    result = icd(finished, "predict", "--model", model, "--input", "pair.csv", "--output", "pair.jsonl")
+    assert result.returncode == 0, result.stderr
+    wanted = [
+        {"document_id": document["document_id"], **code}
+        for document in map(json.loads, (finished / "pair.jsonl").read_text().splitlines())
+        for code in document["codes"]
+    ]
+    command = [sys.executable, "-c", LOAD_MODEL]
+    loaded = subprocess.run(command, cwd=finished, capture_output=True, text=True, timeout=300, check=False)
+    assert loaded.returncode == 0, loaded.stderr
+    rows = json.loads(loaded.stdout.splitlines()[-1])
+    assert [(row["document_id"], row["code"]) for row in rows] == [(row["document_id"], row["code"]) for row in wanted]
+    assert [row["probability"] for row in rows] == pytest.approx([row["probability"] for row in wanted], abs=1e-5)
+    assert rows, "nothing was proposed, so nothing was compared"
+
+
+def test_ui_serves_the_runs_on_this_machine_alone(finished: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "pipeline", "ui", "--port", str(port)]
+    with subprocess.Popen(command, cwd=finished, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                          start_new_session=True) as server:  # fmt: skip
+        try:
+            assert server.stdout is not None
+            assert server.stdout.readline().startswith(f"MLflow: http://127.0.0.1:{port}/#/experiments/")
+            assert "MLflow" in _page(f"http://127.0.0.1:{port}/")
+        finally:
+            os.killpg(server.pid, signal.SIGKILL)
+
+
+def _page(address: str) -> str:
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            with urllib.request.urlopen(address, timeout=10) as answer:
+                return str(answer.read().decode())
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
 
 
 def test_mlflow_has_one_parent_with_a_child_per_stage(finished: Path) -> None:

@@ -9,12 +9,14 @@ On several GPUs:
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import datasets
 from torch import nn
 
 from pipeline.artifacts import input_signature, need, read_manifest, write_json, writing
+from pipeline.coding import MODEL_INPUTS, MODEL_OUTPUTS
 from pipeline.config import PipelineConfig
 from pipeline.encoder import ProjectionHead
 from pipeline.heads import LabelAttentionHead, build_head, start_from_prevalence
@@ -31,6 +33,8 @@ from pipeline.training import build_loader, cache_frozen_layers, fit, start_acce
 from pipeline.validation import Validator
 
 logger = logging.getLogger(__name__)
+
+PYFUNC = Path(__file__).parents[1] / "mlflow_model.py"
 
 
 def run(config: PipelineConfig, tracked: StageRun) -> None:
@@ -75,6 +79,8 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
             output.facts["threshold"] = threshold
             logger.info("threshold %.4f, fitted on %d documents of split val", threshold, len(val_rows))
             tracked.log_metrics({"threshold": threshold})
+    if accelerator.is_main_process and config.tracking.log_models:
+        tracked.log_model(experiment_dir / "classifier", loader=PYFUNC, inputs=MODEL_INPUTS, outputs=MODEL_OUTPUTS)
 
 
 def _build_objective(config: PipelineConfig, label_space: LabelSpace, *, n_documents: int) -> ClassificationObjective:

@@ -1,0 +1,47 @@
+"""A trained classifier as an MLflow model: MLflow runs this file to load one, from code and without pickle.
+
+Input: a table with the columns document_id and text. Output: one row per proposed code, most probable first:
+document_id, rank, code_system, code, title, probability. The environment needs this package, since the weights lie
+in a classifier folder like any other. Serve it where texts may lie: MLflow's answer to a malformed request repeats
+the request.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+from mlflow.pyfunc.model import PythonModel
+
+from pipeline.coding import MODEL_INPUTS, MODEL_OUTPUTS, coded
+from pipeline.document_files import NewDocument
+from pipeline.serving import Classifier
+
+
+class CodingModel(PythonModel):
+    """Proposes codes; see the module for its input and output."""
+
+    def load_context(self, context: Any) -> None:
+        """Load the classifier folder that was logged.
+
+        Raises:
+            UserError: if it is incomplete or was changed.
+        """
+        self._classifier = Classifier.load(Path(context.artifacts["classifier"]))
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """Code the documents of a table."""
+        columns = (model_input[name].astype(str) for name in MODEL_INPUTS)
+        documents = [NewDocument(*row) for row in zip(*columns, strict=True)]
+        rows = [
+            {"document_id": document.document_id} | asdict(code)
+            for document, codes in coded(self._classifier, documents, top_k=None)
+            for code in codes
+        ]
+        return pd.DataFrame(rows, columns=list(MODEL_OUTPUTS))
+
+
+mlflow.models.set_model(CodingModel())
