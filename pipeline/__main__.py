@@ -9,10 +9,14 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.config import STAGE_SECTIONS, PipelineConfig
 from pipeline.config_files import load_config
 from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from pipeline.grid import Member
 
 _USER_ERROR = 2
 _HEADLINE = {"micro_f1": "micro-F1", "macro_f1": "macro-F1", "map": "MAP", "precision_at_5": "P@5"}
@@ -56,27 +60,33 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from pipeline import dag
+    from pipeline import dag, grid
     from pipeline.artifacts import guarded_io, lock
 
     config = load_config(arguments.config, arguments.set)
-    dag.raw_files(config)  # refuses an unknown recipe or option before anything runs
+    members = grid.expand(config)
+    for member in members:
+        dag.raw_files(member.config)  # refuses an unknown recipe or option before anything runs
     with guarded_io(config.experiment_dir), lock(config.experiment_dir, "icd run"):
         dag.clear_after_kill(config)
-        dag.clear_failures(config)
+        dag.clear_failures(members)
         snakemake_arguments = dag.snakemake_arguments(
             config,
+            members,
             profile=arguments.profile,
             cores=arguments.cores,
             until=arguments.until,
             dry_run=arguments.dry_run,
         )
-        with dag.keeping_unfinished(config):
+        with dag.keeping_unfinished(config, members):
             status = _snakemake(snakemake_arguments)
     if status:
-        return _report_failure(config)
+        return _report_failure(config, members)
     if not arguments.dry_run and arguments.until in (None, "evaluate"):
-        _print_summary(config)
+        if config.grid is None:
+            _print_summary(config)
+        elif arguments.until is None:
+            _print_grid(config)
     return 0
 
 
@@ -91,15 +101,24 @@ def _snakemake(arguments: list[str]) -> int:
     return 0
 
 
-def _report_failure(config: PipelineConfig) -> int:
+def _report_failure(config: PipelineConfig, members: Sequence[Member]) -> int:
     from pipeline import dag
 
-    failures = dag.failures(config)
+    failures = dag.failures(members)
     for failure in failures:
-        sys.stderr.write(f"error: stage {failure['stage']}: {failure['message']}\n")
+        sys.stderr.write(
+            f"error: {failure['folder']} stage {failure['stage']}: {failure['message']}\n".replace("  ", " ")
+        )
     if not failures:
         sys.stderr.write(f"error: a stage failed; see {config.experiment_dir / 'logs'}.\n")
     return _USER_ERROR if failures else 1
+
+
+def _print_grid(config: PipelineConfig) -> None:
+    from pipeline.grid_results import text_table
+
+    print(f"\n{text_table(config.experiment_dir / 'grid.json')}")
+    print(f"\ntable:     {_relative(config.experiment_dir) / 'grid.html'}\nall runs:  make ui")
 
 
 def _print_summary(config: PipelineConfig) -> None:

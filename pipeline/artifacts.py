@@ -56,6 +56,10 @@ STAGE_INPUTS: dict[Stage, tuple[str, ...]] = {
 }
 _PRODUCER = {name: stage for stage, names in STAGE_OUTPUTS.items() for name in names}
 ARTIFACTS = frozenset(_PRODUCER)
+PRODUCERS: dict[Stage, tuple[Stage, ...]] = {
+    stage: tuple(one for one, outputs in STAGE_OUTPUTS.items() if set(outputs) & set(inputs))
+    for stage, inputs in STAGE_INPUTS.items()
+}
 _FULL_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # What safetensors and tokenizers (Rust), SQLite and torch.save say of it.
 _FULL_DISK_PHRASES = (*(f"(os error {number})" for number in _FULL_DISK_ERRORS), "disk is full", "unexpected pos ")
@@ -282,6 +286,31 @@ def git_commit() -> str | None:
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def share_outputs(source_dir: Path, target_dir: Path, stage: Stage) -> None:
+    """Give a second experiment the outputs of a stage that is the same in both; files are linked, not copied."""
+    target_dir.mkdir(parents=True, exist_ok=True)
+    with guarded_io(target_dir), lock(target_dir, stage):
+        temporary = target_dir / f".writing-{stage}"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        for name in STAGE_OUTPUTS[stage]:
+            source = source_dir / name
+            if source.is_dir():
+                shutil.copytree(source, temporary / name, copy_function=_link)
+            else:
+                _link(source, temporary / name)
+        shutil.copy(manifest_path(source_dir, stage), temporary / "manifest.json")
+        _put_in_place(temporary, target_dir, stage)
+        shutil.rmtree(temporary)
+
+
+def _link(source: str | Path, target: str | Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without links
+        shutil.copy(source, target)
 
 
 def _put_in_place(temporary: Path, experiment_dir: Path, stage: Stage) -> None:

@@ -17,12 +17,6 @@ from pipeline.labels import LabelSpace
 from pipeline.serving import Classifier
 
 _MICRO_BATCH_TOKENS = 2048
-# Columns of the MLflow model, with MLflow's types.
-MODEL_INPUTS = {"document_id": "string", "text": "string"}
-MODEL_OUTPUTS = {
-    "document_id": "string", "rank": "long", "code_system": "string", "code": "string", "title": "string",
-    "probability": "double",
-}  # fmt: skip
 
 
 def code_documents(model_dir: Path, source: str, output_path: Path, *, top_k: int | None) -> tuple[int, int]:

@@ -19,6 +19,7 @@ from pipeline.settings import (
     EncoderSource,
     Encoding,
     Evaluate,
+    Grid,
     LabelSpaceSettings,
     Predict,
     Section,
@@ -38,7 +39,7 @@ class PipelineConfig(Section):
 
     experiment: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     work_dir: Path = Field(Path("work"), description="holds all patient text; an experiment has a folder in it")
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(0, description="of trainings and of the bootstrap")
     allow_downloads: bool = Field(False, description="let an encoder be fetched from a model hub")
     data: Data = Field(default_factory=Data)
     split: SplitSettings = Field(default_factory=SplitSettings)
@@ -52,6 +53,7 @@ class PipelineConfig(Section):
     evaluate: Evaluate = Field(default_factory=Evaluate)
     compute: Compute = Field(default_factory=Compute)
     tracking: Tracking = Field(default_factory=Tracking)
+    grid: Grid | None = Field(None, description="many experiments from this one config, compared in one table")
 
     _resolve = field_validator("work_dir")(absolute)
 
@@ -69,7 +71,7 @@ class PipelineConfig(Section):
 
 STAGE_SECTIONS: dict[Stage, tuple[str, ...]] = {
     "ingest": ("data",),
-    "split": ("split", "label_space", "seed"),
+    "split": ("split", "label_space"),
     "tokenize": ("tokens", "encoder"),
     "train_encoder": ("encoder", "encoding", "train_encoder", "seed"),
     "train_classifier": ("encoding", "train_classifier", "seed"),

@@ -5,23 +5,21 @@ from __future__ import annotations
 import base64
 import contextlib
 import functools
+import itertools
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import data_recipes
-from pipeline.artifacts import STAGE_INPUTS, STAGE_OUTPUTS, manifest_path, read_manifest, write_json
+from pipeline.artifacts import STAGE_OUTPUTS, manifest_path, read_manifest, write_json
 from pipeline.config import STAGE_SECTIONS, PipelineConfig, Stage, stage_settings
 from pipeline.errors import UserError
+from pipeline.grid import Member
 
 PACKAGE_DIR = Path(__file__).parent
 SNAKEFILE = PACKAGE_DIR / "Snakefile"
-PRODUCERS: dict[Stage, tuple[Stage, ...]] = {
-    stage: tuple(one for one, outputs in STAGE_OUTPUTS.items() if set(outputs) & set(inputs))
-    for stage, inputs in STAGE_INPUTS.items()
-}
 _SNAPSHOT = "config.json"
 _REQUEST = ".requested.json"
 
@@ -40,8 +38,13 @@ def stage_sources(stage: Stage, recipe: str) -> list[Path]:
         stage: which one.
         recipe: recipe of the experiment, which only ingest uses.
     """
-    graph = _import_graph()
     roots = [f"pipeline.stages.{stage}"] + ([f"data_recipes.{recipe}"] if stage == "ingest" else [])
+    return module_sources(*roots)
+
+
+def module_sources(*roots: str) -> list[Path]:
+    """Source files of modules and of all modules that they import, directly or not."""
+    graph = _import_graph()
     # "pipeline" for its __init__, which no module names and every stage runs.
     modules = {"pipeline", *roots}.union(*(graph.find_upstream_modules(root) for root in roots))  # type: ignore[attr-defined]
     files = {_module_path(module) for module in modules}
@@ -91,9 +94,23 @@ def write_snapshot(config: PipelineConfig) -> None:
 
 
 def snakemake_arguments(
-    config: PipelineConfig, *, profile: str, cores: int | None, until: Stage | None, dry_run: bool
+    config: PipelineConfig,
+    members: Sequence[Member],
+    *,
+    profile: str,
+    cores: int | None,
+    until: Stage | None,
+    dry_run: bool,
 ) -> list[str]:
-    """Arguments of Snakemake for an experiment.
+    """Arguments of Snakemake for an experiment or a grid of them.
+
+    Args:
+        config: of the experiment or grid.
+        members: what it expands to.
+        profile: name of a folder in profiles/.
+        cores: to use; None: all of this machine, or what the profile says.
+        until: last stage to run.
+        dry_run: only show what would run.
 
     Raises:
         UserError: if there is no such profile.
@@ -101,7 +118,7 @@ def snakemake_arguments(
     config.experiment_dir.mkdir(parents=True, exist_ok=True)
     request = config.experiment_dir / _REQUEST
     write_json(request, config.model_dump(mode="json"))
-    stale = stale_stages(config)
+    stale = [_target(member, stage) for member in members for stage in stale_stages(member.config)]
     arguments = [
         "--snakefile",
         str(SNAKEFILE),
@@ -118,7 +135,11 @@ def snakemake_arguments(
         arguments += ["--quiet", "all"]
     if stale:
         arguments += ["--forcerun", *stale]
-    return [*arguments, "--", until or "all"]
+    return [*arguments, "--", *([_target(member, until) for member in members] if until else ["all"])]
+
+
+def _target(member: Member, stage: Stage) -> str:
+    return f"{member.folder}manifests/{stage}.json"
 
 
 def _profile_dir(profile: str) -> Path:
@@ -140,15 +161,16 @@ def clear_after_kill(config: PipelineConfig) -> None:
 
 
 @contextlib.contextmanager
-def keeping_unfinished(config: PipelineConfig) -> Iterator[None]:
+def keeping_unfinished(config: PipelineConfig, members: Sequence[Member]) -> Iterator[None]:
     """Leave stages that did not finish as they were for Snakemake too, so that nothing reruns for a failure.
 
     Snakemake puts a failed stage's manifest back, but with a new time, and it notes the settings of a job when the job
     starts. Where the manifest's content is still the old one, time and note become the old ones again.
     """
     records = {}
-    for stage in STAGE_SECTIONS:
-        path, note = manifest_path(config.experiment_dir, stage), _snakemake_note(config, stage)
+    for member, stage in itertools.product(members, STAGE_SECTIONS):
+        path = manifest_path(member.config.experiment_dir, stage)
+        note = _snakemake_note(config, _target(member, stage))
         if path.exists():
             records[path] = (path.read_bytes(), path.stat(), note, note.read_bytes() if note.exists() else None)
     try:
@@ -161,23 +183,24 @@ def keeping_unfinished(config: PipelineConfig) -> Iterator[None]:
                     note.write_bytes(noted)
 
 
-def _snakemake_note(config: PipelineConfig, stage: Stage) -> Path:
+def _snakemake_note(config: PipelineConfig, target: str) -> Path:
     """Where Snakemake keeps what it knows of a stage's last job; if it ever moves, failed stages merely rerun."""
-    name = base64.b64encode(f"manifests/{stage}.json".encode()).decode()
+    name = base64.b64encode(target.encode()).decode()
     return config.experiment_dir / ".snakemake" / "metadata" / name
 
 
-def failures(config: PipelineConfig) -> list[dict[str, str]]:
-    """What stages noted of a user's mistake in their last run, in the order of the DAG."""
+def failures(members: Sequence[Member]) -> list[dict[str, str]]:
+    """What stages noted of a user's mistake in their last run, member by member in the order of the DAG."""
     found = []
-    for stage in STAGE_SECTIONS:
-        path = config.experiment_dir / "logs" / f"{stage}.failure.json"
+    for member, stage in itertools.product(members, STAGE_SECTIONS):
+        path = member.config.experiment_dir / "logs" / f"{stage}.failure.json"
         if path.exists():
-            found.append(json.loads(path.read_text(encoding="utf-8")))
+            found.append({"folder": member.folder} | json.loads(path.read_text(encoding="utf-8")))
     return found
 
 
-def clear_failures(config: PipelineConfig) -> None:
+def clear_failures(members: Sequence[Member]) -> None:
     """Forget the failures of an earlier run."""
-    for path in (config.experiment_dir / "logs").glob("*.failure.json"):
-        path.unlink()
+    for member in members:
+        for path in (member.config.experiment_dir / "logs").glob("*.failure.json"):
+            path.unlink()

@@ -21,7 +21,7 @@ from pipeline.codes import parse_label
 from pipeline.config import STAGE_SECTIONS
 from pipeline.errors import UserError
 from pipeline.icd_metric import IcdCodingMetric
-from pipeline.label_counts import label_matrix
+from pipeline.label_counts import label_lists, label_matrix
 from pipeline.labels import LabelSpace
 from pipeline.metrics import (
     bootstrap_intervals,
@@ -108,8 +108,8 @@ def score(
     """
     metric = IcdCodingMetric(n_labels=len(label_space))
     scores: dict[str, float] = metric.compute(
-        predictions=_id_lists(coded.predicted),
-        references=_id_lists(coded.true),
+        predictions=label_lists(coded.predicted),
+        references=label_lists(coded.true),
         probabilities=coded.probabilities,
         train_counts=np.asarray(label_space.train_counts),
         label_groups=_code_systems(label_space),
@@ -122,10 +122,6 @@ def score(
         coded.true, coded.predicted, coded.probabilities, n_resamples=n_resamples, seed=seed
     )
     return scores, intervals
-
-
-def _id_lists(labels: sparse.csr_array) -> list[list[int]]:
-    return [part.tolist() for part in np.split(labels.indices, labels.indptr[1:-1])]
 
 
 def _code_systems(label_space: LabelSpace) -> dict[str, list[int]]:
@@ -154,7 +150,7 @@ def compare_coders(experiment_dir: Path, coded: CodedSplit, label_space: LabelSp
         name: matrix(dict(zip(rows["document_id"], rows["labels"], strict=True)))
         for name, rows in annotators.groupby("annotator")
     }
-    predicted = label_matrix(_id_lists(coded.predicted), len(names))  # the union begins with the label space
+    predicted = label_matrix(label_lists(coded.predicted), len(names))  # the union begins with the label space
     return coder_comparison(coders, matrix(gold), predicted)
 
 

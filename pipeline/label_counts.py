@@ -113,6 +113,11 @@ def label_matrix(label_lists: Sequence[Sequence[int]], n_labels: int, *, name: s
     return matrix
 
 
+def label_lists(matrix: sparse.csr_array) -> list[list[int]]:
+    """Label ids of each row of a bool CSR matrix: what :func:`label_matrix` was given."""
+    return [part.tolist() for part in np.split(matrix.indices, matrix.indptr[1:-1])]
+
+
 def as_label_matrix(name: str, labels: LabelMatrix) -> sparse.csr_array:
     """Check a label matrix and give it without stored zeros or duplicates; the argument is not changed.
 

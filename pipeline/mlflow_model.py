@@ -16,9 +16,9 @@ import mlflow
 import pandas as pd
 from mlflow.pyfunc.model import PythonModel
 
-from pipeline.coding import MODEL_INPUTS, MODEL_OUTPUTS, coded
+from pipeline.coding import coded
 from pipeline.document_files import NewDocument
-from pipeline.serving import Classifier
+from pipeline.serving import MODEL_INPUTS, MODEL_OUTPUTS, Classifier
 
 
 class CodingModel(PythonModel):

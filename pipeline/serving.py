@@ -33,6 +33,12 @@ from pipeline.tokens import (
 )
 
 FORMAT_VERSION = 1
+# What a classifier reads and gives as an MLflow model: columns and MLflow's types.
+MODEL_INPUTS = {"document_id": "string", "text": "string"}
+MODEL_OUTPUTS = {
+    "document_id": "string", "rank": "long", "code_system": "string", "code": "string", "title": "string",
+    "probability": "double",
+}  # fmt: skip
 _BLOCK = 256
 _PARTS = ("encoder", "head.safetensors", "label_space.json")  # of a saved classifier, each with its digest
 

@@ -87,6 +87,7 @@ class SplitSettings(Section):
     use_given: bool = Field(True, description="take the split that the recipe gives, where it gives one")
     val: Fraction = Field(0.10, description="share of patients in split val")
     test: Fraction = Field(0.15, description="share of patients in split test")
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(0, description="of the division alone; trainings have theirs")
 
     @model_validator(mode="after")
     def _leaves_train(self) -> Self:
@@ -246,5 +247,25 @@ class Tracking(Section):
     enabled: bool = True
     dir: Path = Field(Path("mlruns"), description="holds mlflow.db and artifacts/; MLFLOW_TRACKING_URI overrides")
     log_models: bool = Field(True, description="keep a copy of each trained classifier, which MLflow can serve")
+    grid_dir: Path | None = Field(None, description="folder of the grid that has this experiment as a member")
 
-    _resolve = field_validator("dir")(absolute)
+    _resolve = field_validator("dir", "grid_dir")(absolute)
+
+
+class Grid(Section):
+    """Many experiments from one config: every variant with every seed and, where asked for, every fold."""
+
+    variants: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")], dict[str, Any]] = Field(
+        min_length=1,
+        description="name -> {section.key: value}; of a list of values the best on validation is kept",
+    )
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] = Field((0,), min_length=1, description="of training")
+    folds: bool = Field(False, description="every fold of split.n_folds; predictions are pooled over them")
+    choose_by: Literal["map", "micro_f1", "macro_f1"] = Field("map", description="validation score to choose by")
+    reference: str | None = Field(None, description="variant that others are compared with; null: the first")
+
+    @model_validator(mode="after")
+    def _knows_its_reference(self) -> Self:
+        if self.reference is not None and self.reference not in self.variants:
+            raise ValueError(f"reference is {self.reference!r}, which is none of the variants")
+        return self

@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +38,7 @@ _VIEW_COLUMNS = (
     "metrics.`micro_f1`", "metrics.`macro_f1`", "metrics.`map`", "metrics.`precision_at_5`", "params.`data.recipe`",
     "params.`encoder.model`", "params.`train_encoder.loss`", "params.`train_classifier.head`", "params.`seed`",
 )  # fmt: skip
-_NOT_PARAMETERS = {"work_dir", "tracking", "compute"}
+_NOT_PARAMETERS = {"work_dir", "tracking", "compute", "grid"}
 
 
 def tracking_uri(tracking_dir: Path) -> str:
@@ -81,15 +81,31 @@ def start_parent_run(config: PipelineConfig, *, is_head: bool = False) -> str | 
         run_id = str(known["run_id"])
         client.update_run(run_id, status="RUNNING")
         return run_id
+    name, tags = config.experiment, {"icd.code_version": git_commit() or "unknown"}
+    if (grid_dir := config.tracking.grid_dir) is not None:
+        name = f"{grid_dir.name}/{name}"
+        if (grid_note := grid_dir / "mlflow.json").exists():
+            tags["mlflow.parentRunId"] = read_json(grid_note)["run_id"]
     run = client.create_run(
-        _experiment_id(client, config),
-        run_name=config.experiment,
-        tags={"icd.experiment": config.experiment, "icd.code_version": git_commit() or "unknown"},
+        _experiment_id(client, config), run_name=name, tags=tags | {"icd.experiment": config.experiment}
     )
     _log_params(client, run.info.run_id, settings)
     config.experiment_dir.mkdir(parents=True, exist_ok=True)
     write_json(note, {"run_id": run.info.run_id, "settings": settings})
     return str(run.info.run_id)
+
+
+def log_grid(config: PipelineConfig, rows: Sequence[Mapping[str, Any]], tables: Sequence[Path]) -> None:
+    """Attach the tables of a grid to its run, with the scores of every variant as metrics."""
+    note = config.experiment_dir / "mlflow.json"
+    if not (config.tracking.enabled and note.exists()):
+        return
+    client, run_id = open_store(config.tracking.dir), read_json(note)["run_id"]
+    for table in tables:
+        client.log_artifact(run_id, str(table))
+    for row in rows:
+        for name in ("micro_f1", "macro_f1", "map"):
+            client.log_metric(run_id, f"{row['variant']}/{name}", row[name])
 
 
 def _close_left_over(client: MlflowClient, parent_id: str) -> None:

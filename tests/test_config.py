@@ -314,6 +314,7 @@ def other_value(name: str, field: FieldInfo, default: Any) -> Any:
         "evaluate.ks": [1],
         "evaluate.split": "val",
         "data.options": {"x": 1},
+        "grid": {"variants": {"a": {}}},
         "encoding.cache_frozen_layers": True,
         "train_encoder.loss": "any",
         "train_classifier.joint.loss": "sd",
@@ -359,7 +360,7 @@ def test_a_changed_setting_reruns_exactly_the_stages_that_read_it(name: str, fie
     changed = {stage for stage in STAGES if stage_settings(before, stage) != stage_settings(after, stage)}
     section = name.split(".", maxsplit=1)[0]
     assert changed == {stage for stage in STAGES if section in STAGE_SECTIONS[stage]}
-    where_and_how = {"experiment", "work_dir", "allow_downloads", "compute", "tracking"}
+    where_and_how = {"experiment", "work_dir", "allow_downloads", "compute", "tracking", "grid"}
     assert bool(changed) == (section not in where_and_how), "a setting that no stage reads has no effect"
 
 

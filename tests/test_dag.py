@@ -10,6 +10,7 @@ from pipeline import artifacts, dag
 from pipeline.config import DISTRIBUTED_STAGES, STAGE_SECTIONS, PipelineConfig, Stage
 from pipeline.config_files import validate_config
 from pipeline.errors import UserError
+from pipeline.grid import expand
 
 
 def sources(stage: Stage, recipe: str = "table") -> set[str]:
@@ -74,7 +75,7 @@ def test_ingest_uses_the_recipe_of_the_experiment_and_no_other() -> None:
 def test_the_dag_names_as_producers_exactly_the_stages_whose_artifacts_are_read() -> None:
     producer = {name: stage for stage, names in artifacts.STAGE_OUTPUTS.items() for name in names}
     for stage, names in artifacts.STAGE_INPUTS.items():
-        assert set(dag.PRODUCERS[stage]) == {producer[name] for name in names}
+        assert set(artifacts.PRODUCERS[stage]) == {producer[name] for name in names}
 
 
 def test_a_stage_is_stale_when_its_settings_differ_or_an_output_is_gone(tmp_path: Path) -> None:
@@ -84,8 +85,8 @@ def test_a_stage_is_stale_when_its_settings_differ_or_an_output_is_gone(tmp_path
         write(config, stage)
     assert dag.stale_stages(config) == []
     assert dag.stale_stages(config_in(tmp_path, compute={"n_threads": 1})) == []
-    assert dag.stale_stages(config_in(tmp_path, seed=1)) == ["split"]
-    assert dag.stale_stages(config_in(tmp_path, data={"recipe": "table"}, seed=1)) == ["ingest", "split"]
+    assert dag.stale_stages(config_in(tmp_path, split={"seed": 1})) == ["split"]
+    assert dag.stale_stages(config_in(tmp_path, data={"recipe": "table"}, split={"seed": 1})) == ["ingest", "split"]
     (config.experiment_dir / "titles.json").unlink()
     assert dag.stale_stages(config) == ["ingest"]
     (config.experiment_dir / "manifests" / "ingest.json").write_text("{half", encoding="utf-8")
@@ -96,15 +97,15 @@ def test_a_stage_is_stale_when_its_settings_differ_or_an_output_is_gone(tmp_path
 def test_snakemake_is_told_what_is_stale_and_reads_the_config_asked_for(tmp_path: Path) -> None:
     for stage in ("ingest", "split"):
         write(config_in(tmp_path), stage)
-    config = config_in(tmp_path, seed=1)
-    told = dag.snakemake_arguments(config, profile="local", cores=3, until="predict", dry_run=True)
-    assert told[told.index("--forcerun") + 1 :] == ["split", "--", "predict"]
+    config = config_in(tmp_path, split={"seed": 1})
+    told = dag.snakemake_arguments(config, expand(config), profile="local", cores=3, until="predict", dry_run=True)
+    assert told[told.index("--forcerun") + 1 :] == ["manifests/split.json", "--", "manifests/predict.json"]
     assert told[told.index("--cores") + 1] == "3"
     assert "--dry-run" in told
     request = json.loads(Path(told[told.index("--configfile") + 1]).read_text(encoding="utf-8"))
     assert validate_config(request, source="test") == config
     with pytest.raises(UserError, match="no such profile; known: local, slurm"):
-        dag.snakemake_arguments(config, profile="lsf", cores=None, until=None, dry_run=False)
+        dag.snakemake_arguments(config, expand(config), profile="lsf", cores=None, until=None, dry_run=False)
 
 
 def test_raw_files_are_those_that_exist_and_a_wrong_option_is_refused(tmp_path: Path) -> None:
@@ -122,7 +123,7 @@ def test_a_manifest_that_comes_back_after_a_failure_keeps_its_time_and_a_new_one
         write(config, stage)
         os.utime(artifacts.manifest_path(config.experiment_dir, stage), (1000, 1000))
     ingest, split = (artifacts.manifest_path(config.experiment_dir, stage) for stage in ("ingest", "split"))
-    with pytest.raises(KeyboardInterrupt), dag.keeping_unfinished(config):
+    with pytest.raises(KeyboardInterrupt), dag.keeping_unfinished(config, expand(config)):
         ingest.write_bytes(ingest.read_bytes())  # as Snakemake puts it back
         split.write_text("{}", encoding="utf-8")
         raise KeyboardInterrupt
@@ -132,14 +133,14 @@ def test_a_manifest_that_comes_back_after_a_failure_keeps_its_time_and_a_new_one
 
 def test_failures_come_in_the_order_of_the_dag_and_are_forgotten(tmp_path: Path) -> None:
     config = config_in(tmp_path)
-    dag.clear_failures(config)  # nothing there yet
+    dag.clear_failures(expand(config))  # nothing there yet
     logs = config.experiment_dir / "logs"
     logs.mkdir(parents=True)
     for stage in ("split", "ingest"):
         (logs / f"{stage}.failure.json").write_text(json.dumps({"stage": stage, "message": "m"}), encoding="utf-8")
-    assert [one["stage"] for one in dag.failures(config)] == ["ingest", "split"]
-    dag.clear_failures(config)
-    assert dag.failures(config) == []
+    assert [one["stage"] for one in dag.failures(expand(config))] == ["ingest", "split"]
+    dag.clear_failures(expand(config))
+    assert dag.failures(expand(config)) == []
 
 
 def test_what_a_killed_head_left_is_removed_and_snakemakes_records_stay(tmp_path: Path) -> None:

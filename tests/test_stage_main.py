@@ -165,7 +165,7 @@ def launched(monkeypatch: pytest.MonkeyPatch, folder: Path, stage: str, *setting
     monkeypatch.setattr(sys, "argv", ["stage", *arguments])
     monkeypatch.setattr(os, "execv", become)
     monkeypatch.setattr(stages, "prepare_environment", lambda config: None)
-    monkeypatch.setattr(stages, "_log_to", lambda path: None)
+    monkeypatch.setattr(stages, "_log_to", lambda config, name: None)
     for name in ("ACCELERATE_USE_CPU", "ICD_HEAD"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(SystemExit) as caught:

@@ -148,7 +148,7 @@ def test_a_stage_is_a_child_with_the_settings_that_it_reads(
     split, predict = children_of(config, parent_id)
     assert [split.info.run_name, predict.info.run_name] == ["small/split", "small/predict"]
     assert split.data.tags["icd.stage"] == "split"
-    assert {name.split(".")[0] for name in split.data.params} == {"split", "label_space", "seed"}
+    assert {name.split(".")[0] for name in split.data.params} == {"split", "label_space"}
     assert {name.split(".")[0] for name in predict.data.params} == {"predict"}
     assert {split.info.status, predict.info.status} == {"FINISHED"}
     assert run_of(config, parent_id).info.status == "RUNNING", "the head closes it when all stages are done"

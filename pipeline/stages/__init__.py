@@ -31,32 +31,40 @@ StageFunction = Callable[[PipelineConfig, StageRun], None]
 
 def stage_main(stage: Stage, run: StageFunction) -> None:
     """Run a stage as a script: parse, track, run, and exit 0, 1 (a bug) or 2 (a user's mistake)."""
-    arguments = _parse(stage)
-    try:
-        config = load_config(arguments.config, arguments.set)
-    except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(USER_ERROR)
+    config = _read_config(stage)
     _die_with_parent()
     _launch_processes(config, stage)
     prepare_environment(config)
-    try:
-        _log_to(config.experiment_dir / "logs" / f"{stage}.log")
-    except OSError as error:
-        sys.stderr.write(f"error: work_dir {config.work_dir} cannot be written: {error.strerror}.\n")
-        sys.exit(USER_ERROR)
+    _log_to(config, stage)
     sys.exit(run_stage(config, stage, run))
+
+
+def script_main(name: str, run: Callable[[PipelineConfig], None]) -> None:
+    """Run a script that is no stage of an experiment, with the same command line, log and exit status."""
+    config = _read_config(name)
+    _die_with_parent()
+    _log_to(config, name)
+    sys.exit(_run_guarded(config, name, lambda: run(config)))
 
 
 def run_stage(config: PipelineConfig, stage: Stage, run: StageFunction) -> int:
     """Run a stage within its tracked run; give the exit status."""
+
+    def tracked() -> None:
+        with stage_run(config, stage) as run_of_stage:
+            run(view_for_stage(config, stage), run_of_stage)
+
+    return _run_guarded(config, stage, tracked)
+
+
+def _run_guarded(config: PipelineConfig, stage: str, function: Callable[[], None]) -> int:
     failure_path = config.experiment_dir / "logs" / f"{stage}.failure.json"
     failure_path.unlink(missing_ok=True)
     logger.info("%s: start", stage)
     started = time.perf_counter()
     try:
-        with guarded_io(config.experiment_dir), stage_run(config, stage) as tracked:
-            run(view_for_stage(config, stage), tracked)
+        with guarded_io(config.experiment_dir):
+            function()
     except UserError as error:
         logger.error("%s", error)
         _note_failure(failure_path, stage, str(error))
@@ -86,7 +94,21 @@ def prepare_environment(config: PipelineConfig) -> None:
         hub.HF_HUB_OFFLINE = not config.allow_downloads  # type: ignore[attr-defined]
 
 
-def _parse(stage: Stage) -> argparse.Namespace:
+def _read_config(name: str) -> PipelineConfig:
+    arguments = _parse(name)
+    try:
+        config = load_config(arguments.config, arguments.set)
+        if config.grid is not None and name != "grid":
+            raise UserError(
+                f"{arguments.config} has a grid; a stage alone takes a member's config.json, or `icd run` all."
+            )
+    except UserError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(USER_ERROR)
+    return config
+
+
+def _parse(stage: str) -> argparse.Namespace:
     module = sys.modules["__main__"]
     parser = argparse.ArgumentParser(
         prog=f"python -m pipeline.stages.{stage}", description=(module.__doc__ or "").partition("\n")[0]
@@ -102,12 +124,17 @@ def _parse(stage: Stage) -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _log_to(path: Path) -> None:
+def _log_to(config: PipelineConfig, name: str) -> None:
     """Log to the terminal and to a file of the experiment."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = config.experiment_dir / "logs" / f"{name}.log"
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
-    if is_main_process():
-        handlers.append(logging.FileHandler(path, mode="w", encoding="utf-8"))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if is_main_process():
+            handlers.append(logging.FileHandler(path, mode="w", encoding="utf-8"))
+    except OSError as error:
+        sys.stderr.write(f"error: work_dir {config.work_dir} cannot be written: {error.strerror}.\n")
+        sys.exit(USER_ERROR)
     logging.basicConfig(
         level=logging.INFO,
         format="%(asctime)s %(levelname)s %(message)s",
@@ -118,7 +145,7 @@ def _log_to(path: Path) -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
-def _note_failure(path: Path, stage: Stage, message: str) -> None:
+def _note_failure(path: Path, stage: str, message: str) -> None:
     """Leave a user's mistake where ``icd run`` finds it; on a full disk the log line must do."""
     try:
         write_json(path, {"stage": stage, "message": message})

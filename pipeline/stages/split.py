@@ -32,7 +32,7 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
         )
     else:
         split = assign_splits(
-            documents["patient_id"].tolist(), val=config.split.val, test=config.split.test, seed=config.seed
+            documents["patient_id"].tolist(), val=config.split.val, test=config.split.test, seed=config.split.seed
         )
         splits = documents[["document_id"]].assign(split=split)
     with_split = documents.merge(splits, on="document_id")

@@ -16,7 +16,6 @@ import datasets
 from torch import nn
 
 from pipeline.artifacts import input_signature, need, read_manifest, write_json, writing
-from pipeline.coding import MODEL_INPUTS, MODEL_OUTPUTS
 from pipeline.config import PipelineConfig
 from pipeline.encoder import ProjectionHead
 from pipeline.heads import LabelAttentionHead, build_head, start_from_prevalence
@@ -24,7 +23,7 @@ from pipeline.labels import LabelSpace
 from pipeline.losses import build_head_loss
 from pipeline.objectives import ClassificationObjective, contrastive_loss_of
 from pipeline.pretrained import load_encoder, load_tokenizer
-from pipeline.serving import Classifier, ClassifierSettings, embed_texts
+from pipeline.serving import MODEL_INPUTS, MODEL_OUTPUTS, Classifier, ClassifierSettings, embed_texts
 from pipeline.stages import stage_main
 from pipeline.thresholds import fit_global_threshold
 from pipeline.tokens import ChunkSettings, select_rows

@@ -1,0 +1,129 @@
+"""A grid: many experiments from one config, each in a folder of its own, equal stages run once."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from pipeline.artifacts import PRODUCERS, share_outputs
+from pipeline.config import PipelineConfig, Stage, stage_settings
+from pipeline.config_files import validate_config
+from pipeline.errors import UserError
+
+MEMBERS_DIR = "members"
+
+
+@dataclass(frozen=True)
+class Member:
+    """One experiment of a grid.
+
+    Attributes:
+        folder: where its artifacts lie, relative to the grid's folder, with a slash; "" for a config without a grid.
+        variant: name of its row in the table.
+        choice: "section.key=value", ... of what is chosen on validation, or "".
+        seed: of its training.
+        fold: its fold, or None.
+        config: what its stages run with.
+    """
+
+    folder: str
+    variant: str
+    choice: str
+    seed: int
+    fold: int | None
+    config: PipelineConfig
+
+
+def expand(config: PipelineConfig) -> list[Member]:
+    """All experiments of a config: its members, or the config itself where it has no grid.
+
+    Raises:
+        UserError: if a variant names a setting that does not exist or has a wrong value, or folds are asked for
+            without ``split.n_folds``.
+    """
+    grid = config.grid
+    if grid is None:
+        return [Member("", config.experiment, "", config.seed, None, config)]
+    n_folds = getattr(config.split, "n_folds", None)
+    if grid.folds and n_folds is None:
+        raise UserError("grid.folds needs split.n_folds, the number of folds.")
+    folds: Sequence[int | None] = range(cast(int, n_folds)) if grid.folds else [None]
+    members = []
+    for variant, settings in grid.variants.items():
+        for chosen in _choices(settings):
+            searched = {key: value for key, value in chosen.items() if isinstance(settings[key], list)}
+            for seed, fold in itertools.product(grid.seeds, folds):
+                members.append(_member(config, variant, chosen, searched, seed=seed, fold=fold))
+    return members
+
+
+def _choices(settings: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every combination of the values that lists offer."""
+    offered = [value if isinstance(value, list) else [value] for value in settings.values()]
+    for values in itertools.product(*offered):
+        yield dict(zip(settings, values, strict=True))
+
+
+def _member(
+    config: PipelineConfig,
+    variant: str,
+    settings: Mapping[str, Any],
+    searched: Mapping[str, Any],
+    *,
+    seed: int,
+    fold: int | None,
+) -> Member:
+    """One member; ``searched`` are those of its settings of which the grid offers several values."""
+    choice = ", ".join(f"{key}={value}" for key, value in searched.items())
+    parts = [variant, *(f"{key.rpartition('.')[2]}-{value}" for key, value in searched.items()), f"seed-{seed}"]
+    name = re.sub(r"[^A-Za-z0-9_.-]", "-", "_".join(parts + ([] if fold is None else [f"fold-{fold}"])))
+    raw = config.model_dump(mode="json", exclude={"grid"})
+    raw["experiment"], raw["work_dir"] = name, str(config.experiment_dir / MEMBERS_DIR)
+    raw["tracking"] |= {"grid_dir": str(config.experiment_dir), "log_models": False}
+    own = dict(settings) | {"seed": seed} | ({} if fold is None else {"split.fold": fold})
+    for key, value in own.items():
+        *parents, last = key.split(".")
+        node = raw
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = value
+    resolved = validate_config(raw, source=f"grid.variants.{variant}")
+    return Member(f"{MEMBERS_DIR}/{name}/", variant, choice, seed, fold, resolved)
+
+
+def shared_stages(members: Sequence[Member], stage: Stage) -> dict[str, str]:
+    """Which members take a stage's outputs from another one, because nothing before it differs.
+
+    Returns:
+        Folder of a member -> folder of the member that runs the stage; members that run it are not in it.
+    """
+    runs: dict[str, str] = {}
+    shared = {}
+    for member in members:
+        first = runs.setdefault(_history(member.config, stage), member.folder)
+        if first != member.folder:
+            shared[member.folder] = first
+    return shared
+
+
+def _history(config: PipelineConfig, stage: Stage) -> str:
+    """Settings of a stage and of all stages before it."""
+    before = sorted({one for producer in PRODUCERS[stage] for one in json.loads(_history(config, producer))})
+    return json.dumps(sorted({*before, f"{stage} {stage_settings(config, stage)}"}))
+
+
+def main(argv: Sequence[str]) -> int:
+    """Share a stage's outputs: SOURCE_DIR TARGET_DIR STAGE."""
+    source, target, stage = argv
+    share_outputs(Path(source), Path(target), cast(Stage, stage))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

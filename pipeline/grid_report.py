@@ -1,0 +1,65 @@
+"""The page of a grid: scores of every variant, differences to the reference, and a picture of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from pipeline.figures import SystemScore, systems_figure
+from pipeline.grid_results import COMPARED, HEADLINE
+from pipeline.settings import Grid
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+def write_grid_report(path: Path, experiment: str, rows: Sequence[Mapping[str, Any]], grid: Grid) -> None:
+    """Write one HTML file that needs no network and holds no text of a document.
+
+    Args:
+        path: to write.
+        experiment: name of the grid.
+        rows: of :func:`pipeline.grid_results.as_rows`.
+        grid: what was varied.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    page = environment.get_template("grid.html.j2").render(
+        experiment=experiment,
+        rows=rows,
+        headline=HEADLINE,
+        compared=COMPARED,
+        grid=grid,
+        reference=grid.reference or rows[0]["variant"],
+        bands=_bands(rows),
+        figures={name: Markup(_figure(rows, name)) for name in COMPARED},
+    )
+    path.write_text(page, encoding="utf-8")
+
+
+def _bands(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Name and key of each frequency band that has labels."""
+    keys = [
+        key.removesuffix("/n_labels") for key in rows[0] if key.startswith("train_count_") and key.endswith("/n_labels")
+    ]
+    return [
+        (key.removeprefix("train_count_").replace("over_", "> ").replace("_", "-"), key)
+        for key in keys
+        if rows[0][f"{key}/n_labels"]
+    ]
+
+
+def _figure(rows: Sequence[Mapping[str, Any]], name: str) -> str:
+    """One mark a variant, with the paired interval of its difference laid around its score."""
+    systems = []
+    for row in rows:
+        low = high = None
+        if f"{name}_low" in row:
+            moved = row[name] - row[f"{name}_difference"]
+            low, high = moved + row[f"{name}_low"], moved + row[f"{name}_high"]
+        systems.append(SystemScore(row["variant"], "variant", row[name], low, high))
+    return systems_figure(systems, score_name=name)

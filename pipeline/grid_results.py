@@ -1,0 +1,223 @@
+"""What a grid found: one row a variant, from the predictions of its members.
+
+For every variant, seed and fold the member with the best validation score is kept; predictions are pooled over folds;
+scores are means over seeds. Differences to the reference variant come with paired bootstrap intervals over documents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
+
+from pipeline.artifacts import need, read_json
+from pipeline.errors import UserError
+from pipeline.evaluation import CodedSplit, gold_labels, load_coded_split
+from pipeline.grid import Member
+from pipeline.intervals import bootstrap_distributions
+from pipeline.label_counts import label_lists, label_matrix, set_scores
+from pipeline.labels import LabelSpace
+from pipeline.metrics import evaluate_predictions
+from pipeline.ranking import rank_scores
+
+HEADLINE = ("micro_f1", "macro_f1", "macro_f1_all_codes", "map", "precision_at_5")
+COMPARED = ("micro_f1", "macro_f1", "map")
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """Gold and predicted labels of one variant and seed, over all folds, in the label space of the whole grid.
+
+    Attributes:
+        document_ids: sorted, one a row of the matrices.
+        true: (n_documents, n_labels) bool CSR.
+        predicted: the same shape.
+        probabilities: the same shape, float32; 0 for a label that the document's fold did not know.
+    """
+
+    document_ids: list[str]
+    true: sparse.csr_array
+    predicted: sparse.csr_array
+    probabilities: NDArray[np.float32]
+
+
+@dataclass
+class VariantResult:
+    """Scores of one variant.
+
+    Attributes:
+        variant: its name.
+        choices: how often each setting was chosen on validation.
+        scores: one dict a seed.
+        distributions: bootstrap scores, (n_resamples,) a name, mean over seeds.
+        document_ids: what was scored.
+    """
+
+    variant: str
+    choices: dict[str, int] = field(default_factory=dict)
+    scores: list[dict[str, float]] = field(default_factory=list)
+    distributions: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    document_ids: list[str] = field(default_factory=list)
+
+
+def collect(members: Sequence[Member], *, choose_by: str, n_resamples: int, seed: int) -> list[VariantResult]:
+    """Score every variant.
+
+    Args:
+        members: of the grid, all finished.
+        choose_by: validation score by which one of several settings is kept.
+        n_resamples: bootstrap samples of the documents.
+        seed: of the bootstrap; the same samples for every variant.
+
+    Raises:
+        UserError: if predictions are missing, or folds of one variant share documents.
+    """
+    spaces = {
+        member.folder: LabelSpace.load(need(member.config.experiment_dir, "label_space.json")) for member in members
+    }
+    labels = sorted({label for space in spaces.values() for label in space.labels})
+    counts: dict[str, int] = {}
+    for space in spaces.values():
+        for label, n in zip(space.labels, space.train_counts, strict=True):
+            counts[label] = max(counts.get(label, 0), n)
+    train_counts = [counts[label] for label in labels]
+    results: dict[str, VariantResult] = {}
+    for (variant, _), parts in _kept(members, spaces, choose_by).items():
+        result = results.setdefault(variant, VariantResult(variant))
+        pooled = _pool(parts, spaces, labels)
+        _add(result, pooled, parts, train_counts, n_resamples=n_resamples, seed=seed)
+    return list(results.values())
+
+
+def _kept(
+    members: Sequence[Member], spaces: Mapping[str, LabelSpace], choose_by: str
+) -> dict[tuple[str, int], list[Member]]:
+    """The members of each variant and seed, one a fold: of several, the best on validation."""
+    candidates: dict[tuple[str, int, int | None], list[Member]] = {}
+    for member in members:
+        candidates.setdefault((member.variant, member.seed, member.fold), []).append(member)
+    kept: dict[tuple[str, int], list[Member]] = {}
+    for (variant, seed, _), several in candidates.items():
+        best = several[0]
+        if len(several) > 1:
+            best = max(several, key=lambda member: _validation_score(_coded(member, spaces, "val"), choose_by))
+        kept.setdefault((variant, seed), []).append(best)
+    return kept
+
+
+def _validation_score(coded: CodedSplit, name: str) -> float:
+    scores = set_scores(coded.true, coded.predicted) | rank_scores(coded.true, coded.probabilities, ks=())
+    return scores[name]
+
+
+def _coded(member: Member, spaces: Mapping[str, LabelSpace], split: str) -> CodedSplit:
+    coded = load_coded_split(member.config.experiment_dir, split, spaces[member.folder])
+    if coded is None:
+        raise UserError(f"{member.folder}: no document of split {split!r} was coded; add it to predict.splits.")
+    return coded
+
+
+def _pool(members: Sequence[Member], spaces: Mapping[str, LabelSpace], labels: Sequence[str]) -> Pooled:
+    """Put folds under each other, in the label space of the whole grid, in the order of document ids."""
+    place = {label: index for index, label in enumerate(labels)}
+    document_ids: list[str] = []
+    true: list[list[int]] = []
+    predicted: list[list[int]] = []
+    blocks = []
+    for member in members:
+        space = spaces[member.folder]
+        coded = _coded(member, spaces, member.config.evaluate.split)
+        gold = gold_labels(member.config.experiment_dir, coded.document_ids)
+        columns = [place[label] for label in space.labels]
+        document_ids += coded.document_ids
+        # Not coded.true, which lacks what this fold's label space lacks.
+        true += [sorted(place[one] for one in space.raised(gold[id_]) if one in place) for id_ in coded.document_ids]
+        predicted += [[columns[one] for one in row] for row in label_lists(coded.predicted)]
+        block = np.zeros((len(coded.document_ids), len(labels)), dtype=np.float32)
+        block[:, columns] = coded.probabilities
+        blocks.append(block)
+    if len(set(document_ids)) != len(document_ids):
+        raise UserError("folds of the grid share documents, so their predictions cannot be pooled.")
+    order = np.argsort(np.asarray(document_ids), kind="stable").tolist()
+    sorted_true, sorted_predicted = (
+        label_matrix([rows[index] for index in order], len(labels)) for rows in (true, predicted)
+    )
+    ids = [document_ids[index] for index in order]
+    return Pooled(ids, sorted_true, sorted_predicted, np.concatenate(blocks)[order])
+
+
+def _add(
+    result: VariantResult,
+    pooled: Pooled,
+    members: Sequence[Member],
+    train_counts: Sequence[int],
+    *,
+    n_resamples: int,
+    seed: int,
+) -> None:
+    data = pooled.true, pooled.predicted, pooled.probabilities
+    result.scores.append(evaluate_predictions(*data, train_counts=np.asarray(train_counts), ks=(5,)))
+    for member in members:
+        if member.choice:
+            result.choices[member.choice] = result.choices.get(member.choice, 0) + 1
+    if result.document_ids and result.document_ids != pooled.document_ids:
+        raise UserError(f"variant {result.variant}: its seeds were tested on different documents; set split.seed.")
+    result.document_ids = pooled.document_ids
+    n_before = len(result.scores) - 1
+    for name, values in bootstrap_distributions(*data, n_resamples=n_resamples, seed=seed).items():
+        before = result.distributions.get(name, np.zeros_like(values))
+        result.distributions[name] = (before * n_before + values) / (n_before + 1)
+
+
+def as_rows(results: Sequence[VariantResult], *, reference: str | None) -> list[dict[str, Any]]:
+    """One row a variant: means and standard deviations over seeds, and differences to the reference with intervals.
+
+    Args:
+        results: of :func:`collect`.
+        reference: variant that others are compared with; None: the first.
+    """
+    base = next((one for one in results if one.variant == reference), results[0])
+    rows = []
+    for result in results:
+        table = pd.DataFrame(result.scores)
+        row: dict[str, Any] = {
+            "variant": result.variant,
+            "n_seeds": len(table),
+            "n_documents": len(result.document_ids),
+        }
+        for name in table.columns:
+            row[name] = float(table[name].mean())
+            if name in HEADLINE and len(table) > 1:
+                row[f"{name}_sd"] = float(table[name].std(ddof=1))
+        row["chosen"] = "; ".join(f"{choice} ({n}x)" for choice, n in sorted(result.choices.items()))
+        if result is not base and result.document_ids == base.document_ids and result.distributions:
+            for name in COMPARED:
+                row |= _difference(name, row[name] - pd.DataFrame(base.scores)[name].mean(), result, base)
+        rows.append(row)
+    return rows
+
+
+def _difference(name: str, difference: float, result: VariantResult, base: VariantResult) -> dict[str, float]:
+    """Difference of means with its paired 95 % bootstrap interval, centered on the difference itself."""
+    values = result.distributions[name] - base.distributions[name]
+    low, high = np.quantile(values, [0.025, 0.975]) - values.mean() + difference
+    return {f"{name}_difference": float(difference), f"{name}_low": float(low), f"{name}_high": float(high)}
+
+
+def text_table(path: Path) -> str:
+    """Read grid.json; give its headline as lines for a terminal."""
+    rows = read_json(path)["rows"]
+    width = max(len(row["variant"]) for row in rows)
+    lines = [f"{'variant':<{width}}  " + "  ".join(f"{name:>18}" for name in HEADLINE)]
+    for row in rows:
+        cells = [
+            f"{row[name]:.3f}" + (f" ± {row[f'{name}_sd']:.3f}" if f"{name}_sd" in row else "") for name in HEADLINE
+        ]
+        lines.append(f"{row['variant']:<{width}}  " + "  ".join(f"{cell:>18}" for cell in cells))
+    return "\n".join(lines)

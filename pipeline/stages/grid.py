@@ -1,0 +1,45 @@
+"""After the last stage of all members of a grid: their predictions -> grid.json, grid.csv, grid.html.
+
+Run alone:
+    python -m pipeline.stages.grid --config work/GRID/config.json
+"""
+
+from __future__ import annotations
+
+import logging
+
+import pandas as pd
+
+from pipeline.artifacts import write_json
+from pipeline.config import PipelineConfig
+from pipeline.errors import UserError
+from pipeline.grid import expand
+from pipeline.grid_report import write_grid_report
+from pipeline.grid_results import as_rows, collect, text_table
+from pipeline.stages import script_main
+from pipeline.tracking import log_grid
+
+logger = logging.getLogger(__name__)
+
+
+def run(config: PipelineConfig) -> None:
+    """Write the table of a grid."""
+    grid = config.grid
+    if grid is None:
+        raise UserError(
+            f"{config.experiment}: the config has no section 'grid', so there is nothing to put in a table."
+        )
+    results = collect(
+        expand(config), choose_by=grid.choose_by, n_resamples=config.evaluate.n_resamples, seed=config.seed
+    )
+    rows = as_rows(results, reference=grid.reference)
+    folder = config.experiment_dir
+    pd.DataFrame(rows).to_csv(folder / "grid.csv", index=False)
+    write_grid_report(folder / "grid.html", config.experiment, rows, grid)
+    write_json(folder / "grid.json", {"rows": rows})
+    logger.info("%s", text_table(folder / "grid.json"))
+    log_grid(config, rows, [folder / name for name in ("grid.html", "grid.csv", "grid.json")])
+
+
+if __name__ == "__main__":
+    script_main("grid", run)

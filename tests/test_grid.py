@@ -1,0 +1,180 @@
+"""A grid: what it expands to, which stages its members share, and its table against scores worked out by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline import dag, grid
+from pipeline.artifacts import STAGE_INPUTS, read_manifest, share_outputs, write_json, writing
+from pipeline.config import PipelineConfig
+from pipeline.errors import UserError
+from pipeline.grid_report import write_grid_report
+from pipeline.grid_results import as_rows, collect, text_table
+from pipeline.labels import LabelSpace
+
+MakeConfig = Callable[..., PipelineConfig]
+VARIANTS = {
+    "none": {"train_encoder.loss": "none"},
+    "sd": {"train_encoder.loss": "sd", "train_encoder.temperature": [0.1, 0.5]},
+}
+
+
+def test_a_config_without_a_grid_is_its_own_only_member(make_config: MakeConfig) -> None:
+    config = make_config()
+    assert [(one.folder, one.config) for one in grid.expand(config)] == [("", config)]
+
+
+def test_members_are_every_variant_value_and_seed_with_their_settings(make_config: MakeConfig) -> None:
+    config = make_config(grid={"variants": VARIANTS, "seeds": [3, 4]})
+    members = grid.expand(config)
+    assert [one.folder for one in members] == [
+        "members/none_seed-3/", "members/none_seed-4/",
+        "members/sd_temperature-0.1_seed-3/", "members/sd_temperature-0.1_seed-4/",
+        "members/sd_temperature-0.5_seed-3/", "members/sd_temperature-0.5_seed-4/",
+    ]  # fmt: skip
+    last = members[-1]
+    assert (last.variant, last.choice, last.seed) == ("sd", "train_encoder.temperature=0.5", 4)
+    assert (last.config.train_encoder.temperature, last.config.seed) == (0.5, 4)
+    assert last.config.experiment_dir == config.experiment_dir / "members" / "sd_temperature-0.5_seed-4"
+    assert last.config.grid is None
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        ({"variants": {"a": {"train_encoder.los": "sd"}}}, r"grid\.variants\.a:\n.*did you mean 'loss'"),
+        ({"variants": {"a": {"train_encoder.loss": "sdd"}}}, r"grid\.variants\.a:"),
+        ({"variants": {"a": {}}, "folds": True}, r"needs split\.n_folds"),
+        ({"variants": {}}, r"grid\.variants"),
+        ({"variants": {"a": {}}, "reference": "b"}, "none of the variants"),
+        ({"variants": {"a b": {}}}, "pattern"),
+    ],
+)
+def test_a_grid_that_cannot_be_is_refused(make_config: MakeConfig, section: dict[str, Any], expected: str) -> None:
+    with pytest.raises(UserError, match=expected):
+        grid.expand(make_config(grid=section))
+
+
+def test_members_share_a_stage_exactly_where_nothing_up_to_it_differs(make_config: MakeConfig) -> None:
+    """The seed is read by trainings and the bootstrap, the temperature by train_encoder: before it all are equal."""
+    members = grid.expand(make_config(grid={"variants": VARIANTS, "seeds": [3, 4]}))
+    first = members[0].folder
+    for stage in ("ingest", "split", "tokenize"):
+        assert grid.shared_stages(members, stage) == {one.folder: first for one in members[1:]}  # type: ignore[arg-type]
+    for stage in ("train_encoder", "train_classifier", "predict", "evaluate"):
+        assert grid.shared_stages(members, stage) == {}  # type: ignore[arg-type]
+
+
+def test_shared_outputs_are_whole_and_survive_a_new_run_of_their_source(make_config: MakeConfig) -> None:
+    source, target = make_config(experiment="a"), make_config(experiment="b")
+    source.experiment_dir.mkdir(parents=True)
+    for name in STAGE_INPUTS["tokenize"]:
+        (source.experiment_dir / name).write_text(name)
+    for text in ("first", "second"):
+        with writing(source, "tokenize") as output:
+            (output.dir / "tokens").mkdir()
+            (output.dir / "tokens" / "data.txt").write_text(text)
+        if text == "first":
+            share_outputs(source.experiment_dir, target.experiment_dir, "tokenize")
+    assert (target.experiment_dir / "tokens" / "data.txt").read_text() == "first"
+    assert (source.experiment_dir / "tokens" / "data.txt").read_text() == "second"
+    assert read_manifest(target.experiment_dir, "tokenize") is not None
+    assert dag.stale_stages(target) == []
+
+
+GOLD = {"a": ["none:1", "none:2"], "b": ["none:1"], "c": ["none:3"], "d": ["none:2"]}
+
+
+def finish(member: grid.Member, labels: list[str], coded: dict[str, tuple[str, list[float]]]) -> None:
+    """Leave what the stages of a member leave: codes with a probability of one half or more are predicted."""
+    folder = member.config.experiment_dir
+    folder.mkdir(parents=True)
+    LabelSpace(tuple(labels), (None,) * len(labels), (2,) * len(labels)).save(folder / "label_space.json")
+    pq.write_table(pa.table({"document_id": list(GOLD), "labels": list(GOLD.values())}), folder / "documents.parquet")
+    probabilities = pa.array([row for _, row in coded.values()], type=pa.list_(pa.float32(), len(labels)))
+    predicted = [[index for index, value in enumerate(row) if value >= 0.5] for _, row in coded.values()]
+    columns = {
+        "document_id": list(coded), "split": [split for split, _ in coded.values()], "probabilities": probabilities,
+        "predicted": pa.array(predicted, type=pa.list_(pa.int32())),
+    }  # fmt: skip
+    pq.write_table(pa.table(columns), folder / "predictions.parquet")
+
+
+def test_of_several_settings_the_best_on_validation_is_kept_whatever_test_says(make_config: MakeConfig) -> None:
+    """Temperature 0.1 finds the code of validation document b and nothing of test document a; 0.5 the reverse.
+
+    Kept is 0.1, with micro-F1 0 on test; none has 1, so the difference is -1 in every bootstrap sample.
+    """
+    members = grid.expand(make_config(grid={"variants": VARIANTS}))
+    labels = ["none:1", "none:2"]
+    right, wrong = (
+        {"b": ("val", [0.9, 0.1]), "a": ("test", [0.1, 0.1])},
+        {"b": ("val", [0.1, 0.9]), "a": ("test", [0.9, 0.9])},
+    )
+    for member, coded in zip(members, (wrong, right, wrong), strict=True):
+        finish(member, labels, coded)
+    results = collect(members, choose_by="map", n_resamples=10, seed=0)
+    none, sd = as_rows(results, reference=None)
+    assert (none["micro_f1"], sd["micro_f1"]) == (1.0, 0.0)
+    assert sd["chosen"] == "train_encoder.temperature=0.1 (1x)"
+    assert [sd[f"micro_f1_{name}"] for name in ("difference", "low", "high")] == [-1.0, -1.0, -1.0]
+    assert "micro_f1_difference" not in none
+
+
+def test_folds_are_pooled_in_the_label_space_of_all_of_them(make_config: MakeConfig) -> None:
+    """Fold 0 knows none:1 and none:2 and codes a rightly, b with none:2; fold 1 knows none:1 and none:3, codes c rightly, d with none:1.
+
+    Over the four documents: found none:1 and none:2 of a, none:3 of c: 3; given 5, predicted 3 + 1 + 1 = 5: F1 = 6/10. The none:2
+    of d, which fold 1 could not know, is missed and not left out.
+    """
+    config = make_config(grid={"variants": {"one": {}}})
+    (member,) = grid.expand(config)
+    members = []
+    for fold, (labels, coded) in enumerate(
+        [
+            (["none:1", "none:2"], {"a": ("test", [0.9, 0.8]), "b": ("test", [0.2, 0.7])}),
+            (["none:1", "none:3"], {"c": ("test", [0.1, 0.8]), "d": ("test", [0.6, 0.1])}),
+        ]
+    ):
+        raw = member.config.model_copy(update={"experiment": f"fold-{fold}"})
+        one = grid.Member(f"members/fold-{fold}/", "one", "", 0, fold, raw)
+        finish(one, labels, coded)  # type: ignore[arg-type]
+        members.append(one)
+    (row,) = as_rows(collect(members, choose_by="map", n_resamples=0, seed=0), reference=None)
+    assert row["micro_f1"] == pytest.approx(0.6)
+    assert (row["n_documents"], row["n_labels"], row["n_true"]) == (4, 3, 5)
+
+
+def test_means_and_deviations_are_over_seeds_and_the_page_shows_them(make_config: MakeConfig, tmp_path: Path) -> None:
+    """F1 is 1 with one seed and 0 with the other: mean 0.5, standard deviation 1/sqrt(2)."""
+    config = make_config(grid={"variants": {"one": {}}, "seeds": [0, 1]})
+    members = grid.expand(config)
+    for member, probability in zip(members, (0.9, 0.1), strict=True):
+        finish(member, ["none:1"], {"b": ("test", [probability])})
+    rows = as_rows(collect(members, choose_by="map", n_resamples=5, seed=0), reference=None)
+    assert rows[0]["micro_f1"] == 0.5
+    assert rows[0]["micro_f1_sd"] == pytest.approx(0.5**0.5)
+    assert config.grid is not None
+    write_grid_report(tmp_path / "grid.html", "study", rows, config.grid)
+    page = (tmp_path / "grid.html").read_text(encoding="utf-8")
+    assert "0.500 <small>± 0.707</small>" in page
+    assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org/2000/svg", "")
+    write_json(tmp_path / "grid.json", {"rows": rows})
+    assert "0.500 ± 0.707" in text_table(tmp_path / "grid.json")
+
+
+def test_a_grid_is_asked_of_snakemake_member_by_member(make_config: MakeConfig) -> None:
+    config = make_config(grid={"variants": VARIANTS})
+    members = grid.expand(config)
+    told = dag.snakemake_arguments(config, members, profile="local", cores=1, until="split", dry_run=False)
+    assert told[told.index("--") + 1 :] == [f"{one.folder}manifests/split.json" for one in members]
+    assert (
+        json.loads(Path(told[told.index("--configfile") + 1]).read_text())["grid"]["variants"].keys() == VARIANTS.keys()
+    )
