@@ -129,10 +129,10 @@ def test_of_several_settings_the_best_on_validation_is_kept_whatever_test_says(m
 
 
 def test_folds_are_pooled_in_the_label_space_of_all_of_them(make_config: MakeConfig) -> None:
-    """Fold 0 knows none:1 and none:2 and codes a rightly, b with none:2; fold 1 knows none:1 and none:3, codes c rightly, d with none:1.
+    """Fold 0 knows codes 1 and 2 and codes a rightly, b with 2; fold 1 knows 1 and 3, codes c rightly, d with 1.
 
-    Over the four documents: found none:1 and none:2 of a, none:3 of c: 3; given 5, predicted 3 + 1 + 1 = 5: F1 = 6/10. The none:2
-    of d, which fold 1 could not know, is missed and not left out.
+    Over the four documents: found 1 and 2 of a, 3 of c: 3; given 5, predicted 3 + 1 + 1 = 5: F1 = 6/10. Code 2 of d,
+    which fold 1 could not know, is missed and not left out.
     """
     config = make_config(grid={"variants": {"one": {}}})
     (member,) = grid.expand(config)
