@@ -87,9 +87,12 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
+    from pipeline.artifacts import guarded_io
     from pipeline.doctor import examine, render
 
-    findings = list(examine(load_config(arguments.config, arguments.set), profile=arguments.profile))
+    config = load_config(arguments.config, arguments.set)
+    with guarded_io(config.experiment_dir):  # a raw folder that may not be read
+        findings = list(examine(config, profile=arguments.profile))
     print(render(findings, width=shutil.get_terminal_size((100, 24)).columns))
     return _USER_ERROR if any(finding.state == "wrong" for finding in findings) else 0
 

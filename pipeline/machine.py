@@ -64,15 +64,9 @@ def machine_findings(config: PipelineConfig, raw_paths: Sequence[Path], *, profi
         UserError: if there is no such profile.
     """
     executor = _executor(profile)
-    weights = 0
     yield from _package_findings({executor} - {"local"})
-    try:
-        folder = find_encoder(config.encoder.model)
-        load_tokenizer(folder)
-        weights = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-        yield Finding("ok", "encoder", f"{config.encoder.model}, {weights / 1e6:,.0f} MB of weights")
-    except UserError as error:
-        yield _missing_encoder(config, str(error))
+    encoder, weights = _encoder_finding(config)
+    yield encoder
     yield from _launch_findings(config, executor)
     if executor != "local":
         yield from _executor_findings(executor)
@@ -114,10 +108,18 @@ def _installed(name: str) -> str | None:
     return None
 
 
-def _missing_encoder(config: PipelineConfig, problem: str) -> Finding:
-    if config.allow_downloads:
-        return Finding("warning", "encoder", f"{config.encoder.model} is not on this machine and will be fetched")
-    return Finding("wrong", "encoder", problem)
+def _encoder_finding(config: PipelineConfig) -> tuple[Finding, int]:
+    """Whether the encoder and its tokenizer are there; bytes of its weights, which are not loaded."""
+    model, folder = config.encoder.model, None
+    try:
+        folder = find_encoder(model)
+        load_tokenizer(folder)
+    except UserError as error:
+        if config.allow_downloads and folder is None and not Path(model).is_dir():
+            return Finding("warning", "encoder", f"{model} is not on this machine and will be fetched"), 0
+        return Finding("wrong", "encoder", str(error)), 0
+    weights = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    return Finding("ok", "encoder", f"{model}, {weights / 1e6:,.0f} MB of weights"), weights
 
 
 def _executor(profile: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import gzip
 import io
 import json
@@ -209,6 +210,19 @@ def test_the_table_lines_up_and_sums_up() -> None:
         "\n"
         "1 to be mended before it can run, 0 warnings"
     )
+
+
+def test_a_raw_folder_without_permission_is_a_users_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "raw/hosp")
+
+    monkeypatch.setattr("data_recipes.raw_tables", refuse)
+    config = tmp_path / "a.yaml"
+    config.write_text("experiment: a\n", encoding="utf-8")
+    assert main(["doctor", str(config), "--set", f"work_dir={tmp_path / 'work'}"]) == 2
+    assert capsys.readouterr().err == "error: raw/hosp: Permission denied; mend its permissions.\n"
 
 
 @pytest.mark.parametrize(("is_sound", "status"), [(True, 0), (False, 2)])

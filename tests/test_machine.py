@@ -76,6 +76,14 @@ def test_an_encoder_that_is_nowhere_is_wrong_unless_it_may_be_fetched(
     assert "nobody/nothing" in found.found
 
 
+def test_an_encoder_that_cannot_be_used_is_not_said_to_be_fetched(make_config: MakeConfig, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "pytorch_model.bin").write_bytes(b"")
+    (found,) = findings_of(make_config(encoder={"model": str(tmp_path)}, allow_downloads=True), "encoder")
+    assert found.state == "wrong"
+    assert "Pickled weights are not loaded" in found.found
+
+
 class _Usage(NamedTuple):
     free: float
 
