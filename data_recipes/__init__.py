@@ -11,6 +11,9 @@ A recipe is a module with
   order, counting what it leaves out in ``report``; ``scratch_dir`` is a folder for what it may need on disk;
 - ``read_titles(raw, options, scratch_dir)``: label -> title, as far as the data set has tables of titles; called
   after ``read``.
+
+It may also have ``raw_tables(raw, options)``: the same files with the columns that they need, as :class:`RawTable`,
+for ``icd doctor``; without it a file is only checked for being there.
 """
 
 from __future__ import annotations
@@ -18,9 +21,9 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 from pipeline.config_files import validate_section
 from pipeline.documents import Document, IngestReport
@@ -42,6 +45,32 @@ class Recipe(Protocol):
 
     def read_titles(self, raw: Path | None, options: Any, scratch_dir: Path) -> Mapping[str, str]:
         """Titles of labels from the data set's own tables."""
+
+
+class RawTable(NamedTuple):
+    """A raw file that a recipe reads, and what it must have.
+
+    Attributes:
+        path: where it lies, or should lie.
+        columns: it must have; none for a file that is no table.
+        is_required: whether the recipe stops without it.
+        n_rows: rows that are published for it, or None.
+    """
+
+    path: Path
+    columns: tuple[str, ...] = ()
+    is_required: bool = True
+    n_rows: int | None = None
+
+
+def raw_tables(recipe: Recipe, raw: Path | None, options: Any) -> list[RawTable]:
+    """The raw files of a recipe with what they must have, as far as it says so.
+
+    Raises:
+        UserError: if the recipe needs ``data.raw`` and it is not given or does not exist.
+    """
+    tables: Callable[[Path | None, Any], list[RawTable]] | None = getattr(recipe, "raw_tables", None)
+    return tables(raw, options) if tables else [RawTable(path) for path in recipe.raw_files(raw, options)]
 
 
 def recipe_names() -> list[str]:

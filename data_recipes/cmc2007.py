@@ -32,7 +32,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from xml.parsers.expat import ErrorString
 
-from data_recipes import require_raw
+from data_recipes import RawTable, require_raw
 from pipeline.codes import make_label, normalise
 from pipeline.documents import Document, IngestReport
 from pipeline.errors import UserError
@@ -55,6 +55,11 @@ def raw_files(raw: Path | None, options: Options) -> list[Path]:
     if raw is None:
         return []
     return sorted(raw.glob("*.xml")) if raw.is_dir() else [raw]
+
+
+def raw_tables(raw: Path | None, options: Options) -> list[RawTable]:
+    """The XML file, see :class:`data_recipes.RawTable`."""
+    return [RawTable(_need_file(require_raw(raw, _WHAT)))]
 
 
 def read_titles(raw: Path | None, options: Options, scratch_dir: Path) -> Mapping[str, str]:

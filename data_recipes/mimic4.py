@@ -27,7 +27,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field
 
-from data_recipes import require_raw
+from data_recipes import RawTable, require_raw
 from data_recipes._csv import OnBadRow, need_raw_file, raw_file, read_raw_csv
 from data_recipes._mimic_codes import CodeTable
 from pipeline.codes import CodeSystem, make_label, normalise
@@ -42,6 +42,9 @@ PUBLISHED: Mapping[str, int] = {"summaries": 331_794}
 admissions, published splits."""
 
 _WHAT = "the folder of MIMIC-IV that has hosp/ and note/"
+_SUMMARY_COLUMNS = ("note_id", "subject_id", "hadm_id", "note_seq", "text")
+_CODE_COLUMNS = ("hadm_id", "seq_num", "icd_code", "icd_version")
+_TITLE_COLUMNS = ("icd_code", "icd_version", "long_title")
 _KINDS: tuple[tuple[CodeKind, str], ...] = (("diagnoses", "diagnosis"), ("procedures", "procedure"))
 _SYSTEMS: dict[tuple[int, CodeKind], CodeSystem] = {
     (10, "diagnoses"): "icd10cm",
@@ -119,13 +122,23 @@ def read_titles(raw: Path | None, options: Options, scratch_dir: Path) -> dict[s
     return titles
 
 
+def raw_tables(raw: Path | None, options: Options) -> list[RawTable]:
+    """The raw files with their columns, see :class:`data_recipes.RawTable`."""
+    folder = require_raw(raw, _WHAT)
+    names = [name for name, _ in _kinds(options)]
+    return [
+        RawTable(raw_file(folder, "discharge", folder="note"), _SUMMARY_COLUMNS, n_rows=PUBLISHED["summaries"]),
+        *(RawTable(raw_file(folder, f"{name}_icd", folder="hosp"), _CODE_COLUMNS) for name in names),
+        *(RawTable(raw_file(folder, f"d_icd_{name}", folder="hosp"), _TITLE_COLUMNS, False) for name in names),
+    ]
+
+
 def _kinds(options: Options) -> list[tuple[CodeKind, str]]:
     return [(kind, name) for kind, name in _KINDS if kind in options.code_kinds]
 
 
 def _titles(path: Path, system: CodeSystem, options: Options) -> Iterator[tuple[str, str]]:
-    columns = ("icd_code", "icd_version", "long_title")
-    for batch in read_raw_csv(path, columns, report=IngestReport(), on_bad_row=options.on_bad_row):
+    for batch in read_raw_csv(path, _TITLE_COLUMNS, report=IngestReport(), on_bad_row=options.on_bad_row):
         for code, version, title in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             if version.strip() != str(options.icd_version) or not title.strip():
                 continue
@@ -137,8 +150,7 @@ def _titles(path: Path, system: CodeSystem, options: Options) -> Iterator[tuple[
 
 def _summaries(path: Path, options: Options, report: IngestReport) -> Iterator[_Summary]:
     """The usable rows of the table of summaries."""
-    columns = ("note_id", "subject_id", "hadm_id", "note_seq", "text")
-    for batch in read_raw_csv(path, columns, report=report, on_bad_row=options.on_bad_row):
+    for batch in read_raw_csv(path, _SUMMARY_COLUMNS, report=report, on_bad_row=options.on_bad_row):
         report.count("summaries", batch.num_rows)
         *ids, texts = (column.to_pylist() for column in batch.columns)
         for note_id, subject_id, hadm_id, note_seq, text in zip(*ids, texts, strict=True):

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from data_recipes import require_raw
+from data_recipes import RawTable, require_raw
 from data_recipes._csv import OnBadRow, read_raw_csv
 from pipeline.codes import CodeSystem, make_label, normalise
 from pipeline.documents import Document, IngestReport
@@ -57,6 +57,15 @@ def raw_files(raw: Path | None, options: Options) -> list[Path]:
     if raw is None:
         return []
     return [*sorted(raw.glob("*.txt")), _codes_path(raw, options)] if raw.is_dir() else [raw]
+
+
+def raw_tables(raw: Path | None, options: Options) -> list[RawTable]:
+    """The table, or the table of codes and all text files, see :class:`data_recipes.RawTable`."""
+    path = require_raw(raw, f"a {_KINDS}")
+    if not path.is_dir():
+        return [RawTable(path, tuple(_columns(options)))]
+    columns = tuple(name for name in _columns(options) if name != options.text)
+    return [RawTable(_codes_path(path, options), columns), *(RawTable(text) for text in sorted(path.glob("*.txt")))]
 
 
 def _codes_path(folder: Path, options: Options) -> Path:

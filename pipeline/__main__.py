@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="icd", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="{run,predict,ui}")
+    commands = parser.add_subparsers(required=True, metavar="{run,doctor,predict,ui}")
     run = commands.add_parser("run", help="run the stages of an experiment that are not up to date")
     run.add_argument("config", type=Path, help="YAML file of the experiment")
     run.add_argument("--set", action="append", default=[], metavar="section.key=value", help="override a setting")
@@ -43,6 +44,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--until", choices=list(STAGE_SECTIONS), metavar="STAGE", help="stop after this stage")
     run.add_argument("--dry-run", action="store_true", help="show what would run and why")
     run.set_defaults(function=_run)
+    doctor = commands.add_parser("doctor", help="check raw files, machine and settings before anything runs")
+    doctor.add_argument("config", type=Path, help="YAML file of the experiment")
+    doctor.add_argument("--set", action="append", default=[], metavar="section.key=value", help="override a setting")
+    doctor.add_argument("--profile", default="local", help="where stages are to run: local (default) or slurm")
+    doctor.set_defaults(function=_doctor)
     predict = commands.add_parser("predict", help="code new documents with a trained classifier")
     predict.add_argument("--model", type=Path, required=True, help="classifier folder, such as work/demo/classifier")
     predict.add_argument(
@@ -88,6 +94,17 @@ def _run(arguments: argparse.Namespace) -> int:
         elif arguments.until is None:
             _print_grid(config)
     return 0
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from pipeline.artifacts import guarded_io
+    from pipeline.doctor import examine, render
+
+    config = load_config(arguments.config, arguments.set)
+    with guarded_io(config.experiment_dir):  # a raw folder that may not be read
+        findings = list(examine(config, profile=arguments.profile))
+    print(render(findings, width=shutil.get_terminal_size((100, 24)).columns))
+    return _USER_ERROR if any(finding.state == "wrong" for finding in findings) else 0
 
 
 def _snakemake(arguments: list[str]) -> int:

@@ -125,7 +125,7 @@ def snakemake_arguments(
         "--configfile",
         str(request),
         "--profile",
-        str(_profile_dir(profile)),
+        str(profile_dir(profile)),
     ]
     if profile == "local" or cores:
         arguments += ["--cores", str(cores or os.cpu_count() or 1)]
@@ -142,7 +142,12 @@ def _target(member: Member, stage: Stage) -> str:
     return f"{member.folder}manifests/{stage}.json"
 
 
-def _profile_dir(profile: str) -> Path:
+def profile_dir(profile: str) -> Path:
+    """Folder of a profile of Snakemake's.
+
+    Raises:
+        UserError: if there is none of that name.
+    """
     folder = PACKAGE_DIR / "profiles" / profile
     if not folder.is_dir():
         known = ", ".join(sorted(path.name for path in folder.parent.iterdir()))

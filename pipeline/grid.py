@@ -50,10 +50,10 @@ def expand(config: PipelineConfig) -> list[Member]:
     grid = config.grid
     if grid is None:
         return [Member("", config.experiment, "", config.seed, None, config)]
-    n_folds = getattr(config.split, "n_folds", None)
+    n_folds = config.split.n_folds
     if grid.folds and n_folds is None:
         raise UserError("grid.folds needs split.n_folds, the number of folds.")
-    folds: Sequence[int | None] = range(cast(int, n_folds)) if grid.folds else [None]
+    folds: Sequence[int | None] = range(n_folds) if grid.folds and n_folds else [None]
     members = []
     for variant, settings in grid.variants.items():
         for chosen in _choices(settings):

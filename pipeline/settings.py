@@ -85,14 +85,33 @@ class SplitSettings(Section):
     """How documents are divided; a patient is in one split only."""
 
     use_given: bool = Field(True, description="take the split that the recipe gives, where it gives one")
-    val: Fraction = Field(0.10, description="share of patients in split val")
-    test: Fraction = Field(0.15, description="share of patients in split test")
+    method: Literal["stratified", "random"] = Field(
+        "stratified", description="patients are dealt out so that labels are spread evenly, or by chance alone"
+    )
+    val: Annotated[float, Field(gt=0, lt=1)] = Field(0.10, description="share of patients in split val")
+    test: Fraction = Field(0.15, description="share of patients in split test; not used where n_folds is given")
+    n_folds: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="cut the patients into so many folds; split test is one of them, val is taken from the rest"
+    )
+    fold: Annotated[int, Field(ge=0)] = Field(0, description="which fold is split test, from 0")
+    fold_method: Literal["stratified", "file_order"] = Field(
+        "stratified",
+        description="'file_order': scikit-learn's shuffled KFold over documents as they come, to match others' numbers",
+    )
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(0, description="of the division alone; trainings have theirs")
 
     @model_validator(mode="after")
     def _leaves_train(self) -> Self:
-        if self.val + self.test >= 1:
+        if self.n_folds is None and self.val + self.test >= 1:
             raise ValueError("val + test must be below 1, so that documents are left for train")
+        return self
+
+    @model_validator(mode="after")
+    def _fold_is_one_of_them(self) -> Self:
+        if self.n_folds is None and (self.fold or self.fold_method != "stratified"):
+            raise ValueError("fold and fold_method need n_folds")
+        if self.n_folds is not None and self.fold >= self.n_folds:
+            raise ValueError(f"fold must be below n_folds, which is {self.n_folds}; folds are counted from 0")
         return self
 
 

@@ -1,4 +1,4 @@
-"""Division of documents into train, val and test: by patient, seeded."""
+"""Division of documents into train, val and test: by patient, seeded, whatever the order of documents."""
 
 from __future__ import annotations
 
@@ -6,23 +6,29 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
 
 from pipeline.errors import UserError
+from pipeline.stratification import stratify
 
 SPLITS = ("train", "val", "test")
 
+LabelSets = Sequence[Sequence[str]]
 
-def assign_splits(patient_ids: Sequence[str], *, val: float, test: float, seed: int) -> list[str]:
-    """Split documents so that no patient is in two splits.
 
-    Patients are shuffled (by seed, from their sorted ids, so the order of documents does not matter) and dealt
-    out until each split holds its share of patients.
+def assign_splits(
+    patient_ids: Sequence[str], *, val: float, test: float, seed: int, label_sets: LabelSets | None = None
+) -> list[str]:
+    """Split documents so that no patient is in two splits and each split has its share of patients.
 
     Args:
         patient_ids: patient of each document.
         val: share of patients for split val.
         test: share of patients for split test.
-        seed: of the shuffle.
+        seed: of what is left to chance.
+        label_sets: labels of each document; patients are dealt out so that every split gets its share of every label
+            (:func:`pipeline.stratification.stratify`, on all labels that a patient's documents have). None: by chance.
 
     Returns:
         The split of each document, in their order.
@@ -30,17 +36,135 @@ def assign_splits(patient_ids: Sequence[str], *, val: float, test: float, seed: 
     Raises:
         UserError: if there are too few patients for a split that was asked for.
     """
-    patients = np.unique(np.asarray(patient_ids, dtype=object))
+    patients, patient_of = np.unique(np.asarray(patient_ids, dtype=object), return_inverse=True)
     n_val, n_test = round(val * len(patients)), round(test * len(patients))
-    if (val and not n_val) or (test and not n_test) or len(patients) <= n_val + n_test:
+    n_train = len(patients) - n_val - n_test
+    if (val and not n_val) or (test and not n_test) or n_train <= 0:
+        shares = f"split.val = {val}" + (f" and split.test = {test}" if test else "")
         raise UserError(
-            f"{len(patients)} patients are too few for split.val = {val} and split.test = {test}: "
-            "a split would be empty. Give more data or larger shares."
+            f"{len(patients)} patients are too few for {shares}: a split would be empty. Give more data or larger "
+            "shares."
         )
-    shuffled = np.random.default_rng(seed).permutation(patients)
-    split_of = dict.fromkeys(shuffled[n_val + n_test :], "train")
-    split_of |= dict.fromkeys(shuffled[:n_val], "val") | dict.fromkeys(shuffled[n_val : n_val + n_test], "test")
-    return [split_of[patient] for patient in patient_ids]
+    parts = _deal(patient_of, label_sets, [n_val, n_test, n_train], seed)
+    return [("val", "test", "train")[part] for part in parts[patient_of]]
+
+
+def assign_folds(
+    patient_ids: Sequence[str], *, n_folds: int, seed: int, label_sets: LabelSets | None = None
+) -> list[int]:
+    """Divide documents into folds of equal numbers of patients, so that no patient is in two.
+
+    Args:
+        patient_ids: patient of each document.
+        n_folds: how many, 2 or more.
+        seed: of what is left to chance.
+        label_sets: as for :func:`assign_splits`.
+
+    Returns:
+        The fold of each document, 0 to n_folds - 1.
+
+    Raises:
+        UserError: if there are fewer patients than folds.
+    """
+    patients, patient_of = np.unique(np.asarray(patient_ids, dtype=object), return_inverse=True)
+    if len(patients) < n_folds:
+        raise UserError(f"{len(patients)} patients are too few for split.n_folds = {n_folds}; lower it.")
+    sizes = [len(patients) // n_folds + (fold < len(patients) % n_folds) for fold in range(n_folds)]
+    return [int(fold) for fold in _deal(patient_of, label_sets, sizes, seed)[patient_of]]
+
+
+def file_order_folds(patient_ids: Sequence[str], *, n_folds: int, seed: int) -> list[int]:
+    """The folds of scikit-learn's ``KFold(n_folds, shuffle=True, random_state=seed)`` over documents as they come.
+
+    For comparison with numbers of others. Unlike every other division here it depends on the order of documents.
+
+    Args:
+        patient_ids: patient of each document, in the order of the file.
+        n_folds: how many, 2 or more.
+        seed: ``random_state``.
+
+    Returns:
+        The fold of each document, 0 to n_folds - 1.
+
+    Raises:
+        UserError: if there are fewer documents than folds, or a patient would be in two folds.
+    """
+    from sklearn.model_selection import KFold
+
+    if len(patient_ids) < n_folds:
+        raise UserError(f"{len(patient_ids)} documents are too few for split.n_folds = {n_folds}; lower it.")
+    folds = np.empty(len(patient_ids), dtype=np.int64)
+    for fold, (_, test) in enumerate(KFold(n_folds, shuffle=True, random_state=seed).split(folds)):
+        folds[test] = fold
+    n_each = pd.Series(folds).groupby(np.asarray(patient_ids, dtype=object)).nunique()
+    shared = n_each[n_each > 1]
+    if len(shared):
+        raise UserError(
+            f"{len(shared)} patients would be in more than one fold (first: patient {shared.index[0]}), so scores on "
+            "test would be too good; split.fold_method = file_order is for data with one document a patient. Set "
+            "split.fold_method: stratified."
+        )
+    return folds.tolist()
+
+
+def splits_of_fold(
+    folds: Sequence[int],
+    fold: int,
+    patient_ids: Sequence[str],
+    *,
+    val: float,
+    seed: int,
+    label_sets: LabelSets | None = None,
+) -> list[str]:
+    """One fold as split test; of the others, a share of patients as val and the rest as train.
+
+    Args:
+        folds: fold of each document; no patient in two.
+        fold: the one that is split test.
+        patient_ids: patient of each document.
+        val: share of the other folds' patients for split val.
+        seed: of what is left to chance.
+        label_sets: as for :func:`assign_splits`.
+
+    Returns:
+        The split of each document, in their order.
+
+    Raises:
+        UserError: if there are too few patients for split val.
+    """
+    others = [place for place, its_fold in enumerate(folds) if its_fold != fold]
+    dealt = assign_splits(
+        [patient_ids[place] for place in others],
+        val=val,
+        test=0.0,
+        seed=seed,
+        label_sets=None if label_sets is None else [label_sets[place] for place in others],
+    )
+    splits = ["test"] * len(folds)
+    for place, split in zip(others, dealt, strict=True):
+        splits[place] = split
+    return splits
+
+
+def _deal(
+    patient_of: NDArray[np.int64], label_sets: LabelSets | None, sizes: Sequence[int], seed: int
+) -> NDArray[np.int64]:
+    """Part of each patient."""
+    n_patients = sum(sizes)
+    if label_sets is not None:
+        return stratify(_labels_of_patients(patient_of, n_patients, label_sets), sizes, seed=seed)
+    parts = np.empty(n_patients, dtype=np.int64)
+    parts[np.random.default_rng(seed).permutation(n_patients)] = np.repeat(np.arange(len(sizes)), sizes)
+    return parts
+
+
+def _labels_of_patients(patient_of: NDArray[np.int64], n_patients: int, label_sets: LabelSets) -> sparse.csr_array:
+    """All labels that a patient's documents have, bool, shape (n_patients, n_labels); columns sorted by label."""
+    flat = np.array([label for labels in label_sets for label in labels], dtype=object)
+    columns, names = pd.factorize(flat, sort=True)
+    rows = np.repeat(patient_of, [len(labels) for labels in label_sets])
+    ones = np.ones(len(flat), dtype=bool)
+    return sparse.csr_array((ones, (rows, columns)), shape=(n_patients, len(names)))  # twice the same is one
 
 
 def check_given_splits(frame: pd.DataFrame) -> pd.DataFrame:

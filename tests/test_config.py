@@ -99,7 +99,8 @@ def test_a_wrong_type_is_refused(tmp_path: Path, yaml_text: str, line: str) -> N
 @pytest.mark.parametrize(
     "setting",
     [
-        "seed=-1", "seed=4294967296", "split.val=1", "split.test=-0.1", "label_space.min_documents=0",
+        "seed=-1", "seed=4294967296", "split.val=1", "split.val=0", "split.test=-0.1",
+        "split.n_folds=1", "split.fold=-1", "split.method=best", "label_space.min_documents=0",
         "label_space.top_k=0", "tokens.max_tokens=0", "encoding.chunk_tokens=7", "encoding.chunk_overlap=-1",
         "encoding.n_frozen_layers=-1", "train_encoder.temperature=0", "train_encoder.temperature=10.5",
         "train_encoder.temperature=.nan", "train_encoder.global_batch_size=1", "train_encoder.n_epochs=-1",
@@ -122,6 +123,9 @@ def test_a_value_out_of_range_is_refused_by_its_name(tmp_path: Path, setting: st
     ("yaml_text", "part"),
     [
         ("split: {val: 0.5, test: 0.5}", "split: val + test must be below 1"),
+        ("split: {n_folds: 5, fold: 5}", "split: fold must be below n_folds, which is 5"),
+        ("split: {fold: 1}", "split: fold and fold_method need n_folds"),
+        ("split: {fold_method: file_order}", "split: fold and fold_method need n_folds"),
         ("encoding: {chunk_tokens: 8, chunk_overlap: 4}", "encoding: chunk_overlap must be below half of chunk_tokens"),
         ("encoding: {cache_frozen_layers: true}", "encoding: cache_frozen_layers needs n_frozen_layers > 0"),
         (
@@ -345,6 +349,7 @@ def test_a_changed_setting_reruns_exactly_the_stages_that_read_it(name: str, fie
         "experiment": "a",
         "encoding": {"n_frozen_layers": 1},
         "train_classifier": {"joint": {"loss": "any" if name.endswith("joint.loss") else "sd"}},
+        "split": {"n_folds": 3},
     }
     before = validate_config(raw, source="test")
     value: Any = before

@@ -4,24 +4,65 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.artifacts import read_manifest, write_json
+from pipeline.config import PipelineConfig, view_for_stage
+from pipeline.documents import Document, IngestReport, write_documents
 from pipeline.errors import UserError
-from pipeline.splits import SPLITS, assign_splits, check_given_splits
+from pipeline.splits import (
+    SPLITS,
+    assign_folds,
+    assign_splits,
+    check_given_splits,
+    file_order_folds,
+    splits_of_fold,
+)
+from pipeline.stages.split import run
+from pipeline.tracking import stage_run
 
-PATIENTS = st.lists(st.integers(0, 30).map(str), min_size=40, max_size=80).filter(lambda ids: len(set(ids)) >= 10)
+Corpus = list[tuple[str, list[str]]]
+METHODS = pytest.mark.parametrize("is_matched", [True, False], ids=["stratified", "random"])
 
 
-@given(PATIENTS, st.integers(0, 2**32 - 1))
-def test_no_patient_is_in_two_splits_and_shares_are_those_asked_for(patient_ids: list[str], seed: int) -> None:
-    splits = assign_splits(patient_ids, val=0.1, test=0.2, seed=seed)
+def made_corpus(seed: int) -> Corpus:
+    """Up to 80 documents of 10 to 31 patients with up to 3 of 6 labels."""
+    chance = random.Random(seed)
+    patients = [*range(10), *(chance.randrange(31) for _ in range(chance.randrange(30, 70)))]
+    return [(str(patient), chance.sample("abcdef", chance.randrange(4))) for patient in patients]
+
+
+CORPORA = st.integers(0, 2**32 - 1).map(made_corpus)
+few = settings(max_examples=40)
+
+
+def columns(corpus: Corpus, *, is_matched: bool) -> tuple[list[str], list[list[str]] | None]:
+    return [patient for patient, _ in corpus], [labels for _, labels in corpus] if is_matched else None
+
+
+def parts_of_patients(patient_ids: Sequence[str], parts: Sequence[object]) -> dict[str, set[object]]:
     of_patient = defaultdict(set)
-    for patient, split in zip(patient_ids, splits, strict=True):
-        of_patient[patient].add(split)
+    for patient, part in zip(patient_ids, parts, strict=True):
+        of_patient[patient].add(part)
+    return of_patient
+
+
+@METHODS
+@few
+@given(CORPORA, st.integers(0, 2**32 - 1))
+def test_no_patient_is_in_two_splits_and_shares_are_those_asked_for(
+    is_matched: bool, corpus: Corpus, seed: int
+) -> None:
+    patient_ids, label_sets = columns(corpus, is_matched=is_matched)
+    splits = assign_splits(patient_ids, val=0.1, test=0.2, seed=seed, label_sets=label_sets)
+    of_patient = parts_of_patients(patient_ids, splits)
     assert all(len(found) == 1 for found in of_patient.values())
     sizes = [sum(found == {split} for found in of_patient.values()) for split in SPLITS]
     n = len(of_patient)
@@ -29,26 +70,55 @@ def test_no_patient_is_in_two_splits_and_shares_are_those_asked_for(patient_ids:
     assert sum(sizes) == n
 
 
-@given(PATIENTS, st.integers(0, 100), st.randoms(use_true_random=False))
-def test_the_order_of_documents_does_not_matter(patient_ids: list[str], seed: int, chance: random.Random) -> None:
-    first = dict(zip(patient_ids, assign_splits(patient_ids, val=0.2, test=0.2, seed=seed), strict=True))
-    chance.shuffle(patient_ids)
-    assert first == dict(zip(patient_ids, assign_splits(patient_ids, val=0.2, test=0.2, seed=seed), strict=True))
+@METHODS
+@few
+@given(CORPORA, st.integers(0, 100))
+def test_the_order_of_documents_does_not_matter(is_matched: bool, corpus: Corpus, seed: int) -> None:
+    found = []
+    for _ in range(2):
+        patient_ids, label_sets = columns(corpus, is_matched=is_matched)
+        splits = assign_splits(patient_ids, val=0.2, test=0.2, seed=seed, label_sets=label_sets)
+        folds = assign_folds(patient_ids, n_folds=3, seed=seed, label_sets=label_sets)
+        found.append(parts_of_patients(patient_ids, list(zip(splits, folds, strict=True))))
+        random.Random(seed).shuffle(corpus)
+    assert found[0] == found[1]
 
 
-def test_more_documents_of_the_same_patients_change_nothing() -> None:
+@METHODS
+def test_more_documents_of_the_same_patients_change_nothing(is_matched: bool) -> None:
     patients = [str(number) for number in range(50)]
-    once = assign_splits(patients, val=0.1, test=0.1, seed=3)
-    assert assign_splits(patients * 2, val=0.1, test=0.1, seed=3) == once * 2
+    label_sets = [["a", "bc"[number % 2]] for number in range(50)] if is_matched else None
+    once = assign_splits(patients, val=0.1, test=0.1, seed=3, label_sets=label_sets)
+    twice = label_sets and label_sets * 2
+    assert assign_splits(patients * 2, val=0.1, test=0.1, seed=3, label_sets=twice) == once * 2
 
 
-def test_another_seed_gives_another_split() -> None:
+@METHODS
+def test_another_seed_gives_another_split(is_matched: bool) -> None:
     patients = [str(number) for number in range(50)]
-    assert assign_splits(patients, val=0.2, test=0.2, seed=0) != assign_splits(patients, val=0.2, test=0.2, seed=1)
+    label_sets = [["ab"[number % 2]] for number in range(50)] if is_matched else None
+    first, second, again = (
+        assign_splits(patients, val=0.2, test=0.2, seed=seed, label_sets=label_sets) for seed in (0, 1, 0)
+    )
+    assert first == again != second
 
 
-def test_a_share_of_zero_leaves_a_split_out() -> None:
-    splits = assign_splits([str(number) for number in range(10)], val=0.0, test=0.5, seed=0)
+def test_all_labels_of_a_patient_count_wherever_they_are_written() -> None:
+    """40 patients of two documents; 20 of them have label x, in the first or in the second document.
+
+    val and test of 10 patients each are to get 5 of them each.
+    """
+    patients = [str(number // 2) for number in range(80)]
+    label_sets = [["x"] if number % 8 in (0, 5) else [] for number in range(80)]
+    splits = assign_splits(patients, val=0.25, test=0.25, seed=0, label_sets=label_sets)
+    with_x = [split for split, labels in zip(splits, label_sets, strict=True) if labels]
+    assert {split: with_x.count(split) for split in SPLITS} == {"train": 10, "val": 5, "test": 5}
+
+
+@METHODS
+def test_a_share_of_zero_leaves_a_split_out(is_matched: bool) -> None:
+    label_sets = [["a"]] * 10 if is_matched else None
+    splits = assign_splits([str(number) for number in range(10)], val=0.0, test=0.5, seed=0, label_sets=label_sets)
     assert sorted(splits) == ["test"] * 5 + ["train"] * 5
 
 
@@ -59,6 +129,61 @@ def test_a_split_that_would_be_empty_is_refused(n_patients: int, val: float, tes
     message = rf"{n_patients} patients are too few for split.val = {val} and split.test = {test}"
     with pytest.raises(UserError, match=message):
         assign_splits(patients, val=val, test=test, seed=0)
+
+
+@METHODS
+@few
+@given(CORPORA, st.integers(2, 5), st.integers(0, 100))
+def test_folds_hold_every_patient_once_and_are_of_equal_size(
+    is_matched: bool, corpus: Corpus, n_folds: int, seed: int
+) -> None:
+    patient_ids, label_sets = columns(corpus, is_matched=is_matched)
+    folds = assign_folds(patient_ids, n_folds=n_folds, seed=seed, label_sets=label_sets)
+    of_patient = parts_of_patients(patient_ids, folds)
+    assert all(len(found) == 1 for found in of_patient.values())
+    sizes = [sum(found == {fold} for found in of_patient.values()) for fold in range(n_folds)]
+    assert sum(sizes) == len(of_patient)
+    assert max(sizes) - min(sizes) <= 1
+
+
+@few
+@given(CORPORA, st.integers(0, 100))
+def test_every_document_is_in_split_test_of_one_fold_only(corpus: Corpus, seed: int) -> None:
+    patient_ids, label_sets = columns(corpus, is_matched=True)
+    folds = assign_folds(patient_ids, n_folds=3, seed=seed, label_sets=label_sets)
+    n_test = np.zeros(len(corpus), dtype=int)
+    for fold in range(3):
+        splits = splits_of_fold(folds, fold, patient_ids, val=0.2, seed=seed, label_sets=label_sets)
+        of_patient = parts_of_patients(patient_ids, splits)
+        assert all(len(found) == 1 for found in of_patient.values())
+        n_others = sum(found != {"test"} for found in of_patient.values())
+        assert sum(found == {"val"} for found in of_patient.values()) == round(0.2 * n_others)
+        n_test += np.array(splits) == "test"
+    assert (n_test == 1).all()
+
+
+def test_folds_in_the_order_of_the_file_are_those_of_scikit_learn() -> None:
+    from sklearn.model_selection import KFold
+
+    patients = [f"p{number}" for number in range(23)]
+    folds = file_order_folds(patients, n_folds=5, seed=7)
+    for fold, (_, test) in enumerate(KFold(5, shuffle=True, random_state=7).split(patients)):
+        assert [place for place, one in enumerate(folds) if one == fold] == test.tolist()
+
+
+def test_folds_in_the_order_of_the_file_refuse_a_patient_who_would_be_in_two() -> None:
+    patients = [f"p{number}" for number in range(20)] + ["p3"] * 6
+    with pytest.raises(UserError, match=r"1 patients would be in more than one fold \(first: patient p3\)"):
+        file_order_folds(patients, n_folds=5, seed=0)
+
+
+def test_fewer_patients_than_folds_are_refused() -> None:
+    with pytest.raises(UserError, match=r"3 patients are too few for split.n_folds = 4"):
+        assign_folds(["a", "b", "c", "c", "c"], n_folds=4, seed=0)
+    with pytest.raises(UserError, match=r"3 documents are too few for split.n_folds = 4"):
+        file_order_folds(["a", "b", "c"], n_folds=4, seed=0)
+    with pytest.raises(UserError, match=r"2 patients are too few for split.val = 0.1: a split would be empty"):
+        splits_of_fold([0, 1, 2], 0, ["a", "b", "c"], val=0.1, seed=0)
 
 
 def frame(*rows: tuple[str, str, str | None]) -> pd.DataFrame:
@@ -98,3 +223,61 @@ def test_another_name_of_a_given_split_is_refused_and_quoted_in_part_only() -> N
     rows = frame(("a", "1", "train"), ("b", "2", "val"), ("c", "3", "test"), ("d", "4", "development of 2019"))
     with pytest.raises(UserError, match=r"names other than train, val, test \(first: 'development of 2'\)"):
         check_given_splits(rows)
+
+
+# The stage.
+
+
+def split_stage(
+    make_config: Callable[..., PipelineConfig], corpus: Corpus, *, given_split: Any = None, **sections: Any
+) -> PipelineConfig:
+    """Run the stage on a documents table made of patients and labels."""
+    config = make_config(data={"recipe": "table"}, **sections)
+    documents = [
+        Document(f"d{number}", patient, "text", [f"none:{label}" for label in labels or ["none"]], given_split)
+        for number, (patient, labels) in enumerate(corpus)
+    ]
+    config.experiment_dir.mkdir(parents=True)
+    paths = [config.experiment_dir / name for name in ("documents.parquet", "annotators.parquet")]
+    write_documents(documents, *paths, IngestReport())
+    write_json(config.experiment_dir / "titles.json", {})
+    with stage_run(config, "split") as tracked:
+        run(view_for_stage(config, "split"), tracked)
+    return config
+
+
+def splits_of(config: PipelineConfig) -> list[str]:
+    table = pd.read_parquet(config.experiment_dir / "splits.parquet")
+    assert table["document_id"].tolist() == [f"d{number}" for number in range(len(table))]
+    return table["split"].tolist()
+
+
+@pytest.mark.parametrize("method", ["stratified", "random"])
+def test_the_stage_splits_by_the_method_asked_for_and_reports_how_labels_match(
+    make_config: Callable[..., PipelineConfig], method: str
+) -> None:
+    corpus = made_corpus(1)
+    config = split_stage(make_config, corpus, split={"method": method, "seed": 3})
+    label_sets = [labels or ["none"] for _, labels in corpus] if method == "stratified" else None
+    expected = assign_splits([one for one, _ in corpus], val=0.1, test=0.15, seed=3, label_sets=label_sets)
+    assert splits_of(config) == expected
+    manifest = read_manifest(config.experiment_dir, "split")
+    assert manifest is not None
+    match = manifest["facts"]["label_match"]
+    assert set(match) == set(SPLITS)
+    rows = [labels or ["none"] for (_, labels), split in zip(corpus, expected, strict=True) if split == "val"]
+    assert match["val"]["n_labels_absent"] == 7 - len({label for labels in rows for label in labels})
+
+
+def test_the_stage_takes_one_fold_as_test_and_val_from_the_rest(make_config: Callable[..., PipelineConfig]) -> None:
+    corpus = [(str(number), ["a"]) for number in range(20)]
+    config = split_stage(make_config, corpus, split={"n_folds": 4, "fold": 2, "fold_method": "file_order", "val": 0.2})
+    folds = file_order_folds([one for one, _ in corpus], n_folds=4, seed=0)
+    splits = splits_of(config)
+    assert [split == "test" for split in splits] == [fold == 2 for fold in folds]
+    assert splits.count("val") == 3
+
+
+def test_folds_of_data_with_a_split_of_their_own_are_refused(make_config: Callable[..., PipelineConfig]) -> None:
+    with pytest.raises(UserError, match=r"split.n_folds is 3, but the data come with a split of their own"):
+        split_stage(make_config, made_corpus(0), given_split="train", split={"n_folds": 3})

@@ -7,14 +7,26 @@ Run alone:
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 import pyarrow.parquet as pq
 
 from pipeline.artifacts import need, read_json, writing
 from pipeline.config import PipelineConfig
+from pipeline.errors import UserError
+from pipeline.label_counts import label_matrix
 from pipeline.labels import LabelSpace
-from pipeline.splits import SPLITS, assign_splits, check_given_splits
+from pipeline.settings import SplitSettings
+from pipeline.splits import (
+    SPLITS,
+    assign_folds,
+    assign_splits,
+    check_given_splits,
+    file_order_folds,
+    splits_of_fold,
+)
 from pipeline.stages import stage_main
+from pipeline.stratification import label_match
 from pipeline.tracking import StageRun
 
 logger = logging.getLogger(__name__)
@@ -25,36 +37,65 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
     columns = ["document_id", "patient_id", "labels", "given_split"]
     documents = pq.read_table(need(config.experiment_dir, "documents.parquet"), columns=columns).to_pandas()
     if config.split.use_given and documents["given_split"].notna().any():
+        _refuse_folds(config.split)
         splits = check_given_splits(documents)
         logger.info(
             "the split that came with the data is used; %d documents are in none",
             len(documents) - len(splits),
         )
     else:
-        split = assign_splits(
-            documents["patient_id"].tolist(), val=config.split.val, test=config.split.test, seed=config.split.seed
-        )
+        split = _own_splits(documents["patient_id"].tolist(), documents["labels"].tolist(), config.split)
         splits = documents[["document_id"]].assign(split=split)
     with_split = documents.merge(splits, on="document_id")
-    train = with_split["split"] == "train"
     label_space = LabelSpace.fit(
-        with_split["labels"][train],
+        with_split["labels"][with_split["split"] == "train"],
         level=config.label_space.level,
         min_documents=config.label_space.min_documents,
         top_k=config.label_space.top_k,
         counted_label_sets=with_split["labels"] if config.label_space.count_over == "all" else None,
         titles=read_json(need(config.experiment_dir, "titles.json")),
     )
+    encoded = [label_space.encode(labels) for labels in with_split["labels"]]
+    outside = sum(n for (_, n), split in zip(encoded, with_split["split"], strict=True) if split == "test")
+    match = label_match(label_matrix([ids for ids, _ in encoded], len(label_space)), with_split["split"].tolist())
     with writing(config, "split") as output:
         splits.to_parquet(output.dir / "splits.parquet", index=False)
         label_space.save(output.dir / "label_space.json")
         counts = {name: int((splits["split"] == name).sum()) for name in SPLITS}
-        outside = sum(label_space.encode(labels)[1] for labels in with_split["labels"][with_split["split"] == "test"])
-        output.facts |= {"documents": counts, "labels": len(label_space), "test_labels_outside": outside}
+        output.facts |= {
+            "documents": counts,
+            "labels": len(label_space),
+            "test_labels_outside": outside,
+            "label_match": match,
+        }
     logger.info("documents: %s; %d labels", ", ".join(f"{name} {n}" for name, n in counts.items()), len(label_space))
+    for name, found in match.items():
+        logger.info("%s: label shares differ by %.2g on average, %d labels absent", name, *found.values())
     if outside:
         logger.warning("%d label occurrences of split test lie outside the label space", outside)
     tracked.log_metrics({f"n_documents_{name}": n for name, n in counts.items()} | {"n_labels": len(label_space)})
+    tracked.log_metrics({f"{score}_{name}": value for name, found in match.items() for score, value in found.items()})
+
+
+def _own_splits(patient_ids: list[str], label_sets: list[Sequence[str]], settings: SplitSettings) -> list[str]:
+    """The split of each document, as the settings ask for."""
+    seed = settings.seed
+    matched = label_sets if settings.method == "stratified" else None
+    if settings.n_folds is None:
+        return assign_splits(patient_ids, val=settings.val, test=settings.test, seed=seed, label_sets=matched)
+    if settings.fold_method == "file_order":
+        folds = file_order_folds(patient_ids, n_folds=settings.n_folds, seed=seed)
+    else:
+        folds = assign_folds(patient_ids, n_folds=settings.n_folds, seed=seed, label_sets=label_sets)
+    return splits_of_fold(folds, settings.fold, patient_ids, val=settings.val, seed=seed, label_sets=matched)
+
+
+def _refuse_folds(settings: SplitSettings) -> None:
+    if settings.n_folds is not None:
+        raise UserError(
+            f"split.n_folds is {settings.n_folds}, but the data come with a split of their own; set "
+            "split.use_given: false for folds, or leave split.n_folds out."
+        )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,110 @@
+"""What can be said of a raw file without making documents of it, for ``icd doctor``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from data_recipes import RawTable
+from data_recipes._csv import read_raw_csv
+from pipeline.documents import IngestReport
+from pipeline.errors import UserError
+
+
+class RowCount(NamedTuple):
+    """Rows of a raw file.
+
+    Attributes:
+        n_rows: whole rows; None for a file that is no table.
+        n_broken: rows that cannot be used.
+        first_broken: place of the first of them, never its content.
+    """
+
+    n_rows: int | None
+    n_broken: int = 0
+    first_broken: str = ""
+
+
+def count_rows(table: RawTable) -> RowCount:
+    """Read a raw file to its end: its columns are there, its gzip is whole, its rows can be told apart.
+
+    Memory does not grow with the file; a progress bar shows how far it is. Of a Parquet file only the footer is read.
+
+    Raises:
+        UserError: if it is missing, cannot be read, is damaged or cut off, or lacks a column.
+    """
+    path = table.path
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; download it, or set data.raw to where it lies.")
+    if not table.columns:
+        _read_a_byte(path)
+        return RowCount(None)
+    if path.suffix == ".parquet":
+        return RowCount(_count_parquet(path, table.columns))
+    if path.suffix == ".jsonl":
+        return RowCount(_count_lines(path, table.columns))
+    return _count_csv(path, table.columns)
+
+
+def _read_a_byte(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            is_empty = not file.read(1)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}.") from None
+    if is_empty:
+        raise UserError(f"{path}: the file is empty.")
+
+
+def _count_csv(path: Path, columns: Sequence[str]) -> RowCount:
+    report = IngestReport()
+    n_rows = sum(batch.num_rows for batch in read_raw_csv(path, columns, report=report, on_bad_row="skip"))
+    places = report.as_dict()["examples"].get("broken_row", [""])
+    return RowCount(n_rows, report.dropped("broken_row"), places[0])
+
+
+def _count_parquet(path: Path, columns: Sequence[str]) -> int:
+    _read_a_byte(path)
+    try:
+        with pq.ParquetFile(path) as file:
+            _need_columns(path, file.schema_arrow.names, columns)
+            return int(file.metadata.num_rows)
+    except (pa.ArrowInvalid, OSError):
+        raise UserError(f"{path}: not a readable Parquet file; export it again.") from None
+
+
+def _count_lines(path: Path, columns: Sequence[str]) -> int:
+    """Lines that are not blank; only the first is parsed."""
+    _read_a_byte(path)
+    n_lines = 0
+    size = path.stat().st_size
+    with path.open("rb") as file, tqdm(total=size, desc=path.name, unit="B", unit_scale=True, disable=None) as bar:
+        for line in file:
+            bar.update(len(line))
+            if line.strip():
+                n_lines += 1
+                if n_lines == 1:
+                    _need_columns(path, _keys(path, line), columns)
+    return n_lines
+
+
+def _keys(path: Path, line: bytes) -> list[str]:
+    try:
+        row = json.loads(line.decode("utf-8-sig"))
+    except ValueError:
+        raise UserError(f"{path}: its first line is not JSON in UTF-8; expected one object a line.") from None
+    return list(row) if isinstance(row, dict) else []
+
+
+def _need_columns(path: Path, found: Sequence[str], columns: Sequence[str]) -> None:
+    if missing := [name for name in columns if name not in found]:
+        raise UserError(
+            f"{path}: column {' and '.join(missing)} missing (found: {', '.join(found[:12])}); name the columns in "
+            "data.options."
+        )

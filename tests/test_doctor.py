@@ -1,0 +1,243 @@
+"""icd doctor: every fault is named with what to do, before anything runs; no text of a document is shown."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import gzip
+import io
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from pipeline.__main__ import main
+from pipeline.artifacts import write_json, writing
+from pipeline.config import PipelineConfig
+from pipeline.doctor import examine, render
+from pipeline.machine import Finding
+
+CANARY = "ZEBRAFINCH"
+SUMMARIES = [["n1", 1, 10, 1, f"{CANARY}, fever"], ["n2", 1, 11, 1, 'said "ouch"\nand left'], ["n3", 2, 12, 1, "well"]]
+CODES = [[10, 1, "I10", 10], [10, 2, "J189", 10], [11, 1, "E119", 10], [12, 1, "4019", 9]]
+TABLES: dict[str, tuple[Sequence[str], Sequence[Sequence[object]]]] = {
+    "note/discharge": (("note_id", "subject_id", "hadm_id", "note_seq", "text"), SUMMARIES),
+    "hosp/diagnoses_icd": (("hadm_id", "seq_num", "icd_code", "icd_version"), CODES),
+    "hosp/procedures_icd": (("hadm_id", "seq_num", "icd_code", "icd_version"), CODES[:1]),
+    "hosp/d_icd_diagnoses": (("icd_code", "icd_version", "long_title"), [["I10", 10, "Hypertension"]]),
+    "hosp/d_icd_procedures": (("icd_code", "icd_version", "long_title"), [["0DTJ4ZZ", 10, "Resection"]]),
+}
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    """A MIMIC-IV of three summaries."""
+    folder = tmp_path / "raw"
+    for name, (header, rows) in TABLES.items():
+        text = io.StringIO(newline="")
+        csv.writer(text, lineterminator="\n").writerows([header, *rows])
+        path = folder / f"{name}.csv.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(gzip.compress(text.getvalue().encode()))
+    return folder
+
+
+def edit(path: Path, change: Callable[[bytes], bytes]) -> None:
+    path.write_bytes(gzip.compress(change(gzip.decompress(path.read_bytes()))))
+
+
+def findings_of(config: PipelineConfig, what: str) -> list[Finding]:
+    return [one for one in examine(config) if one.what == what]
+
+
+@pytest.fixture
+def look(make_config: Callable[..., PipelineConfig], raw: Path) -> Callable[..., Finding]:
+    """What is found of one raw file of that MIMIC-IV."""
+
+    def found(what: str, **options: Any) -> Finding:
+        config = make_config(data={"recipe": "mimic4", "raw": raw, "options": options})
+        (finding,) = findings_of(config, what)
+        return finding
+
+    return found
+
+
+def test_sound_raw_files_are_right_with_their_rows(look: Callable[..., Finding]) -> None:
+    assert look("diagnoses_icd.csv.gz") == Finding("ok", "diagnoses_icd.csv.gz", "4 rows")
+    assert look("d_icd_diagnoses.csv.gz") == Finding("ok", "d_icd_diagnoses.csv.gz", "1 rows")
+
+
+def test_rows_other_than_published_are_said(look: Callable[..., Finding]) -> None:
+    summaries = look("discharge.csv.gz")
+    assert (summaries.state, summaries.found) == ("warning", "3 rows, published are 331,794")
+
+
+@pytest.mark.parametrize(
+    ("change", "state", "part"),
+    [
+        (lambda path: path.unlink(), "wrong", "no such file; download it"),
+        (lambda path: path.write_bytes(b""), "wrong", "the file is empty"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-20]), "wrong", "damaged or cut off"),
+        (lambda path: path.write_bytes(b"icd_code"), "wrong", "not a gzip file, whatever its name says"),
+        (
+            lambda path: edit(path, lambda one: one.replace(b"icd_code", b"code")),
+            "wrong",
+            "column 'icd_code' is missing",
+        ),
+        (lambda path: edit(path, lambda one: one.partition(b"\n")[0] + b"\n"), "wrong", "a header and no rows"),
+        (lambda path: edit(path, lambda one: one.upper()), "ok", "4 rows"),
+        (
+            lambda path: edit(path, lambda one: one.replace(b"11,1,E119,10", b"11,1,E119")),
+            "wrong",
+            "3 rows, 1 more are broken (first: diagnoses_icd.csv.gz row 3)",
+        ),
+    ],
+    ids=["missing", "empty", "cut", "not gzip", "column", "no rows", "upper case", "broken row"],
+)
+def test_a_fault_of_a_raw_file_is_named(
+    look: Callable[..., Finding], raw: Path, change: Callable[[Path], object], state: str, part: str
+) -> None:
+    change(raw / "hosp" / "diagnoses_icd.csv.gz")
+    found = look("diagnoses_icd.csv.gz")
+    assert found.state == state
+    assert part in found.found
+
+
+def test_broken_rows_that_will_be_skipped_are_a_warning(look: Callable[..., Finding], raw: Path) -> None:
+    edit(raw / "hosp" / "diagnoses_icd.csv.gz", lambda one: one.replace(b"11,1,E119,10", b"11,1,E119"))
+    assert look("diagnoses_icd.csv.gz", on_bad_row="skip").state == "warning"
+
+
+def test_tables_of_titles_may_be_missing_and_tables_never_read_are_not_asked_for(
+    make_config: Callable[..., PipelineConfig], raw: Path
+) -> None:
+    (raw / "hosp" / "d_icd_diagnoses.csv.gz").unlink()
+    (raw / "hosp" / "procedures_icd.csv.gz").unlink()
+    config = make_config(data={"recipe": "mimic4", "raw": raw, "options": {"code_kinds": ["diagnoses"]}})
+    states = {one.what: one.state for one in examine(config) if one.what.endswith(".csv.gz")}
+    assert states == {"discharge.csv.gz": "warning", "diagnoses_icd.csv.gz": "ok", "d_icd_diagnoses.csv.gz": "warning"}
+
+
+ROWS = [{"id": "a", "note": f"{CANARY} fever", "codes": "I10"}, {"id": "b", "note": "cough", "codes": "J18.9"}]
+OPTIONS = {"document_id": "id", "text": "note"}
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz", "t.jsonl", "t.parquet"])
+def test_a_table_of_ones_own_is_checked_in_every_format(
+    make_config: Callable[..., PipelineConfig], tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / name
+    if name.endswith(".parquet"):
+        pd.DataFrame(ROWS).to_parquet(path)
+    elif name.endswith(".jsonl"):
+        path.write_text("".join(json.dumps(row) + "\n" for row in ROWS), encoding="utf-8")
+    else:
+        pd.DataFrame(ROWS).to_csv(path, index=False)
+    config = make_config(data={"recipe": "table", "raw": path, "options": OPTIONS})
+    assert findings_of(config, name) == [Finding("ok", name, "2 rows")]
+    config = make_config(data={"recipe": "table", "raw": path, "options": OPTIONS | {"codes": "icd"}})
+    (found,) = findings_of(config, name)
+    assert found.state == "wrong"
+    assert "icd" in found.found
+    assert "missing" in found.found
+
+
+@pytest.mark.parametrize("name", ["t.jsonl", "t.parquet"])
+def test_a_damaged_table_is_named_without_its_content(
+    make_config: Callable[..., PipelineConfig], tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).write_text(f"{CANARY} is no table\n", encoding="utf-8")
+    config = make_config(data={"recipe": "table", "raw": tmp_path / name, "options": OPTIONS})
+    (found,) = findings_of(config, name)
+    assert found.state == "wrong"
+    assert "not" in found.found
+    assert CANARY not in found.found
+
+
+def test_a_folder_of_texts_is_checked_with_its_table_of_codes(
+    make_config: Callable[..., PipelineConfig], tmp_path: Path
+) -> None:
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    for name in "abc":
+        (folder / f"{name}.txt").write_text(CANARY, encoding="utf-8")
+    config = make_config(data={"recipe": "table", "raw": folder})
+    (codes,) = findings_of(config, "codes.csv")
+    assert codes.state == "wrong"
+    (texts,) = findings_of(config, "data.raw")
+    assert texts == Finding("ok", "data.raw", "3 files are there and can be read")
+
+
+def test_raw_data_that_are_not_named_are_asked_for(make_config: Callable[..., PipelineConfig]) -> None:
+    (found,) = findings_of(make_config(data={"recipe": "mimic4"}), "data.raw")
+    assert found.state == "wrong"
+    assert "set data.raw=PATH" in found.found
+
+
+def test_counts_stand_beside_the_published_ones_after_ingestion(
+    make_config: Callable[..., PipelineConfig], raw: Path
+) -> None:
+    config = make_config(data={"recipe": "mimic4", "raw": raw})
+    assert [one.state for one in findings_of(config, "counts")] == ["ok"]
+    published = {
+        "summaries": {"published": 331_794, "found": 331_794, "matches": True},
+        "documents": {"published": 1500, "found": 1499, "matches": False},
+    }
+    with writing(config, "ingest") as output:
+        for name in ("documents.parquet", "annotators.parquet", "titles.json"):
+            (output.dir / name).write_bytes(b"")
+        write_json(output.dir / "ingest_report.json", {"counts": {"documents": 1499}, "published": published})
+    assert findings_of(config, "n summaries") == [Finding("ok", "n summaries", "pass: 331,794, published 331,794")]
+    (differs,) = findings_of(config, "n documents")
+    assert (differs.state, differs.found) == ("warning", "differs: 1,499, published 1,500")
+    other = make_config(data={"recipe": "mimic4", "raw": raw, "cleaning": "caml"})
+    assert [one.found for one in findings_of(other, "counts")] == ["the last ingestion had other settings"]
+
+
+def test_the_table_lines_up_and_sums_up() -> None:
+    findings = [
+        Finding("ok", "disk", "plenty"),
+        Finding("wrong", "encoder", "is not on this machine, nor anywhere near it", "copy its folder to models/ first"),
+    ]
+    assert render(findings, width=60) == (
+        "         checked  found -> what to do\n"
+        "ok       disk     plenty\n"
+        "wrong    encoder  is not on this machine, nor anywhere near\n"
+        "                  it -> copy its folder to models/ first\n"
+        "\n"
+        "1 to be mended before it can run, 0 warnings"
+    )
+
+
+def test_a_raw_folder_without_permission_is_a_users_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "raw/hosp")
+
+    monkeypatch.setattr("data_recipes.raw_tables", refuse)
+    config = tmp_path / "a.yaml"
+    config.write_text("experiment: a\n", encoding="utf-8")
+    assert main(["doctor", str(config), "--set", f"work_dir={tmp_path / 'work'}"]) == 2
+    assert capsys.readouterr().err == "error: raw/hosp: Permission denied; mend its permissions.\n"
+
+
+@pytest.mark.parametrize(("is_sound", "status"), [(True, 0), (False, 2)])
+def test_the_command_exits_0_or_2_and_shows_no_text_of_a_document(
+    tmp_path: Path, raw: Path, capsys: pytest.CaptureFixture[str], is_sound: bool, status: int
+) -> None:
+    config = tmp_path / "a.yaml"
+    config.write_text("experiment: a\ndata: {recipe: mimic4}\n", encoding="utf-8")
+    if not is_sound:
+        edit(raw / "note" / "discharge.csv.gz", lambda one: one.replace(CANARY.encode(), CANARY.encode() + b'"'))
+    arguments = ["doctor", str(config), "--set", f"data.raw={raw}", "--set", f"work_dir={tmp_path / 'work'}"]
+    assert main(arguments) == status
+    shown = capsys.readouterr()
+    assert ("nothing stands in the way" in shown.out) == is_sound
+    assert CANARY not in shown.out + shown.err
+    assert not (tmp_path / "work").exists()
+    assert main(["doctor", str(config), "--set", "data.recipe=mimic5"]) == 2
+    assert "no recipe 'mimic5'" in capsys.readouterr().err
