@@ -87,6 +87,11 @@ def stale_stages(config: PipelineConfig) -> list[Stage]:
     return stale
 
 
+def is_finished(config: PipelineConfig) -> bool:
+    """Whether the last stage of an experiment has run with this config."""
+    return manifest_path(config.experiment_dir, "evaluate").exists() and not stale_stages(config)
+
+
 def write_snapshot(config: PipelineConfig) -> None:
     """Write the resolved config that all stages of a run read, so that an edit meanwhile cannot mix two configs."""
     config.experiment_dir.mkdir(parents=True, exist_ok=True)

@@ -96,6 +96,12 @@ SMALL_SECTIONS: dict[str, Any] = {
 
 
 @pytest.fixture(scope="session")
+def small_sections() -> dict[str, Any]:
+    """Settings with which the stages take seconds."""
+    return SMALL_SECTIONS
+
+
+@pytest.fixture(scope="session")
 def small_notes() -> list[dict[str, Any]]:
     """Made-up notes of 30 patients that name what they are coded with, with a given split."""
     words = {"I10": "fever", "E11.9": "diabetes", "J18.9": "pneumonia"}

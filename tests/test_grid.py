@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -178,3 +180,40 @@ def test_a_grid_is_asked_of_snakemake_member_by_member(make_config: MakeConfig) 
     assert (
         json.loads(Path(told[told.index("--configfile") + 1]).read_text())["grid"]["variants"].keys() == VARIANTS.keys()
     )
+
+
+@pytest.mark.slow
+def test_a_grid_runs_end_to_end_and_a_second_time_does_nothing(
+    tmp_path: Path, tiny_encoder_dir: Path, small_notes: list[dict[str, Any]], small_sections: dict[str, Any]
+) -> None:
+    """Two folds: what no fold changes runs once; documents of both are pooled; the table is an artifact in MLflow."""
+    from mlflow.tracking import MlflowClient
+
+    with (tmp_path / "notes.jsonl").open("w", encoding="utf-8") as file:
+        for note in small_notes:
+            file.write(json.dumps({name: value for name, value in note.items() if name != "split"}) + "\n")
+    config = small_sections | {
+        "experiment": "study",
+        "data": {"recipe": "table", "raw": "notes.jsonl"},
+        "encoder": {"model": str(tiny_encoder_dir)},
+        "split": {"n_folds": 2, "val": 0.2},
+        "grid": {"variants": {"none": {"train_encoder.loss": "none"}}, "folds": True},
+    }
+    (tmp_path / "study.yaml").write_text(json.dumps(config), encoding="utf-8")
+    command = [sys.executable, "-m", "pipeline", "run", "study.yaml"]
+    first, second = (subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False) for _ in "12")
+    assert first.returncode == 0, first.stderr
+    assert "none" in first.stdout
+    assert first.stderr.count("ingest: start") == 1
+    assert first.stderr.count("evaluate: start") == 2
+    assert ": start" not in second.stderr
+    (row,) = json.loads((tmp_path / "work" / "study" / "grid.json").read_text())["rows"]
+    assert row["n_documents"] == len(small_notes)
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlruns/mlflow.db")
+    runs = client.search_runs([client.get_experiment_by_name("icd-contrast").experiment_id])
+    study = next(run for run in runs if run.info.run_name == "study")
+    assert study.data.metrics["none/micro_f1"] == pytest.approx(row["micro_f1"])
+    assert "grid.html" in {artifact.path for artifact in client.list_artifacts(study.info.run_id)}
+    members = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == study.info.run_id]
+    assert {run.info.run_name for run in members} == {"study/none_seed-0_fold-0", "study/none_seed-0_fold-1"}
+    assert {run.info.status for run in runs} == {"FINISHED"}

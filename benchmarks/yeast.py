@@ -1,0 +1,234 @@
+"""Contrastive losses on Yeast (2,417 genes, 103 numeric features, 14 classes): a small MLP, no text.
+
+    python -m benchmarks.yeast --data FOLDER            # FOLDER has yeast_official_{train,val,test}.hdf5
+    python -m benchmarks.yeast --data FOLDER --seeds 1  # a quick look
+
+The files are those that williamzhangsjtu/MulSupCon ships. Every loss gets the same search: two-stage (contrastive
+training, then a linear head with the whole network) with three temperatures, and joint (binary cross-entropy plus
+weight x loss) with two temperatures and three weights. What is kept, epoch included, is the best MAP on split val;
+thresholds are fitted there too. MAP is the mean over documents; label MAP, which MulSupCon's authors call mAP, the mean
+over classes. Writes a table to the terminal and, with --output, as CSV.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.metrics import average_precision_score
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from pipeline.grid_results import VariantResult, as_rows
+from pipeline.intervals import bootstrap_distributions
+from pipeline.label_counts import label_matrix
+from pipeline.losses import build_contrastive_loss
+from pipeline.metrics import evaluate_predictions
+from pipeline.ranking import rank_scores
+from pipeline.thresholds import apply_thresholds, fit_global_threshold
+
+# Name in the table -> arguments of build_contrastive_loss.
+LOSSES: dict[str, dict[str, str]] = {
+    "all": {"name": "all"},
+    "any": {"name": "any"},
+    "mulsupcon": {"name": "mulsupcon"},
+    "jaccard": {"name": "jaccard"},
+    "sd (positives)": {"name": "sd"},
+    "sd (weights)": {"name": "sd", "normalise": "weights"},
+    "sd_idf": {"name": "sd_idf", "normalise": "weights"},
+    "sd_mulsupcon": {"name": "sd_mulsupcon"},
+    "sd_per_label": {"name": "sd_per_label"},
+    "msc": {"name": "msc"},
+    "sd_prototypes": {"name": "sd_prototypes"},
+}
+TEMPERATURES = (0.1, 0.3, 1.0)
+JOINT = tuple(itertools.product((0.1, 0.5), (0.03, 0.1, 0.3)))
+WIDTH, PROJECTION, BATCH = 256, 64, 200
+CONTRASTIVE_EPOCHS, CLASSIFIER_EPOCHS, PATIENCE = 120, 60, 10
+N_RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Part:
+    """One split: features (n, 103) float32 standardized on train, labels (n, 14) bool."""
+
+    features: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is searched: temperature, and the weight of the contrastive term; weight None is two-stage."""
+
+    temperature: float
+    weight: float | None
+
+
+class Network(nn.Module):
+    """Encoder of two layers with a projection and a classification head."""
+
+    def __init__(self, n_features: int, n_labels: int) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(
+            nn.Linear(n_features, WIDTH), nn.ReLU(), nn.Dropout(0.2), nn.Linear(WIDTH, WIDTH), nn.ReLU()
+        )
+        self.projection = nn.Linear(WIDTH, PROJECTION)
+        self.head = nn.Linear(WIDTH, n_labels)
+
+    def project(self, embeddings: Tensor) -> Tensor:
+        """L2-normalised projections, (n, 64)."""
+        return nn.functional.normalize(self.projection(embeddings), dim=-1)
+
+
+def load(folder: Path) -> dict[str, Part]:
+    """Read the three files."""
+    import h5py
+
+    raw = {}
+    for split in ("train", "val", "test"):
+        with h5py.File(folder / f"yeast_official_{split}.hdf5") as file:
+            raw[split] = file["feature"][:].astype(np.float32), file["target"][:].astype(bool)
+    mean, deviation = raw["train"][0].mean(0), raw["train"][0].std(0)
+    return {
+        split: Part(torch.from_numpy((features - mean) / deviation), torch.from_numpy(labels))
+        for split, (features, labels) in raw.items()
+    }
+
+
+def batches(part: Part, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    """Random batches of one epoch."""
+    order = torch.randperm(len(part.features), generator=generator)
+    for rows in torch.tensor_split(order, -(-len(order) // BATCH)):
+        yield part.features[rows], part.labels[rows]
+
+
+def train(parts: dict[str, Part], loss: nn.Module | None, setting: Setting | None, seed: int) -> tuple[float, Network]:
+    """Train with one setting; give the best MAP on split val and the network of that epoch."""
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+    n_features, n_labels = parts["train"].features.shape[1], parts["train"].labels.shape[1]
+    network = Network(n_features, n_labels)
+    parameters = [*network.parameters(), *(loss.parameters() if loss else [])]
+    if loss is not None and setting is not None and setting.weight is None:
+        optimizer = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=1e-2)
+        for _ in range(CONTRASTIVE_EPOCHS):
+            for features, labels in batches(parts["train"], generator):
+                value = loss(network.project(network.encoder(features)), labels)
+                optimizer.zero_grad()
+                value.backward()
+                optimizer.step()
+    weight = setting.weight if setting is not None and setting.weight is not None else 0.0
+    optimizer = torch.optim.AdamW(parameters, lr=5e-4, weight_decay=1e-2)
+    best, kept, since = -1.0, network, 0
+    for _ in range(CLASSIFIER_EPOCHS):
+        network.train()
+        for features, labels in batches(parts["train"], generator):
+            embeddings = network.encoder(features)
+            value = nn.functional.binary_cross_entropy_with_logits(network.head(embeddings), labels.float())
+            if loss is not None and weight:
+                value = value + weight * loss(network.project(embeddings), labels)
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+        score = rank_scores(matrix(parts["val"].labels), probabilities(network, parts["val"]), ks=())["map"]
+        if score > best:
+            best, kept, since = score, copy.deepcopy(network), 0
+        elif (since := since + 1) >= PATIENCE:
+            break
+    return best, kept
+
+
+@torch.no_grad()
+def probabilities(network: Network, part: Part) -> np.ndarray:
+    """Probabilities (n, 14) float32."""
+    network.eval()
+    result: np.ndarray = network.head(network.encoder(part.features)).sigmoid().numpy()
+    return result
+
+
+def matrix(labels: Tensor) -> object:
+    """Multi-hot labels as the CSR matrix that metrics take."""
+    return label_matrix([row.nonzero().flatten().tolist() for row in labels], labels.shape[1])
+
+
+def score(result: VariantResult, network: Network, parts: dict[str, Part], choice: str) -> None:
+    """Add a seed to a variant's result; the threshold is fitted on split val."""
+    threshold = fit_global_threshold(matrix(parts["val"].labels), probabilities(network, parts["val"]))
+    true, given = matrix(parts["test"].labels), probabilities(network, parts["test"])
+    predicted = apply_thresholds(given, threshold)
+    scores = evaluate_predictions(true, predicted, given, ks=(5,))
+    scores["label_map"] = float(average_precision_score(parts["test"].labels.numpy(), given, average="macro"))
+    result.scores.append(scores)
+    result.choices[choice] = result.choices.get(choice, 0) + 1
+    result.document_ids = [str(row) for row in range(true.shape[0])]
+    n_before = len(result.scores) - 1
+    drawn = bootstrap_distributions(true, predicted, given, n_resamples=N_RESAMPLES, seed=0)
+    for name, values in drawn.items():
+        before = result.distributions.get(name, np.zeros_like(values))
+        result.distributions[name] = (before * n_before + values) / (n_before + 1)
+
+
+def main() -> None:
+    """Run the study."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with the three .hdf5 files")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds (default: 3)")
+    parser.add_argument("--output", type=Path, help="CSV to write")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    parts = load(arguments.data)
+    n_labels = parts["train"].labels.shape[1]
+    results = [
+        VariantResult("none"),
+        *(VariantResult(f"{name}, {how}") for name in LOSSES for how in ("two-stage", "joint")),
+    ]
+    by_name = {result.variant: result for result in results}
+    settings = {
+        "two-stage": [Setting(temperature, None) for temperature in TEMPERATURES],
+        "joint": [Setting(*one) for one in JOINT],
+    }
+    jobs = list(itertools.product(range(arguments.seeds), LOSSES, settings))
+    for seed in range(arguments.seeds):
+        score(by_name["none"], train(parts, None, None, seed)[1], parts, "")
+    for seed, name, how in tqdm(jobs, desc="yeast", unit="search", disable=None):
+        tried = []
+        for setting in settings[how]:
+            torch.manual_seed(seed)
+            loss = build_contrastive_loss(
+                **LOSSES[name],
+                temperature=setting.temperature,
+                n_labels=n_labels,
+                dim=PROJECTION,  # type: ignore[arg-type]
+            )
+            tried.append((*train(parts, loss, setting, seed), setting))
+        _, network, chosen = max(tried, key=lambda one: one[0])
+        score(by_name[f"{name}, {how}"], network, parts, f"temperature {chosen.temperature}, weight {chosen.weight}")
+    table = pd.DataFrame(as_rows(results, reference="none"))
+    if arguments.output:
+        table.to_csv(arguments.output, index=False)
+    for row in table.to_dict("records"):
+        print(markdown(row))
+
+
+def markdown(row: dict[str, object]) -> str:
+    """One line of the table in RESULTS.md, in percent."""
+    cells = [str(row["variant"])]
+    for name in ("micro_f1", "macro_f1", "map"):
+        cell = f"{100 * row[name]:.1f} ± {100 * row.get(f'{name}_sd', 0):.1f}"  # type: ignore[operator]
+        if row["variant"] != "none":
+            low, high = (100 * row[f"{name}_{end}"] for end in ("low", "high"))  # type: ignore[operator]
+            cell += f" ({low:+.1f} to {high:+.1f})"
+        cells.append(cell)
+    cells.append(f"{100 * row['label_map']:.1f}")  # type: ignore[operator]
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    main()
