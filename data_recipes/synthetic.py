@@ -23,12 +23,13 @@ import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from data_recipes import mimic4
-from data_recipes._synthetic_files import MAX_DOCUMENTS, write_mimic4
+from data_recipes import _synthetic_mimic3, mimic4
+from data_recipes._synthetic_mimic3 import write_mimic3
+from data_recipes._synthetic_mimic4 import MAX_DOCUMENTS, write_mimic4
 from pipeline.artifacts import guarded_io
 from pipeline.config_files import validate_section
 from pipeline.documents import Document, IngestReport
@@ -45,9 +46,11 @@ _SETTINGS = ("shape", "n_documents", "n_codes", "mean_words", "seed")
 class Options(mimic4.Options):
     """Settings of the corpus, and of the recipe that reads it."""
 
-    shape: Literal["mimic4"] = Field("mimic4", description="whose raw files are imitated")
+    shape: Literal["mimic4", "mimic3"] = Field("mimic4", description="whose raw files are imitated")
     n_documents: Annotated[int, Field(gt=0, le=MAX_DOCUMENTS)] = Field(
-        1000, description="summaries; about a fifth belongs to admissions that are coded in ICD-9"
+        1000,
+        description="summaries; about a fifth belongs to admissions that are coded in ICD-9; "
+        "of mimic3: admissions with a summary, all of them coded in ICD-9",
     )
     n_codes: Annotated[int, Field(ge=20, le=20_000)] = Field(
         60, description="different ICD-10-CM codes that may come up; a few procedures come on top"
@@ -56,6 +59,13 @@ class Options(mimic4.Options):
         160, description="mean length of a summary; what there is to say takes about 150 words"
     )
     seed: Annotated[int, Field(ge=0)] = Field(0, description="of the corpus")
+
+    @model_validator(mode="after")
+    def _ids_suffice(self) -> Self:
+        most = _synthetic_mimic3.MAX_DOCUMENTS
+        if self.shape == "mimic3" and self.n_documents > most:
+            raise ValueError(f"n_documents must be at most {most} for shape mimic3, which has fewer ids")
+        return self
 
 
 def raw_files(raw: Path | None, options: Options) -> list[Path]:
@@ -74,6 +84,8 @@ def read(raw: Path | None, options: Options, report: IngestReport, scratch_dir: 
             f"data.raw is {raw}, but recipe 'synthetic' makes its own raw files; leave data.raw out, or read a "
             "folder made before with data.recipe=mimic4."
         )
+    if options.shape == "mimic3":
+        raise UserError("recipe 'synthetic' only reads shape mimic4; read a folder of shape mimic3 by its own recipe.")
     folder = scratch_dir / options.shape
     make_raw(folder, options)
     yield from mimic4.read(folder, options, report, scratch_dir)
@@ -105,7 +117,8 @@ def make_raw(folder: Path, options: Options) -> None:
         )
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
-    write_mimic4(
+    write = write_mimic3 if options.shape == "mimic3" else write_mimic4
+    write(
         partial,
         n_documents=options.n_documents,
         n_codes=options.n_codes,

@@ -24,7 +24,7 @@ from sklearn.svm import LinearSVC
 
 from data_recipes import _synthetic_phrases as phrases
 from data_recipes import mimic4, synthetic
-from data_recipes._synthetic_files import COLUMNS
+from data_recipes._synthetic_mimic4 import COLUMNS
 from data_recipes._synthetic_notes import NoteWriter
 from data_recipes._synthetic_patients import draw_stays, group_of
 from data_recipes._synthetic_vocabulary import build_vocabulary, written_codes
