@@ -46,8 +46,8 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
     for reason, n in summary["dropped"].items():
         logger.warning("left out, %s: %d", reason, n)
     for name, check in summary["published"].items():
-        verdict = "as published" if check["matches"] else f"differs from the published {check['published']}"
-        logger.info("%s: %d, %s", name, check["found"], verdict)
+        if check["verdict"] != "not counted":
+            logger.info("%s: %d, published %d: %s", name, check["found"], check["published"], check["verdict"])
     tracked.log_dataset(config.data.recipe, digest, output.facts)
     tracked.log_metrics({f"n_{name}": value for name, value in summary["counts"].items()}, also_parent=False)
     tracked.log_metrics({f"dropped.{name}": value for name, value in summary["dropped"].items()})
