@@ -29,10 +29,11 @@ from data_recipes._synthetic_mimic4 import COLUMNS
 from data_recipes._synthetic_notes import NoteWriter
 from data_recipes._synthetic_patients import draw_stays, group_of
 from data_recipes._synthetic_vocabulary import build_vocabulary, written_codes
-from pipeline.codes import load_icd10cm, parse_label
+from pipeline.codes import parse_label
 from pipeline.documents import Document, IngestReport
 from pipeline.errors import UserError
 from pipeline.splits import assign_splits
+from pipeline.titles import load_icd10cm
 
 
 @pytest.fixture(scope="module")
