@@ -25,7 +25,7 @@ PUBLISHED: Mapping[str, int] = {
     "documents_given_val": 5_577,
     "documents_given_test": 8_734,
 }
-"""Before codes are counted; ten admissions have none of the frequent ones and are in no split."""
+"""Documents before the rare codes are left out; the published split holds 52,712 of them."""
 
 Options = _mimic3.Options
 raw_files, read, read_titles = _mimic3.raw_files, _mimic3.read, _mimic3.read_titles
