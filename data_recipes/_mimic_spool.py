@@ -56,6 +56,7 @@ class NoteSpool:
 
     def __init__(self, file: BinaryIO, report: IngestReport) -> None:
         self._file = file
+        self._n_bytes = 0
         self._report = report
         self._notes: dict[int, list[tuple[Note, int, int]]] = {}  # with place and length of the text, in bytes
         self._row_ids: set[int] = set()
@@ -69,8 +70,8 @@ class NoteSpool:
             self._report.drop("summary_of_another_patient", str(note.row_id))
         else:
             buffer = text.as_buffer()
-            known.append((note, self._file.tell(), buffer.size))
-            self._file.write(buffer)
+            known.append((note, self._n_bytes, buffer.size))
+            self._n_bytes += self._file.write(buffer)
             if note.row_id is not None:
                 self._row_ids.add(note.row_id)
 
