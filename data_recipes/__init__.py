@@ -4,13 +4,17 @@ A recipe is a module with
 
 - a docstring: source, licence, how to get access, files, columns, rules;
 - ``Options``: a :class:`pipeline.config.Section` with the settings of its own (``data.options`` of a config);
-- ``PUBLISHED``: name -> count that the data set's authors publish (may be empty);
+- ``PUBLISHED``: name -> count that the data set's authors publish (may be empty), first the one that tells whether
+  this is the whole data set;
 - ``raw_files(raw, options)``: the raw files it reads, whether or not they exist, so that they can be checked
   and watched for changes;
 - ``read(raw, options, report, scratch_dir)``: yields :class:`pipeline.documents.Document` in a deterministic
   order, counting what it leaves out in ``report``; ``scratch_dir`` is a folder for what it may need on disk;
 - ``read_titles(raw, options, scratch_dir)``: label -> title, as far as the data set has tables of titles; called
   after ``read``.
+
+It may also have ``raw_tables(raw, options)``: the same files with the columns that they need, as :class:`RawTable`,
+for ``icd doctor``; without it a file is only checked for being there.
 """
 
 from __future__ import annotations
@@ -18,9 +22,9 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 from pipeline.config_files import validate_section
 from pipeline.documents import Document, IngestReport
@@ -42,6 +46,32 @@ class Recipe(Protocol):
 
     def read_titles(self, raw: Path | None, options: Any, scratch_dir: Path) -> Mapping[str, str]:
         """Titles of labels from the data set's own tables."""
+
+
+class RawTable(NamedTuple):
+    """A raw file that a recipe reads, and what it must have.
+
+    Attributes:
+        path: where it lies, or should lie.
+        columns: it must have; none for a file that is no table.
+        is_required: whether the recipe stops without it.
+        n_rows: rows that are published for it, or None.
+    """
+
+    path: Path
+    columns: tuple[str, ...] = ()
+    is_required: bool = True
+    n_rows: int | None = None
+
+
+def raw_tables(recipe: Recipe, raw: Path | None, options: Any) -> list[RawTable]:
+    """The raw files of a recipe with what they must have, as far as it says so.
+
+    Raises:
+        UserError: if the recipe needs ``data.raw`` and it is not given or does not exist.
+    """
+    tables: Callable[[Path | None, Any], list[RawTable]] | None = getattr(recipe, "raw_tables", None)
+    return tables(raw, options) if tables else [RawTable(path) for path in recipe.raw_files(raw, options)]
 
 
 def recipe_names() -> list[str]:

@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, field_validator
 
-from data_recipes import _mimic
+from data_recipes import RawTable, _mimic
 from data_recipes._csv import need_raw_file, raw_file, read_raw_csv
 from data_recipes._mimic import SINGULAR, CodeKind
 from data_recipes._mimic_codes import CodeColumns, CodeTable
@@ -71,14 +71,12 @@ class Options(_mimic.Options):
 
 def raw_files(raw: Path | None, options: Options) -> list[Path]:
     """The raw files that are read, see :class:`data_recipes.Recipe`."""
-    if raw is None:
-        return []
-    return [
-        raw_file(raw, "noteevents"),
-        *(raw_file(raw, f"{kind}_icd") for kind in options.kinds()),
-        *(raw_file(raw, f"d_icd_{kind}") for kind in options.kinds()),
-        *(path for path in (options.splits_path, options.codes_path) if path is not None),
-    ]
+    return [] if raw is None else [table.path for table in _tables(raw, options)]
+
+
+def raw_tables(raw: Path | None, options: Options) -> list[RawTable]:
+    """The raw files with their columns, see :class:`data_recipes.RawTable`."""
+    return _tables(_folder(raw), options)
 
 
 def read(raw: Path | None, options: Options, report: IngestReport, scratch_dir: Path) -> Iterator[Document]:
@@ -147,6 +145,15 @@ def caml_spelling(code: str, system: CodeSystem) -> str:
     number = undot(canonical).lstrip("0")
     spelled = str(float(f"{number[:2]}.{number[2:]}")) if number else canonical
     return spelled if is_valid_shape(spelled, system) else canonical
+
+
+def _tables(folder: Path, options: Options) -> list[RawTable]:
+    return [
+        RawTable(raw_file(folder, "noteevents"), _NOTE_COLUMNS, n_rows=PUBLISHED_ROWS["notes"]),
+        *(RawTable(raw_file(folder, f"{kind}_icd"), _COLUMNS.of_codes()) for kind in options.kinds()),
+        *(RawTable(raw_file(folder, f"d_icd_{kind}"), _COLUMNS.of_titles(), False) for kind in options.kinds()),
+        *(RawTable(path) for path in (options.splits_path, options.codes_path) if path is not None),
+    ]
 
 
 def _folder(raw: Path | None) -> Path:

@@ -27,7 +27,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field
 
-from data_recipes import _mimic
+from data_recipes import RawTable, _mimic
 from data_recipes._csv import need_raw_file, raw_file, read_raw_csv
 from data_recipes._mimic import SINGULAR, CodeKind
 from data_recipes._mimic_codes import CodeColumns, CodeTable
@@ -42,6 +42,7 @@ N_SUMMARIES = 331_794
 _WHAT = "the folder of MIMIC-IV that has hosp/ and note/"
 _MIMIC3 = ("noteevents", "", "mimic3_full, mimic3_50 or mimic3_clean")
 _COLUMNS = CodeColumns("icd_code", "icd_version")
+_SUMMARY_COLUMNS = ("note_id", "subject_id", "hadm_id", "note_seq", "text")
 _SYSTEMS: dict[tuple[int, CodeKind], CodeSystem] = {
     (10, "diagnoses"): "icd10cm",
     (10, "procedures"): "icd10pcs",
@@ -66,14 +67,12 @@ class _Summary(NamedTuple):
 
 def raw_files(raw: Path | None, options: Options) -> list[Path]:
     """The raw files that are read, see :class:`data_recipes.Recipe`."""
-    if raw is None:
-        return []
-    return [
-        raw_file(raw, "discharge", folder="note"),
-        *(raw_file(raw, f"{kind}_icd", folder="hosp") for kind in options.kinds()),
-        *(raw_file(raw, f"d_icd_{kind}", folder="hosp") for kind in options.kinds()),
-        *([options.splits_path] if options.splits_path else []),
-    ]
+    return [] if raw is None else [table.path for table in _tables(raw, options)]
+
+
+def raw_tables(raw: Path | None, options: Options) -> list[RawTable]:
+    """The raw files with their columns, see :class:`data_recipes.RawTable`."""
+    return _tables(_folder(raw), options)
 
 
 def read(raw: Path | None, options: Options, report: IngestReport, scratch_dir: Path) -> Iterator[Document]:
@@ -117,14 +116,23 @@ def read_titles(raw: Path | None, options: Options, scratch_dir: Path) -> dict[s
     return titles
 
 
+def _tables(folder: Path, options: Options) -> list[RawTable]:
+    kinds = options.kinds()
+    return [
+        RawTable(raw_file(folder, "discharge", folder="note"), _SUMMARY_COLUMNS, n_rows=N_SUMMARIES),
+        *(RawTable(raw_file(folder, f"{kind}_icd", folder="hosp"), _COLUMNS.of_codes()) for kind in kinds),
+        *(RawTable(raw_file(folder, f"d_icd_{kind}", folder="hosp"), _COLUMNS.of_titles(), False) for kind in kinds),
+        *([RawTable(options.splits_path)] if options.splits_path else []),
+    ]
+
+
 def _folder(raw: Path | None) -> Path:
     return _mimic.require_mimic(raw, _WHAT, table="discharge", folder="note", other=_MIMIC3)
 
 
 def _summaries(path: Path, options: Options, report: IngestReport) -> Iterator[_Summary]:
     """The usable rows of the table of summaries."""
-    columns = ("note_id", "subject_id", "hadm_id", "note_seq", "text")
-    for batch in read_raw_csv(path, columns, report=report, on_bad_row=options.on_bad_row):
+    for batch in read_raw_csv(path, _SUMMARY_COLUMNS, report=report, on_bad_row=options.on_bad_row):
         report.count("summaries", batch.num_rows)
         *ids, texts = (column.to_pylist() for column in batch.columns)
         for note_id, subject_id, hadm_id, note_seq, text in zip(*ids, texts, strict=True):

@@ -43,6 +43,14 @@ class CodeColumns(NamedTuple):
     code: str
     version: str | None
 
+    def of_codes(self) -> tuple[str, ...]:
+        """Columns that a table of codes must have."""
+        return ("hadm_id", "seq_num", self.code, *([self.version] if self.version else []))
+
+    def of_titles(self) -> tuple[str, ...]:
+        """Columns that a table of titles must have."""
+        return (self.code, "long_title", *([self.version] if self.version else []))
+
 
 class CodeTable:
     """The labels of every admission.
@@ -112,8 +120,7 @@ class CodeTable:
 
     def _read(self, path: Path, system: CodeSystem, kind: str) -> Iterator[_Part]:
         """Admission, place and label number of every usable row, batch by batch."""
-        names = ("hadm_id", "seq_num", *(name for name in self._columns if name is not None))
-        for batch in read_raw_csv(path, names, report=self._report, on_bad_row=self._on_bad_row):
+        for batch in read_raw_csv(path, self._columns.of_codes(), report=self._report, on_bad_row=self._on_bad_row):
             self._report.count(f"{kind}_rows", batch.num_rows)
             rows = _trimmed(batch)
             rows = self._keep(rows, pc.match_substring_regex(rows["hadm_id"], _NUMBER), "code_without_hadm_id")
@@ -183,8 +190,7 @@ def read_titles(
     titles: dict[str, str] = {}
     if not path.is_file():
         return titles
-    names = (columns.code, "long_title", *([columns.version] if columns.version else []))
-    for batch in read_raw_csv(path, names, report=IngestReport(), on_bad_row=on_bad_row):
+    for batch in read_raw_csv(path, columns.of_titles(), report=IngestReport(), on_bad_row=on_bad_row):
         for code, title, *of_version in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             if title.strip() and [one.strip() for one in of_version] == ([version] if columns.version else []):
                 with contextlib.suppress(UserError):  # a heading of the table, not a code

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from data_recipes import _mimic3
 
-__all__ = ["PUBLISHED", "Options", "raw_files", "read", "read_titles"]
+__all__ = ["PUBLISHED", "Options", "raw_files", "raw_tables", "read", "read_titles"]
 
 PUBLISHED: Mapping[str, int] = {
     **_mimic3.PUBLISHED_ROWS,
@@ -30,7 +30,8 @@ PUBLISHED: Mapping[str, int] = {
 }
 """The published split leaves most admissions out, so documents are counted by split."""
 
-raw_files, read, read_titles = _mimic3.raw_files, _mimic3.read, _mimic3.read_titles
+raw_files, raw_tables = _mimic3.raw_files, _mimic3.raw_tables
+read, read_titles = _mimic3.read, _mimic3.read_titles
 
 
 class Options(_mimic3.Options):

@@ -15,7 +15,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_recipes import _mimic3, load_recipe, mimic3_50, mimic3_clean, mimic3_full, recipe_options, synthetic
+from data_recipes import (
+    _mimic3,
+    load_recipe,
+    mimic3_50,
+    mimic3_clean,
+    mimic3_full,
+    raw_tables,
+    recipe_options,
+    synthetic,
+)
 from data_recipes._synthetic_mimic3 import COLUMNS
 from pipeline.codes import CodeSystem, is_valid_shape
 from pipeline.documents import Document, IngestReport, write_documents
@@ -415,6 +424,11 @@ def test_raw_files_lists_what_is_read(raw: Path, tmp_path: Path) -> None:
     names = [path.name for path in _mimic3.raw_files(raw, options)]
     assert names == ["NOTEEVENTS.csv.gz", "DIAGNOSES_ICD.csv.gz", "D_ICD_DIAGNOSES.csv.gz", "s.csv", "c.csv"]
     assert _mimic3.raw_files(None, options) == []
+    tables = raw_tables(load_recipe("mimic3_full"), raw, options)
+    assert [table.path.name for table in tables] == names
+    assert tables[0].n_rows == 2_083_180
+    assert tables[1].columns == ("hadm_id", "seq_num", "icd9_code")
+    assert [table.path.name for table in tables if not table.is_required] == ["D_ICD_DIAGNOSES.csv.gz"]
 
 
 @pytest.mark.mimic
