@@ -78,6 +78,12 @@ class Data(Section):
         default_factory=dict, description="settings of the recipe itself; paths among them end with _path"
     )
     cleaning: Literal["raw", "caml", "edin"] = Field("raw", description="cleaning preset of the text")
+    placeholder: Annotated[str, Field(max_length=32)] | None = Field(
+        None, description="stands instead of the marks of de-identification, [** **] and ___; null keeps them"
+    )
+    max_words: PositiveInt | None = Field(
+        None, description="words kept of a document, from its beginning; CAML kept 2500, Edin et al. 4000; null: all"
+    )
     max_documents: PositiveInt | None = Field(None, description="stop after so many kept documents")
 
     _resolve = field_validator("raw")(absolute)

@@ -314,6 +314,7 @@ def other_value(name: str, field: FieldInfo, default: Any) -> Any:
         "evaluate.ks": [1],
         "evaluate.split": "val",
         "data.options": {"x": 1},
+        "data.placeholder": "DEID",
         "encoding.cache_frozen_layers": True,
         "train_encoder.loss": "any",
         "train_classifier.joint.loss": "sd",

@@ -102,3 +102,14 @@ def test_golden_case(tmp_path: Path, case: str, recipe: str) -> None:
     assert {name: report[name] for name in ("counts", "dropped", "changed")} == {
         name: expected[name] for name in ("counts", "dropped", "changed")
     }
+
+
+def test_text_is_cleaned_masked_and_cut_as_the_config_says(tmp_path: Path) -> None:
+    """By hand: the first document begins "Admission Date:  [**2101-1-30**]", then 'He said "I feel well"'."""
+    folder = ROOT / "tests/golden/mimic3"
+    settings = ("data.cleaning=edin", "data.placeholder=deid", "data.max_words=6")
+    overrides = (f"work_dir={tmp_path}", f"data.raw={folder}", "tracking.enabled=false", *settings)
+    config = load_config(ROOT / "configs/mimic3_full.yaml", overrides)
+    assert run_stage(config, "ingest", ingest.run) == 0
+    texts = pq.read_table(config.experiment_dir / "documents.parquet")["text"].to_pylist()
+    assert texts == ["admission date deid he said i", "first part second part as row"]

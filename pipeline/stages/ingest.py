@@ -14,7 +14,7 @@ from pipeline.artifacts import sha256_of, write_json, writing
 from pipeline.config import PipelineConfig
 from pipeline.documents import IngestReport, write_documents
 from pipeline.stages import stage_main
-from pipeline.text import clean
+from pipeline.text import prepare
 from pipeline.tracking import StageRun
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,12 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
             output.dir / "documents.parquet",
             output.dir / "annotators.parquet",
             report,
-            clean=functools.partial(clean, preset=config.data.cleaning),
+            clean=functools.partial(
+                prepare,
+                preset=config.data.cleaning,
+                placeholder=config.data.placeholder,
+                max_words=config.data.max_words,
+            ),
             max_documents=config.data.max_documents,
         )
         write_json(output.dir / "titles.json", dict(recipe.read_titles(config.data.raw, options, scratch_dir)))
