@@ -7,6 +7,8 @@ import gzip
 import io
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -68,7 +70,7 @@ def write_raw(
     contents = {name: table(COLUMNS[name], [(1, 1, *row) for row in rows]) for name, rows in codes.items()}
     contents["NOTEEVENTS"] = table(COLUMNS["NOTEEVENTS"], notes)
     for name, content in contents.items():
-        (folder / f"{name}.csv.gz").write_bytes(gzip.compress(content))
+        (folder / f"{name}.csv.gz").write_bytes(gzip.compress(content, compresslevel=1))
     return folder
 
 
@@ -436,3 +438,34 @@ def test_raw_files_lists_what_is_read(raw: Path, tmp_path: Path) -> None:
 def test_real_mimic3_has_the_published_counts(tmp_path: Path) -> None:
     report = ingest(Path(os.environ["ICD_MIMIC3"]), tmp_path)
     assert {check["verdict"] for check in report["published"].values()} <= {"pass", "not counted"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
+def test_memory_does_not_grow_with_the_table_of_notes(tmp_path: Path) -> None:
+    """Six times as many notes of 6,000 characters, 150 MB unpacked, may take 60 MB more."""
+    text = "fever and chills, " * 333
+    peaks = []
+    for n_notes in (4_000, 24_000):
+        notes = (
+            note(number, 100 + number // 10, text, category=SUMMARY if number % 10 == 0 else "Nursing")
+            for number in range(n_notes)
+        )
+        raw = write_raw(tmp_path / str(n_notes), list(notes), diagnoses=[(100 + n, 1, "4019") for n in range(2_400)])
+        code = f"""
+from pathlib import Path
+from data_recipes import mimic3_full
+from pipeline.documents import IngestReport, write_documents
+
+folder = Path({str(raw)!r})
+report = IngestReport()
+documents = mimic3_full.read(folder, mimic3_full.Options(), report, folder)
+write_documents(documents, folder / "documents.parquet", folder / "annotators.parquet", report)
+assert report.counts["documents"] == {n_notes // 10}
+status = Path("/proc/self/status").read_text()  # ru_maxrss would count what this test took before
+print(int(status.partition("VmHWM:")[2].split()[0]) // 1024)
+"""
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        peaks.append(int(done.stdout))
+    assert peaks[1] < 400
+    assert peaks[1] - peaks[0] < 60
