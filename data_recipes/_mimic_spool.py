@@ -63,14 +63,14 @@ class NoteSpool:
 
     def add(self, note: Note, text: pa.StringScalar) -> None:
         """Keep a note, unless its row was there before or its admission is another patient's."""
-        known = self._notes.setdefault(note.admission, [])
+        known = self._notes.get(note.admission, [])
         if note.row_id in self._row_ids:
             self._report.drop("duplicate_note_id", str(note.row_id))
         elif known and known[0][0].patient_id != note.patient_id:
             self._report.drop("summary_of_another_patient", str(note.row_id))
         else:
             buffer = text.as_buffer()
-            known.append((note, self._n_bytes, buffer.size))
+            self._notes.setdefault(note.admission, []).append((note, self._n_bytes, buffer.size))
             self._n_bytes += self._file.write(buffer)
             if note.row_id is not None:
                 self._row_ids.add(note.row_id)

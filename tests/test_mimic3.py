@@ -147,6 +147,7 @@ def test_notes_and_codes_that_cannot_be_used_are_counted_by_reason(tmp_path: Pat
     notes = [
         note(1, 100, MARKER),
         note(1, 100, "the same row again"),
+        note(1, 900, "the same row, of another stay"),
         note(2, "", MARKER),
         note(3, 100, "taken back", iserror="1"),
         note(4, 100, "whose?", subject_id=2),
@@ -158,7 +159,7 @@ def test_notes_and_codes_that_cannot_be_used_are_counted_by_reason(tmp_path: Pat
     report = ingest(write_raw(tmp_path, notes, diagnoses=diagnoses), tmp_path)
     assert report["dropped"] == {
         "code_malformed": 1, "code_missing": 1, "code_without_hadm_id": 1, "document_without_codes": 1,
-        "duplicate_note_id": 1, "empty_text": 1, "summary_marked_as_error": 1, "summary_of_another_patient": 1,
+        "duplicate_note_id": 2, "empty_text": 1, "summary_marked_as_error": 1, "summary_of_another_patient": 1,
         "summary_without_hadm_id": 1, "summary_without_subject_id": 1,
     }  # fmt: skip
     assert report["examples"]["summary_of_another_patient"] == ["4"]
