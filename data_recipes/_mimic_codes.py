@@ -27,6 +27,7 @@ _LAST = np.iinfo(np.int64).max  # place of a code without seq_num
 _VERSIONS = pa.array(["9", "10"])
 _Part = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32]]  # admission, place, label number
 _MISSING, _MALFORMED = -1, -2
+_MANY_CODES = 5000  # of MIMIC's ICD-9 codes, one in twenty and more begins with 0
 
 
 class _Grouped(NamedTuple):
@@ -92,6 +93,9 @@ class CodeTable:
             path: CSV with columns hadm_id, seq_num and ``columns``.
             system: code system of the rows that are kept.
             kind: what the codes are, for the counts, such as "diagnosis".
+
+        Raises:
+            UserError: if the table cannot be read, or its ICD-9 codes have lost their leading zeros.
         """
         admissions, places, codes = _joined(self._read(path, system, kind))
         order = np.lexsort((places, admissions))  # stable: equal places stay in the order of the file
@@ -99,6 +103,11 @@ class CodeTable:
         unique, starts = np.unique(admissions, return_index=True)
         self._tables.append(_Grouped(unique, np.append(starts, len(admissions)), codes))
         self._report.count(f"{kind}_codes", len(codes))
+        if system in ("icd9cm", "icd9pcs") and len(codes) >= _MANY_CODES and not self._has_leading_zeros(system):
+            raise UserError(
+                f"{path}: none of its {len(codes):,} {system} codes begins with 0, so the column went through a number "
+                "and codes are wrong (0117 and 117 are two procedures); download the file again, or export it as text."
+            )
 
     def labels_of(self, admission: int) -> list[str]:
         """Labels of an admission, each once, in the order of their sequence numbers."""
@@ -117,6 +126,9 @@ class CodeTable:
     def has_other_version(self, admission: int) -> bool:
         """Whether an admission has codes of another version than the one kept."""
         return _find(self._other_version, admission) is not None
+
+    def _has_leading_zeros(self, system: CodeSystem) -> bool:
+        return any(code.startswith("0") for of, code in self._numbers if of == system)
 
     def _read(self, path: Path, system: CodeSystem, kind: str) -> Iterator[_Part]:
         """Admission, place and label number of every usable row, batch by batch."""

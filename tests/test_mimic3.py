@@ -143,6 +143,15 @@ def test_icd9_codes_keep_their_zeros_and_diagnoses_stay_apart_from_procedures(tm
     ]  # fmt: skip
 
 
+def test_a_table_whose_codes_have_lost_their_leading_zeros_is_refused(tmp_path: Path) -> None:
+    """Such as an export of whole numbers; one code with a zero among 5,000 shows that they are text."""
+    codes = [(100, place, "3995") for place in range(5000)]
+    raw = write_raw(tmp_path, [note(1, 100, "x")], procedures=codes)
+    assert "none of its 5,000 icd9pcs codes begins with 0, so the column went through a number" in message(raw)
+    assert read(write_raw(tmp_path, [note(1, 100, "x")], procedures=codes[1:]))[0]
+    assert read(write_raw(tmp_path, [note(1, 100, "x")], procedures=[*codes, (100, 5000, "0117")]))[0]
+
+
 def test_notes_and_codes_that_cannot_be_used_are_counted_by_reason(tmp_path: Path) -> None:
     notes = [
         note(1, 100, MARKER),
