@@ -4,7 +4,8 @@ A recipe is a module with
 
 - a docstring: source, licence, how to get access, files, columns, rules;
 - ``Options``: a :class:`pipeline.config.Section` with the settings of its own (``data.options`` of a config);
-- ``PUBLISHED``: name -> count that the data set's authors publish (may be empty);
+- ``PUBLISHED``: name -> count that the data set's authors publish (may be empty), first the one that tells whether
+  this is the whole data set;
 - ``raw_files(raw, options)``: the raw files it reads, whether or not they exist, so that they can be checked
   and watched for changes;
 - ``read(raw, options, report, scratch_dir)``: yields :class:`pipeline.documents.Document` in a deterministic

@@ -10,6 +10,7 @@ What is broken is said with file and row: rows are counted from 1, without the h
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import csv
 import itertools
@@ -30,6 +31,7 @@ OnBadRow = Literal["error", "skip"]
 
 _SUFFIXES = (".csv.gz", ".csv")
 _CHUNK_BYTES = 4 << 20
+_PEEK_BYTES = 1 << 10
 _MAX_ROW_BYTES = 64 << 20
 _GZIP_MAGIC = b"\x1f\x8b"
 _COLUMN_NAME = re.compile(r"[a-z_][a-z0-9_]{0,40}")
@@ -103,7 +105,7 @@ def read_raw_csv(
             are skipped, has a broken row.
     """
     n_rows = 0
-    with contextlib.closing(_read_chunks(path)) as chunks:
+    with contextlib.closing(_read_chunks(path)) as packed, contextlib.closing(_ahead(packed)) as chunks:
         layout, rest = _read_header(path, chunks, columns)
         for chunk in itertools.chain(chunks, [b""]):
             block, at_end = rest + chunk, not chunk
@@ -162,6 +164,15 @@ def _read_chunks(path: Path) -> Generator[bytes, None, None]:
             ) from None
 
 
+def _ahead(chunks: Iterator[bytes]) -> Generator[bytes, None, None]:
+    """The same chunks, each one unpacked in a thread while the one before is in use."""
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        pending = pool.submit(next, chunks, b"")
+        while chunk := pending.result():
+            pending = pool.submit(next, chunks, b"")
+            yield chunk
+
+
 def _read_header(path: Path, chunks: Iterator[bytes], columns: Sequence[str]) -> tuple[_Layout, bytes]:
     """The layout that the header names, and what follows the header in the chunks taken for it."""
     block = b""
@@ -195,21 +206,22 @@ def _describe(names: Sequence[str]) -> str:
 def _take_rows(block: bytes, layout: _Layout, *, at_end: bool) -> tuple[pa.RecordBatch, int, list[BrokenRow]]:
     """The rows that a block holds whole, how many bytes they take, and the broken ones among them."""
     n_bytes = whole_rows(block, layout.row_start, at_end=at_end)
-    if n_bytes is not None and is_utf8(block[:n_bytes]):
-        batch = _parse(block[:n_bytes], layout)
+    # Copies of blocks cost as much time as their parsing, so none is made of a sound one.
+    if n_bytes is not None and (block.isascii() or is_utf8(block[:n_bytes])):
+        batch = _parse(memoryview(block)[:n_bytes], layout)
         if batch is not None:
             return batch, n_bytes, []
     walk = walk_rows(block, layout.n_fields, layout.row_start, at_end=at_end)
-    batch = _parse(walk.sound, layout)
+    batch = _parse(memoryview(walk.sound), layout)
     if batch is None:
         raise RuntimeError("rows that were found sound have different numbers of fields")
     return batch, walk.n_bytes, walk.broken
 
 
-def _parse(rows: bytes, layout: _Layout) -> pa.RecordBatch | None:
+def _parse(rows: memoryview, layout: _Layout) -> pa.RecordBatch | None:
     """Whole rows as a batch; None if any has a wrong number of fields."""
     schema = pa.schema([(column, pa.string()) for column in layout.positions])
-    if not rows.strip():
+    if not bytes(rows[:_PEEK_BYTES]).strip() and not bytes(rows).strip():
         return pa.RecordBatch.from_pylist([], schema=schema)
     is_uneven = False
 

@@ -1,12 +1,14 @@
-"""Codes by admission, from tables with one row for each code: small enough for a laptop at full size.
+"""Codes by admission and their titles, from the tables of MIMIC: small enough for a laptop at full size.
 
-The code tables of MIMIC-IV have millions of rows. Kept of each row are an admission and the code's number in the
-list of different labels, sorted once by admission: 12 bytes a row.
+The code tables have one row for each code, millions of rows in MIMIC-IV. Kept of each row are an admission and the
+code's number in the list of different labels, sorted once by admission: 12 bytes a row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,12 +22,12 @@ from pipeline.codes import CodeSystem, make_label, normalise
 from pipeline.documents import IngestReport
 from pipeline.errors import UserError
 
-_COLUMNS = ("hadm_id", "seq_num", "icd_code", "icd_version")
 _NUMBER = r"^[0-9]{1,18}$"
 _LAST = np.iinfo(np.int64).max  # place of a code without seq_num
 _VERSIONS = pa.array(["9", "10"])
 _Part = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32]]  # admission, place, label number
 _MISSING, _MALFORMED = -1, -2
+_MANY_CODES = 5000  # of MIMIC's ICD-9 codes, one in twenty and more begins with 0
 
 
 class _Grouped(NamedTuple):
@@ -36,21 +38,49 @@ class _Grouped(NamedTuple):
     codes: NDArray[np.int32]
 
 
+class CodeColumns(NamedTuple):
+    """How tables name the column of codes, and of the ICD version if they have one."""
+
+    code: str
+    version: str | None
+
+    def of_codes(self) -> tuple[str, ...]:
+        """Columns that a table of codes must have."""
+        return ("hadm_id", "seq_num", self.code, *([self.version] if self.version else []))
+
+    def of_titles(self) -> tuple[str, ...]:
+        """Columns that a table of titles must have."""
+        return (self.code, "long_title", *([self.version] if self.version else []))
+
+
 class CodeTable:
     """The labels of every admission.
 
     Args:
-        version: value of icd_version of the codes that are kept.
+        columns: how the tables name the column of codes and, if they hold several versions, that of the version.
         report: is told how many rows were read, how many codes kept, and which could not be used.
+        version: of the codes that are kept; None if the tables hold one version only.
         on_bad_row: see :func:`data_recipes._csv.read_raw_csv`.
+        spell: gives a code its canonical form; another one than :func:`normalise` imitates a published data set.
     """
 
-    def __init__(self, version: str, report: IngestReport, *, on_bad_row: OnBadRow) -> None:
+    def __init__(
+        self,
+        columns: CodeColumns,
+        report: IngestReport,
+        *,
+        version: str | None = None,
+        on_bad_row: OnBadRow,
+        spell: Callable[[str, CodeSystem], str] = normalise,
+    ) -> None:
+        self._columns = columns
         self._version = version
         self._report = report
         self._on_bad_row = on_bad_row
-        self._labels: list[str] = []
-        self._numbers: dict[tuple[CodeSystem, str], int] = {}
+        self._spell = spell
+        self._labels: list[str] = []  # by number
+        self._number_of: dict[str, int] = {}
+        self._numbers: dict[tuple[CodeSystem, str], int] = {}  # of a code as the tables have it, several a label
         self._tables: list[_Grouped] = []
         self._other_version = np.empty(0, dtype=np.int64)
 
@@ -60,9 +90,12 @@ class CodeTable:
         Rows without a usable admission or code are counted as dropped, by reason.
 
         Args:
-            path: CSV with columns hadm_id, seq_num, icd_code, icd_version.
+            path: CSV with columns hadm_id, seq_num and ``columns``.
             system: code system of the rows that are kept.
             kind: what the codes are, for the counts, such as "diagnosis".
+
+        Raises:
+            UserError: if the table cannot be read, or its ICD-9 codes have lost their leading zeros.
         """
         admissions, places, codes = _joined(self._read(path, system, kind))
         order = np.lexsort((places, admissions))  # stable: equal places stay in the order of the file
@@ -70,6 +103,11 @@ class CodeTable:
         unique, starts = np.unique(admissions, return_index=True)
         self._tables.append(_Grouped(unique, np.append(starts, len(admissions)), codes))
         self._report.count(f"{kind}_codes", len(codes))
+        if system in ("icd9cm", "icd9pcs") and len(codes) >= _MANY_CODES and not self._has_leading_zeros(system):
+            raise UserError(
+                f"{path}: none of its {len(codes):,} {system} codes begins with 0, so the column went through a number "
+                "and codes are wrong (0117 and 117 are two procedures); download the file again, or export it as text."
+            )
 
     def labels_of(self, admission: int) -> list[str]:
         """Labels of an admission, each once, in the order of their sequence numbers."""
@@ -80,25 +118,40 @@ class CodeTable:
                 codes.extend(table.codes[table.starts[at] : table.starts[at + 1]].tolist())
         return [self._labels[code] for code in dict.fromkeys(codes)]
 
+    def most_frequent(self, admissions: Iterable[int], n_labels: int) -> set[str]:
+        """The labels that most of some admissions have; ties go to the label that sorts first."""
+        counts = Counter(label for admission in admissions for label in self.labels_of(admission))
+        return set(sorted(counts, key=lambda label: (-counts[label], label))[:n_labels])
+
     def has_other_version(self, admission: int) -> bool:
         """Whether an admission has codes of another version than the one kept."""
         return _find(self._other_version, admission) is not None
 
+    def _has_leading_zeros(self, system: CodeSystem) -> bool:
+        return any(code.startswith("0") for of, code in self._numbers if of == system)
+
     def _read(self, path: Path, system: CodeSystem, kind: str) -> Iterator[_Part]:
         """Admission, place and label number of every usable row, batch by batch."""
-        for batch in read_raw_csv(path, _COLUMNS, report=self._report, on_bad_row=self._on_bad_row):
+        for batch in read_raw_csv(path, self._columns.of_codes(), report=self._report, on_bad_row=self._on_bad_row):
             self._report.count(f"{kind}_rows", batch.num_rows)
             rows = _trimmed(batch)
             rows = self._keep(rows, pc.match_substring_regex(rows["hadm_id"], _NUMBER), "code_without_hadm_id")
-            rows = self._keep(rows, pc.is_in(rows["icd_version"], _VERSIONS), "code_version_unknown")
-            is_wanted = pc.equal(rows["icd_version"], self._version)
-            others = _integers(rows.filter(pc.invert(is_wanted))["hadm_id"])
-            self._other_version = np.union1d(self._other_version, others)
-            rows = rows.filter(is_wanted)
-            rows = rows.append_column("label", pa.array(self._label_numbers(rows["icd_code"], system)))
+            rows = self._of_version(rows)
+            rows = rows.append_column("label", pa.array(self._label_numbers(rows[self._columns.code], system)))
             rows = self._keep(rows, pc.not_equal(rows["label"], _MISSING), "code_missing")
             rows = self._keep(rows, pc.not_equal(rows["label"], _MALFORMED), "code_malformed")
             yield _integers(rows["hadm_id"]), self._places(rows), np.asarray(rows["label"])
+
+    def _of_version(self, rows: pa.Table) -> pa.Table:
+        """The rows of the version asked for; remembers which admissions have others."""
+        column = self._columns.version
+        if column is None:
+            return rows
+        rows = self._keep(rows, pc.is_in(rows[column], _VERSIONS), "code_version_unknown")
+        is_wanted = pc.equal(rows[column], self._version)
+        others = _integers(rows.filter(pc.invert(is_wanted))["hadm_id"])
+        self._other_version = np.union1d(self._other_version, others)
+        return rows.filter(is_wanted)
 
     def _keep(self, rows: pa.Table, is_usable: pa.ChunkedArray, reason: str) -> pa.Table:
         """The usable rows; the others are counted, by admission."""
@@ -117,11 +170,13 @@ class CodeTable:
         key = (system, code)
         if key not in self._numbers:
             try:
-                label = make_label(system, normalise(code, system))
+                label = make_label(system, self._spell(code, system))
             except UserError:
                 return _MALFORMED if code else _MISSING
-            self._numbers[key] = len(self._labels)
-            self._labels.append(label)
+            if label not in self._number_of:
+                self._number_of[label] = len(self._labels)
+                self._labels.append(label)
+            self._numbers[key] = self._number_of[label]
         return self._numbers[key]
 
     def _places(self, rows: pa.Table) -> NDArray[np.int64]:
@@ -130,6 +185,29 @@ class CodeTable:
         for admission in rows["hadm_id"].filter(pc.invert(has_place)).to_pylist():
             self._report.change("code_without_seq_num", admission)
         return _integers(pc.if_else(has_place, rows["seq_num"], str(_LAST)))
+
+
+def read_titles(
+    path: Path, columns: CodeColumns, system: CodeSystem, *, version: str | None = None, on_bad_row: OnBadRow
+) -> dict[str, str]:
+    """Label -> title from a table of titles.
+
+    Args:
+        path: CSV with ``columns`` and long_title; where there is no file, there are no titles.
+        columns: see :class:`CodeColumns`.
+        system: of the codes that are kept.
+        version: of the codes that are kept; None if the table holds one version only.
+        on_bad_row: see :func:`data_recipes._csv.read_raw_csv`.
+    """
+    titles: dict[str, str] = {}
+    if not path.is_file():
+        return titles
+    for batch in read_raw_csv(path, columns.of_titles(), report=IngestReport(), on_bad_row=on_bad_row):
+        for code, title, *of_version in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            if title.strip() and [one.strip() for one in of_version] == ([version] if columns.version else []):
+                with contextlib.suppress(UserError):  # a heading of the table, not a code
+                    titles[make_label(system, normalise(code, system))] = title.strip()
+    return titles
 
 
 def _trimmed(batch: pa.RecordBatch) -> pa.Table:

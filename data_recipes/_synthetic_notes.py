@@ -53,6 +53,8 @@ class NoteWriter:
         self._cumulative = list(itertools.accumulate(counts[one.code] + 0.5 for one in self._diagnoses))
         self._procedures = list(vocabulary.procedures.values())
         self._filler = _filler_pool(random.Random(0))
+        self._sentences = [sentence for _, sentence in self._filler]
+        self._sentence_words = sum(one.count(" ") + 1 for one in self._sentences) / len(self._sentences)
 
     def write(self, rng: random.Random, stay: Stay, sex: str) -> str:
         """A note about one stay."""
@@ -65,6 +67,10 @@ class NoteWriter:
         while note.n_words + _N_TITLE_WORDS < n_words:
             note.add(*rng.choice(self._filler))
         return note.text(sex)
+
+    def write_filler(self, rng: random.Random, n_words: float) -> str:
+        """About so many words of sentences that name no condition, a line each."""
+        return "\n".join(rng.choices(self._sentences, k=max(1, round(n_words / self._sentence_words))))
 
     def _distract(self, note: _Note, stay: Stay, sex: str, n_words: float) -> None:
         rng = note.rng

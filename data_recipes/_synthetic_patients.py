@@ -6,7 +6,6 @@ add what usually follows (dialysis dependence to end stage renal disease, a tran
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import random
 from collections import Counter
@@ -122,10 +121,6 @@ class Stay:
     complaint: str
     diagnoses: tuple[Condition, ...]
     procedures: tuple[Condition, ...]
-
-    def with_icd9_only(self) -> Stay:
-        """The same stay as far as it can be coded in ICD-9."""
-        return dataclasses.replace(self, diagnoses=tuple(one for one in self.diagnoses if one.icd9))
 
 
 def draw_stays(vocabulary: Vocabulary, rng: random.Random, sex: str) -> list[Stay]:

@@ -13,13 +13,20 @@ from typing import Literal
 from data_recipes._synthetic_conditions import DIAGNOSES
 from data_recipes._synthetic_icd9 import ICD9_TITLES
 from data_recipes._synthetic_procedures import PROCEDURES
-from pipeline.codes import load_icd10cm
+from pipeline.titles import load_icd10cm
 
 Kind = Literal["chronic", "acute", "status", "procedure"]
 
 _TAIL_SEED = 10  # the order of the tail is the same for every corpus, so that a larger one extends a smaller one
 _ZIPF_SHIFT = 10
 _MAX_TITLE = 80  # characters of a title that a note would repeat
+# ICD-9 categories of the conditions that each chapter of ICD-10-CM names, by the first characters of its codes
+_ICD9_CATEGORIES = {
+    "A": (1, 139), "B": (1, 139), "C": (140, 209), "D0": (210, 239), "D1": (210, 239), "D2": (210, 239),
+    "D3": (210, 239), "D4": (210, 239), "D": (280, 289), "E": (240, 279), "F": (290, 319), "G": (320, 359),
+    "H": (360, 389), "I": (390, 459), "J": (460, 519), "K": (520, 579), "L": (680, 709), "M": (710, 739),
+    "N": (580, 629), "R": (780, 799), "S": (800, 999), "T": (800, 999),
+}  # fmt: skip
 _ACUTE_CHAPTERS = frozenset("AB") | frozenset("JKLNRST")
 _NO_TAIL_CHAPTERS = frozenset("OPQUVWXYZ")  # births, external causes and factors do not fit the notes
 _SHORTER = (
@@ -38,7 +45,7 @@ class Condition:
 
     Attributes:
         code: ICD-10 code, with dot.
-        icd9: ICD-9 codes of the same; empty where there is no mapping.
+        icd9: ICD-9 codes of the same; those of the tail are made up, but of the right chapter.
         kind: chronic ones recur in a patient's admissions.
         sex: the only sex that has it, or None.
         names: how notes call it; the official title of a diagnosis last.
@@ -96,6 +103,8 @@ def build_vocabulary(n_codes: int) -> Vocabulary:
     tail = tuple(itertools.islice(_tail(), max(0, n_codes - len(diagnoses))))
     diagnoses |= {condition.code: condition for condition in tail}
     titles |= {("diagnoses", 10, code): _icd10cm_title(code) for code in diagnoses}
+    for condition in tail:
+        titles.setdefault(("diagnoses", 9, condition.icd9[0]), titles["diagnoses", 10, condition.code])
     procedures = {}
     for *lines, icd10_title, icd9_title in _entries(PROCEDURES, 5):
         condition = _condition(lines)
@@ -103,6 +112,12 @@ def build_vocabulary(n_codes: int) -> Vocabulary:
         titles["procedures", 10, condition.code] = icd10_title
         titles["procedures", 9, condition.icd9[0]] = icd9_title
     return Vocabulary(diagnoses, procedures, tail, titles)
+
+
+def codes_of(conditions: Sequence[Condition], version: int) -> list[str]:
+    """The codes of some conditions in ICD-9 or ICD-10, each once."""
+    codes = (code for one in conditions for code in ((one.code,) if version == 10 else one.icd9))
+    return list(dict.fromkeys(codes))
 
 
 def written_codes() -> list[str]:
@@ -163,7 +178,15 @@ def _tail() -> Iterator[Condition]:
         title = _icd10cm_title(code)
         if len(title) <= _MAX_TITLE:
             kind: Kind = "acute" if code[0] in _ACUTE_CHAPTERS else "chronic"
-            yield Condition(code, (), kind, None, _names_from_title(title))
+            yield Condition(code, (_made_up_icd9(code),), kind, None, _names_from_title(title))
+
+
+def _made_up_icd9(code: str) -> str:
+    """A code of the shape and the chapter that ICD-9-CM has for a condition; always the same one."""
+    first, last = _ICD9_CATEGORIES.get(code[:2]) or _ICD9_CATEGORIES[code[0]]
+    rng = random.Random(code)
+    n_digits = rng.choice((1, 2))
+    return f"{rng.randint(first, last):03}.{rng.randrange(10**n_digits):0{n_digits}}"
 
 
 def _names_from_title(title: str) -> tuple[str, ...]:

@@ -1,13 +1,14 @@
-"""Synthetic corpus: discharge summaries with codes, made from a seed, in the shape of MIMIC-IV.
+"""Synthetic corpus: discharge summaries with codes, made from a seed, in the shape of MIMIC-IV or MIMIC-III.
 
 Source: invented by the modules ``_synthetic_*`` beside this one; titles of ICD-10-CM codes come from the package
 simple-icd-10-cm (public domain, US government).
 Licence: that of this project; there are no patients behind it.
 
-The raw files have the columns, quoting and ranges of ids of the real ones: hosp/patients, admissions,
-diagnoses_icd, procedures_icd, d_icd_diagnoses, d_icd_procedures and note/discharge, each .csv.gz. The recipe
-``mimic4`` reads them, the same code that reads MIMIC-IV. The corpus is for trying the pipeline and for measuring
-it at full size; a score on it says nothing about real notes.
+The raw files have the columns, quoting and ranges of ids of the real ones. Shape mimic4: hosp/patients, admissions,
+diagnoses_icd, procedures_icd, d_icd_diagnoses, d_icd_procedures and note/discharge, each .csv.gz. Shape mimic3:
+PATIENTS, ADMISSIONS, DIAGNOSES_ICD, PROCEDURES_ICD, D_ICD_DIAGNOSES, D_ICD_PROCEDURES, and NOTEEVENTS with all 15
+categories of notes. They are read by the same code that reads the real ones. The corpus is for trying the pipeline and
+for measuring it at full size; a score on it says nothing about real notes.
 
 Make only the raw files:
     python -m data_recipes.synthetic --output DIR --n-documents 1000 --seed 0
@@ -23,12 +24,13 @@ import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from data_recipes import mimic4
-from data_recipes._synthetic_files import MAX_DOCUMENTS, write_mimic4
+from data_recipes import _mimic, _mimic3, _mimic4, _synthetic_mimic3
+from data_recipes._synthetic_mimic3 import write_mimic3
+from data_recipes._synthetic_mimic4 import MAX_DOCUMENTS, write_mimic4
 from pipeline.artifacts import guarded_io
 from pipeline.config_files import validate_section
 from pipeline.documents import Document, IngestReport
@@ -42,12 +44,14 @@ _MARKER = "synthetic.json"
 _SETTINGS = ("shape", "n_documents", "n_codes", "mean_words", "seed")
 
 
-class Options(mimic4.Options):
+class Options(_mimic4.Options):
     """Settings of the corpus, and of the recipe that reads it."""
 
-    shape: Literal["mimic4"] = Field("mimic4", description="whose raw files are imitated")
+    shape: Literal["mimic4", "mimic3"] = Field("mimic4", description="whose raw files are imitated")
     n_documents: Annotated[int, Field(gt=0, le=MAX_DOCUMENTS)] = Field(
-        1000, description="summaries; about a fifth belongs to admissions that are coded in ICD-9"
+        1000,
+        description="summaries; about a fifth belongs to admissions that are coded in ICD-9; "
+        "of mimic3: admissions with a summary, all of them coded in ICD-9",
     )
     n_codes: Annotated[int, Field(ge=20, le=20_000)] = Field(
         60, description="different ICD-10-CM codes that may come up; a few procedures come on top"
@@ -57,6 +61,13 @@ class Options(mimic4.Options):
     )
     seed: Annotated[int, Field(ge=0)] = Field(0, description="of the corpus")
 
+    @model_validator(mode="after")
+    def _ids_suffice(self) -> Self:
+        most = _synthetic_mimic3.MAX_DOCUMENTS
+        if self.shape == "mimic3" and self.n_documents > most:
+            raise ValueError(f"n_documents must be at most {most} for shape mimic3, which has fewer ids")
+        return self
+
 
 def raw_files(raw: Path | None, options: Options) -> list[Path]:
     """None: the raw files are made, see :class:`data_recipes.Recipe`."""
@@ -64,7 +75,7 @@ def raw_files(raw: Path | None, options: Options) -> list[Path]:
 
 
 def read(raw: Path | None, options: Options, report: IngestReport, scratch_dir: Path) -> Iterator[Document]:
-    """Make the raw files in ``scratch_dir`` unless they are there, and read them as MIMIC-IV is read.
+    """Make the raw files in ``scratch_dir`` unless they are there, and read them as the real ones are read.
 
     Raises:
         UserError: if ``raw`` is given.
@@ -72,16 +83,22 @@ def read(raw: Path | None, options: Options, report: IngestReport, scratch_dir: 
     if raw is not None:
         raise UserError(
             f"data.raw is {raw}, but recipe 'synthetic' makes its own raw files; leave data.raw out, or read a "
-            "folder made before with data.recipe=mimic4."
+            "folder made before with the recipe of its shape, such as data.recipe=mimic4_icd10."
         )
     folder = scratch_dir / options.shape
     make_raw(folder, options)
-    yield from mimic4.read(folder, options, report, scratch_dir)
+    if options.shape == "mimic3":
+        yield from _mimic3.read(folder, _as_mimic3(options), report, scratch_dir)
+    else:
+        yield from _mimic4.read(folder, options, report, scratch_dir)
 
 
 def read_titles(raw: Path | None, options: Options, scratch_dir: Path) -> dict[str, str]:
     """Titles from the corpus's own tables, see :class:`data_recipes.Recipe`."""
-    return mimic4.read_titles(scratch_dir / options.shape, options, scratch_dir)
+    folder = scratch_dir / options.shape
+    if options.shape == "mimic3":
+        return _mimic3.read_titles(folder, _as_mimic3(options), scratch_dir)
+    return _mimic4.read_titles(folder, options, scratch_dir)
 
 
 def make_raw(folder: Path, options: Options) -> None:
@@ -105,7 +122,8 @@ def make_raw(folder: Path, options: Options) -> None:
         )
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
-    write_mimic4(
+    write = write_mimic3 if options.shape == "mimic3" else write_mimic4
+    write(
         partial,
         n_documents=options.n_documents,
         n_codes=options.n_codes,
@@ -137,6 +155,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             make_raw(output, options)
     except UserError as error:
         parser.exit(2, f"error: {error}\n")
+
+
+def _as_mimic3(options: Options) -> _mimic3.Options:
+    return _mimic3.Options(**{name: getattr(options, name) for name in _mimic.Options.model_fields})
 
 
 def _made_of(options: Options) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Code systems: the canonical form of a code, its place in the hierarchy, its title.
+"""Code systems: the canonical form of a code and its place in the hierarchy.
 
 A label is a code with its system, "icd10cm:I10", because systems share digits: 39.95 is a procedure, 039.95
 would be a diagnosis, and neither may turn into the other. Codes are text from the first byte on; what went
@@ -19,12 +19,8 @@ from __future__ import annotations
 
 import bisect
 import functools
-import importlib
 import numbers
 import re
-import warnings
-from collections.abc import Mapping
-from types import ModuleType
 from typing import Literal, NamedTuple, get_args
 
 from pipeline.chapters import CHAPTERS, CodeSystem
@@ -32,8 +28,7 @@ from pipeline.errors import UserError
 
 __all__ = [
     "CHAPTERS", "CODE_SYSTEMS", "LEVELS", "CodeSystem", "Level", "at_level", "category", "chapter",
-    "check_system", "is_valid_shape", "load_icd10cm", "make_label", "normalise", "parent", "parse_label",
-    "title", "undot",
+    "check_system", "is_valid_shape", "make_label", "normalise", "parent", "parse_label", "undot",
 ]  # fmt: skip
 
 Level = Literal["full", "category", "chapter"]
@@ -260,43 +255,6 @@ def at_level(label: str, level: Level) -> str:
     if level == "full":
         return label
     return make_label(system, category(code, system) if level == "category" else chapter(code, system))
-
-
-def title(label: str, titles: Mapping[str, str] | None = None) -> str | None:
-    """What a label means, in words.
-
-    Args:
-        label: of a code, category or chapter.
-        titles: label -> title, asked first; such as those of a data set's own tables.
-
-    Returns:
-        The title, or None where nothing knows one.
-
-    Raises:
-        UserError: if it is no label.
-
-    Source:
-        ICD-10-CM titles: package simple-icd-10-cm (public domain, US government).
-    """
-    if titles is not None and label in titles:
-        return titles[label]
-    system, code = parse_label(label)
-    if code in CHAPTERS[system]:
-        return CHAPTERS[system][code]
-    return _icd10cm_title(code) if system == "icd10cm" else None
-
-
-def load_icd10cm() -> ModuleType:
-    """The package simple-icd-10-cm, imported where it is first needed: that takes about a second."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # it reads its data in Python's older way
-        return importlib.import_module("simple_icd_10_cm")
-
-
-@functools.lru_cache(maxsize=1 << 17)
-def _icd10cm_title(code: str) -> str | None:
-    icd10cm = load_icd10cm()
-    return str(icd10cm.get_description(code)) if icd10cm.is_valid_item(code) else None
 
 
 def _n_category(code: str, system: CodeSystem) -> int:

@@ -40,6 +40,13 @@ ANNOTATOR_SCHEMA = pa.schema(
 )
 _BATCH_CHARS = 8_000_000
 _N_EXAMPLES = 20
+_SIZE_TOLERANCE = 0.05
+_FREQUENT = 10
+
+Verdict = Literal["pass", "differs", "other size", "not counted"]
+"""Of a published count: equal; not equal; not comparable, since the data is a part of the data set or synthetic; of
+something that this run did not count, such as a split that was not given."""
+
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
@@ -79,7 +86,8 @@ class IngestReport:
     """Counts of an ingestion: rows read and kept, and what was dropped or changed, by reason.
 
     Args:
-        published: name -> count that the data set's authors publish, to stand beside the counts found here.
+        published: name -> count that the data set's authors publish, to stand beside the counts found here. The
+            first one tells whether this is the whole data set: the others mean nothing for a part of it.
     """
 
     def __init__(self, published: Mapping[str, int] | None = None) -> None:
@@ -107,17 +115,24 @@ class IngestReport:
 
     def as_dict(self) -> dict[str, Any]:
         """All counts, ordered by name, with up to 20 places for each reason."""
-        checks = {
-            name: {"published": n, "found": self.counts[name], "matches": self.counts[name] == n}
-            for name, n in self.published.items()
-        }
         return {
             "counts": dict(sorted(self.counts.items())),
             "dropped": dict(sorted(self._dropped.items())),
             "changed": dict(sorted(self._changed.items())),
             "examples": dict(sorted(self._examples.items())),
-            "published": checks,
+            "published": {name: self._check(name, n) for name, n in self.published.items()},
         }
+
+    def _check(self, name: str, published: int) -> dict[str, Any]:
+        """A published count beside the one found; see ``Verdict``."""
+        found = self.counts[name]
+        first, n_first = next(iter(self.published.items()))
+        verdict: Verdict = "pass" if found == published else "differs"
+        if name not in self.counts:
+            verdict = "not counted"
+        elif abs(self.counts[first] - n_first) > _SIZE_TOLERANCE * n_first:
+            verdict = "other size"
+        return {"published": published, "found": found, "matches": found == published, "verdict": verdict}
 
     def _add(self, counter: Counter[str], reason: str, where: str | None, n: int) -> None:
         counter[reason] += n
@@ -144,14 +159,15 @@ def write_documents(
         documents: from a recipe, in a deterministic order.
         documents_path: new file of ``DOCUMENT_SCHEMA``.
         annotators_path: new file of ``ANNOTATOR_SCHEMA``; without rows where no document has annotations.
-        report: is filled: ``documents``, ``patients``, ``labels``, ``label_occurrences`` and the drops.
+        report: is filled: ``documents`` (also by given split), ``patients``, ``labels``, ``labels_of_10_documents``
+            (those of ten and more), ``label_occurrences`` and the drops.
         clean: text cleaning preset.
         max_documents: stop after so many kept documents.
 
     Raises:
         UserError: if no document is left.
     """
-    labels: set[str] = set()
+    labels: Counter[str] = Counter()
     patients: set[str] = set()
     with (
         _TableWriter(documents_path, DOCUMENT_SCHEMA) as table,
@@ -177,10 +193,13 @@ def write_documents(
             patients.add(document.patient_id)
             report.count("label_occurrences", len(document.labels))
             report.count("documents")
+            if document.given_split is not None:
+                report.count(f"documents_given_{document.given_split}")
             if max_documents is not None and report.counts["documents"] >= max_documents:
                 break
     report.count("patients", len(patients))
     report.count("labels", len(labels))
+    report.count(f"labels_of_{_FREQUENT}_documents", sum(n >= _FREQUENT for n in labels.values()))
     if not report.counts["documents"]:
         reasons = ", ".join(f"{reason}: {n}" for reason, n in report.as_dict()["dropped"].items()) or "no rows"
         raise UserError(f"no usable document is left after ingestion ({reasons}); check data.raw and data.recipe.")

@@ -21,7 +21,7 @@ from pipeline.errors import UserError
 from pipeline.heads import LabelAttentionHead, LinearHead, build_head
 from pipeline.labels import LabelSpace
 from pipeline.pretrained import load_encoder, load_tokenizer
-from pipeline.text import Preset, clean
+from pipeline.text import Preset, prepare
 from pipeline.tokens import (
     AFFIRMED,
     ChunkSettings,
@@ -55,6 +55,8 @@ class ClassifierSettings:
         has_context: whether tokens carry their context.
         cleaning: preset that the training text went through.
         threshold: probability from which a label is predicted; fitted on split val.
+        placeholder: word that marks of de-identification were replaced by, or None.
+        max_words: words that were kept of a document, or None for all.
     """
 
     head: str
@@ -65,6 +67,12 @@ class ClassifierSettings:
     has_context: bool
     cleaning: Preset
     threshold: float
+    placeholder: str | None = None
+    max_words: int | None = None
+
+    def prepare(self, text: str) -> str:
+        """A text as the training texts were prepared."""
+        return prepare(text, self.cleaning, placeholder=self.placeholder, max_words=self.max_words)
 
 
 @dataclass(frozen=True)
@@ -132,7 +140,7 @@ class Classifier:
         """Probabilities of every label for each text, (n_labels,) float32, in order; memory does not grow."""
         tokenize = Tokenize(self.tokenizer, self.settings.max_tokens, self.settings.has_context)
         for block in _blocks(texts, _BLOCK):
-            columns = tokenize([clean(text, self.settings.cleaning) for text in block])
+            columns = tokenize([self.settings.prepare(text) for text in block])
             batches = build_micro_batches(
                 range(len(block)),
                 columns["input_ids"],

@@ -74,11 +74,26 @@ class Data(Section):
 
     recipe: str = Field("synthetic", description="a module of data_recipes/, by name")
     raw: Path | None = Field(None, description="file or folder with the raw data; read only")
-    options: dict[str, Any] = Field(default_factory=dict, description="settings of the recipe itself")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="settings of the recipe itself; paths among them end with _path"
+    )
     cleaning: Literal["raw", "caml", "edin"] = Field("raw", description="cleaning preset of the text")
+    placeholder: Annotated[str, Field(max_length=32)] | None = Field(
+        None, description="stands instead of the marks of de-identification, [** **] and ___; null keeps them"
+    )
+    max_words: PositiveInt | None = Field(
+        None, description="words kept of a document, from its beginning; CAML kept 2500, Edin et al. 4000; null: all"
+    )
     max_documents: PositiveInt | None = Field(None, description="stop after so many kept documents")
 
     _resolve = field_validator("raw")(absolute)
+
+    @field_validator("options")
+    @classmethod
+    def _absolute_paths(cls, options: dict[str, Any]) -> dict[str, Any]:
+        """Stages run in another folder than the one that relative paths start from."""
+        is_path = {name: name.endswith("_path") and isinstance(value, str) for name, value in options.items()}
+        return {name: str(absolute(Path(value))) if is_path[name] else value for name, value in options.items()}
 
 
 class SplitSettings(Section):

@@ -36,7 +36,7 @@ def clean(text: str, preset: Preset, *, placeholder: str | None = None) -> str:
     - ``edin``: lower case, runs of anything but ASCII letters and digits become one blank, words of digits
       alone are dropped.
 
-    Neither cuts the text: ``limit_words(clean(text, preset), WORD_LIMITS[preset])`` does.
+    Neither cuts the text: :func:`prepare` does, if asked to; ``WORD_LIMITS`` has what the works kept.
 
     Args:
         text: of a document.
@@ -80,6 +80,16 @@ def replace_placeholders(text: str, replacement: str = " ") -> str:
 def normalise_newlines(text: str) -> str:
     r"""Turn the line ends of Windows (``\r\n``) and old Macs (``\r``) into ``\n``."""
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+def prepare(text: str, preset: Preset, *, placeholder: str | None = None, max_words: int | None = None) -> str:
+    """What a model reads of a document: cleaned, see :func:`clean`, then cut, see :func:`limit_words`.
+
+    Example:
+        >>> prepare("Seen on ___ by Dr. ___, well.", "edin", placeholder="deid", max_words=4)
+        'seen on deid by'
+    """
+    return limit_words(clean(text, preset, placeholder=placeholder), max_words)
 
 
 def limit_words(text: str, max_words: int | None) -> str:

@@ -99,7 +99,7 @@ def test_reports_that_cannot_be_used_are_counted_and_the_rest_written(tmp_path: 
         "missing_document_id": 1,
     }
     assert summary["examples"]["missing_document_id"] == ["report 2"]
-    assert summary["published"]["reports"] == {"published": 978, "found": 6, "matches": False}
+    assert summary["published"]["reports"] == {"published": 978, "found": 6, "matches": False, "verdict": "other size"}
 
 
 def test_a_file_cut_off_in_the_middle_is_refused_with_the_line(tmp_path: Path) -> None:

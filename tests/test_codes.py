@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pipeline import codes
 from pipeline.codes import CodeSystem
 from pipeline.errors import UserError
+from pipeline.titles import load_icd10cm
 
 DIGITS = string.digits
 PCS_CHARACTERS = [c for c in DIGITS + string.ascii_uppercase if c not in "IO"]
@@ -70,6 +71,31 @@ def test_normalising_twice_changes_nothing_more(one: tuple[CodeSystem, str]) -> 
     once = codes.normalise(code, system)
     assert once == code
     assert codes.normalise(once, system) == once
+
+
+@pytest.mark.parametrize(("system", "strategy"), [("icd9cm", ICD9CM), ("icd9pcs", ICD9PCS), ("icd10cm", ICD10CM)])
+@given(data=st.data())
+def test_a_zero_more_or_less_at_either_end_makes_another_code_or_none(
+    system: CodeSystem, strategy: st.SearchStrategy[str], data: st.DataObject
+) -> None:
+    """250.0 and 250.00 are two codes; 38.9 is none, 03.89 another: nothing is mended or merged in silence."""
+    code = data.draw(strategy)
+    digits = codes.undot(code)
+    for other in {digits + "0", "0" + digits, digits.removeprefix("0"), digits.removesuffix("0")} - {digits}:
+        try:
+            assert codes.normalise(other, system) != code
+        except UserError:
+            assert not codes.is_valid_shape(other, system)
+
+
+@given(texts(DIGITS, 3, 4).filter(lambda digits: not digits.startswith("000")))
+def test_the_same_digits_as_diagnosis_and_as_procedure_never_meet_at_any_level(digits: str) -> None:
+    """Any digits that both systems of ICD-9 have, such as 3995."""
+    labels = [codes.make_label(system, codes.normalise(digits, system)) for system in ("icd9cm", "icd9pcs")]
+    for level in codes.LEVELS:
+        diagnosis, procedure = (codes.at_level(label, level) for label in labels)
+        assert diagnosis != procedure
+        assert (codes.parse_label(diagnosis)[0], codes.parse_label(procedure)[0]) == ("icd9cm", "icd9pcs")
 
 
 @given(ICD_CODES)
@@ -285,7 +311,6 @@ def test_labels_without_a_code_system_have_no_levels() -> None:
     assert codes.parse_label(label) == ("none", "evading: growth")
     assert codes.at_level(label, "category") == codes.at_level(label, "chapter") == label
     assert codes.parent("evading", "none") is None
-    assert codes.title(label) is None
 
 
 @pytest.mark.parametrize("label", ["I10", "icd10:I10", "icd10cm:", ":I10", ""])
@@ -306,19 +331,9 @@ def test_a_label_of_an_unknown_system_or_without_code_is_not_made() -> None:
         codes.make_label("icd10cm", "")
 
 
-def test_titles_come_from_the_caller_then_the_chapters_then_the_package() -> None:
-    assert codes.title("icd10cm:I10", {"icd10cm:I10": "High blood pressure"}) == "High blood pressure"
-    assert codes.title("icd10cm:I10", {"icd9cm:401.9": "other"}) == "Essential (primary) hypertension"
-    assert codes.title("icd10cm:E11") == "Type 2 diabetes mellitus"
-    assert codes.title("icd10cm:D50-D89", {}) is not None
-    assert codes.title("icd10pcs:0") == "Medical and surgical"
-    assert codes.title("icd10cm:Z99.999") is None
-    assert codes.title("icd9cm:401.9") is None
-
-
 def test_every_icd10cm_code_in_use_is_its_own_canonical_form_with_parent_and_chapter() -> None:
     """The package's own hierarchy is the reference: parents one by one, chapters by their number."""
-    icd10cm = codes.load_icd10cm()
+    icd10cm = load_icd10cm()
     # Its items 1 to 22 are the chapters in the book's order, in which U comes last and not before V.
     order = [*(key for key in codes.CHAPTERS["icd10cm"] if key[0] != "U"), "U00-U85"]
     chapter_of_letters: dict[str, set[str]] = {}

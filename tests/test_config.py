@@ -194,7 +194,7 @@ def test_an_override_below_a_single_setting_is_refused(tmp_path: Path) -> None:
 
 def test_a_section_without_entries_means_its_defaults_and_can_be_overridden(tmp_path: Path) -> None:
     assert load(tmp_path, "experiment: a\ndata:\n") == load(tmp_path, "experiment: a")
-    assert load(tmp_path, "experiment: a\ndata:\n", "data.recipe=mimic4").data.recipe == "mimic4"
+    assert load(tmp_path, "experiment: a\ndata:\n", "data.recipe=table").data.recipe == "table"
 
 
 def test_relative_paths_are_taken_from_the_current_folder_and_made_absolute(
@@ -319,6 +319,7 @@ def other_value(name: str, field: FieldInfo, default: Any) -> Any:
         "evaluate.split": "val",
         "data.options": {"x": 1},
         "grid": {"variants": {"a": {}}},
+        "data.placeholder": "DEID",
         "encoding.cache_frozen_layers": True,
         "train_encoder.loss": "any",
         "train_classifier.joint.loss": "sd",

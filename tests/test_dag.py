@@ -67,9 +67,13 @@ def test_a_source_file_belongs_to_exactly_the_stages_that_use_it(source: str, st
 
 
 def test_ingest_uses_the_recipe_of_the_experiment_and_no_other() -> None:
-    recipes = {f"data_recipes/{name}.py" for name in ("cmc2007", "mimic4", "synthetic", "table")}
+    recipes = {
+        f"data_recipes/{name}.py" for name in ("cmc2007", "_mimic3", "_mimic4", "mimic4_icd10", "synthetic", "table")
+    }
     assert sources("ingest", "cmc2007") & recipes == {"data_recipes/cmc2007.py"}
-    assert sources("ingest", "synthetic") & recipes == {"data_recipes/synthetic.py", "data_recipes/mimic4.py"}
+    assert sources("ingest", "synthetic") & recipes == {
+        f"data_recipes/{name}.py" for name in ("synthetic", "_mimic3", "_mimic4")
+    }
 
 
 def test_the_dag_names_as_producers_exactly_the_stages_whose_artifacts_are_read() -> None:

@@ -58,7 +58,7 @@ def look(make_config: Callable[..., PipelineConfig], raw: Path) -> Callable[...,
     """What is found of one raw file of that MIMIC-IV."""
 
     def found(what: str, **options: Any) -> Finding:
-        config = make_config(data={"recipe": "mimic4", "raw": raw, "options": options})
+        config = make_config(data={"recipe": "mimic4_icd10", "raw": raw, "options": options})
         (finding,) = findings_of(config, what)
         return finding
 
@@ -116,7 +116,7 @@ def test_tables_of_titles_may_be_missing_and_tables_never_read_are_not_asked_for
 ) -> None:
     (raw / "hosp" / "d_icd_diagnoses.csv.gz").unlink()
     (raw / "hosp" / "procedures_icd.csv.gz").unlink()
-    config = make_config(data={"recipe": "mimic4", "raw": raw, "options": {"code_kinds": ["diagnoses"]}})
+    config = make_config(data={"recipe": "mimic4_icd10", "raw": raw, "options": {"code_kinds": ["diagnoses"]}})
     states = {one.what: one.state for one in examine(config) if one.what.endswith(".csv.gz")}
     assert states == {"discharge.csv.gz": "warning", "diagnoses_icd.csv.gz": "ok", "d_icd_diagnoses.csv.gz": "warning"}
 
@@ -172,7 +172,7 @@ def test_a_folder_of_texts_is_checked_with_its_table_of_codes(
 
 
 def test_raw_data_that_are_not_named_are_asked_for(make_config: Callable[..., PipelineConfig]) -> None:
-    (found,) = findings_of(make_config(data={"recipe": "mimic4"}), "data.raw")
+    (found,) = findings_of(make_config(data={"recipe": "mimic4_icd10"}), "data.raw")
     assert found.state == "wrong"
     assert "set data.raw=PATH" in found.found
 
@@ -180,7 +180,7 @@ def test_raw_data_that_are_not_named_are_asked_for(make_config: Callable[..., Pi
 def test_counts_stand_beside_the_published_ones_after_ingestion(
     make_config: Callable[..., PipelineConfig], raw: Path
 ) -> None:
-    config = make_config(data={"recipe": "mimic4", "raw": raw})
+    config = make_config(data={"recipe": "mimic4_icd10", "raw": raw})
     assert [one.state for one in findings_of(config, "counts")] == ["ok"]
     published = {
         "summaries": {"published": 331_794, "found": 331_794, "matches": True},
@@ -193,7 +193,7 @@ def test_counts_stand_beside_the_published_ones_after_ingestion(
     assert findings_of(config, "n summaries") == [Finding("ok", "n summaries", "pass: 331,794, published 331,794")]
     (differs,) = findings_of(config, "n documents")
     assert (differs.state, differs.found) == ("warning", "differs: 1,499, published 1,500")
-    other = make_config(data={"recipe": "mimic4", "raw": raw, "cleaning": "caml"})
+    other = make_config(data={"recipe": "mimic4_icd10", "raw": raw, "cleaning": "caml"})
     assert [one.found for one in findings_of(other, "counts")] == ["the last ingestion had other settings"]
 
 
@@ -230,7 +230,7 @@ def test_the_command_exits_0_or_2_and_shows_no_text_of_a_document(
     tmp_path: Path, raw: Path, capsys: pytest.CaptureFixture[str], is_sound: bool, status: int
 ) -> None:
     config = tmp_path / "a.yaml"
-    config.write_text("experiment: a\ndata: {recipe: mimic4}\n", encoding="utf-8")
+    config.write_text("experiment: a\ndata: {recipe: mimic4_icd10}\n", encoding="utf-8")
     if not is_sound:
         edit(raw / "note" / "discharge.csv.gz", lambda one: one.replace(CANARY.encode(), CANARY.encode() + b'"'))
     arguments = ["doctor", str(config), "--set", f"data.raw={raw}", "--set", f"work_dir={tmp_path / 'work'}"]

@@ -56,7 +56,10 @@ def test_documents_come_back_in_order_and_as_given(tmp_path: Path) -> None:
         },
         {"document_id": "8", "patient_id": "p1", "text": "Some text.", "labels": [I10], "given_split": None},
     ]
-    assert report.as_dict()["counts"] == {"documents": 2, "label_occurrences": 3, "labels": 2, "patients": 1}
+    assert report.as_dict()["counts"] == {
+        "documents": 2, "documents_given_train": 1, "label_occurrences": 3, "labels": 2, "labels_of_10_documents": 0,
+        "patients": 1,
+    }  # fmt: skip
 
 
 def test_every_document_that_cannot_be_used_is_counted_by_its_reason(tmp_path: Path) -> None:
@@ -219,13 +222,22 @@ def test_documents_are_read_back_in_batches_of_the_columns_asked_for(tmp_path: P
 
 
 def test_published_counts_stand_beside_those_found() -> None:
-    report = IngestReport({"documents": 3, "patients": 2})
+    report = IngestReport({"documents": 3, "patients": 2, "labels": 1})
     report.count("documents", 3)
     report.count("patients")
     assert report.as_dict()["published"] == {
-        "documents": {"published": 3, "found": 3, "matches": True},
-        "patients": {"published": 2, "found": 1, "matches": False},
+        "documents": {"published": 3, "found": 3, "matches": True, "verdict": "pass"},
+        "patients": {"published": 2, "found": 1, "matches": False, "verdict": "differs"},
+        "labels": {"published": 1, "found": 0, "matches": False, "verdict": "not counted"},
     }
+
+
+def test_published_counts_of_a_whole_data_set_are_not_held_against_a_part_of_it() -> None:
+    """The first count tells the size: 94 of 100 documents are a part, 95 the whole with some missing."""
+    for n, verdict in ((94, "other size"), (95, "differs"), (106, "other size")):
+        report = IngestReport({"documents": 100})
+        report.count("documents", n)
+        assert report.as_dict()["published"]["documents"]["verdict"] == verdict
 
 
 def test_a_report_keeps_twenty_places_a_reason_but_counts_all() -> None:

@@ -126,10 +126,18 @@ def test_bf16_is_close_to_float32_and_finite(tiny_encoder_dir: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("max_tokens", 2), ("has_context", False), ("cleaning", "raw"), ("chunk_tokens", 8)]
+    ("name", "value"),
+    [
+        ("max_tokens", 2),
+        ("has_context", False),
+        ("cleaning", "raw"),
+        ("chunk_tokens", 8),
+        ("placeholder", "mother"),
+        ("max_words", 3),
+    ],
 )
 def test_every_setting_of_reading_reaches_the_probabilities(tiny_encoder_dir: Path, name: str, value: Any) -> None:
-    text = ["No fever 12 Cough, and the patient has pneumonia"]
+    text = ["No fever 12 Cough, and the patient ___ has pneumonia"]
     whole, changed = build(tiny_encoder_dir), build(tiny_encoder_dir, "label_attention", **{name: value})
     assert not np.allclose(coded(whole, text), coded(changed, text), atol=1e-6)
 

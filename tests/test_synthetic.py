@@ -22,16 +22,18 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.preprocessing import MultiLabelBinarizer
 from sklearn.svm import LinearSVC
 
+from data_recipes import _mimic4 as mimic4
 from data_recipes import _synthetic_phrases as phrases
-from data_recipes import mimic4, synthetic
-from data_recipes._synthetic_files import COLUMNS
+from data_recipes import synthetic
+from data_recipes._synthetic_mimic4 import COLUMNS
 from data_recipes._synthetic_notes import NoteWriter
 from data_recipes._synthetic_patients import draw_stays, group_of
 from data_recipes._synthetic_vocabulary import build_vocabulary, written_codes
-from pipeline.codes import load_icd10cm, parse_label
+from pipeline.codes import parse_label
 from pipeline.documents import Document, IngestReport
 from pipeline.errors import UserError
 from pipeline.splits import assign_splits
+from pipeline.titles import load_icd10cm
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +155,7 @@ def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path) -> Non
 
 
 def test_data_raw_is_refused_rather_than_ignored(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"leave data\.raw out, or read .* data\.recipe=mimic4"):
+    with pytest.raises(UserError, match=r"leave data\.raw out, or read .* data\.recipe=mimic4_icd10"):
         next(synthetic.read(tmp_path, synthetic.Options(), IngestReport(), tmp_path))
 
 

@@ -161,7 +161,10 @@ def test_a_folder_without_texts_or_codes_and_a_missing_file_are_refused(tmp_path
 
 
 def test_recipes_are_found_by_name_and_options_are_checked() -> None:
-    assert data_recipes.recipe_names() == ["cmc2007", "mimic4", "synthetic", "table"]
+    assert data_recipes.recipe_names() == [
+        "cmc2007", "mimic3_50", "mimic3_clean", "mimic3_full", "mimic4_icd10", "mimic4_icd10_nguyen", "mimic4_icd9",
+        "mimic4_icd9_nguyen", "synthetic", "table",
+    ]  # fmt: skip
     with pytest.raises(UserError, match="no recipe 'tabel'; did you mean 'table'"):
         data_recipes.load_recipe("tabel")
     with pytest.raises(UserError, match=r"data\.options:\n  code: unknown key; did you mean 'codes'"):

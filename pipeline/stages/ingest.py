@@ -14,7 +14,7 @@ from pipeline.artifacts import sha256_of, write_json, writing
 from pipeline.config import PipelineConfig
 from pipeline.documents import IngestReport, write_documents
 from pipeline.stages import stage_main
-from pipeline.text import clean
+from pipeline.text import prepare
 from pipeline.tracking import StageRun
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,12 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
             output.dir / "documents.parquet",
             output.dir / "annotators.parquet",
             report,
-            clean=functools.partial(clean, preset=config.data.cleaning),
+            clean=functools.partial(
+                prepare,
+                preset=config.data.cleaning,
+                placeholder=config.data.placeholder,
+                max_words=config.data.max_words,
+            ),
             max_documents=config.data.max_documents,
         )
         write_json(output.dir / "titles.json", dict(recipe.read_titles(config.data.raw, options, scratch_dir)))
@@ -46,8 +51,8 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
     for reason, n in summary["dropped"].items():
         logger.warning("left out, %s: %d", reason, n)
     for name, check in summary["published"].items():
-        verdict = "as published" if check["matches"] else f"differs from the published {check['published']}"
-        logger.info("%s: %d, %s", name, check["found"], verdict)
+        if check["verdict"] != "not counted":
+            logger.info("%s: %d, published %d: %s", name, check["found"], check["published"], check["verdict"])
     tracked.log_dataset(config.data.recipe, digest, output.facts)
     tracked.log_metrics({f"n_{name}": value for name, value in summary["counts"].items()}, also_parent=False)
     tracked.log_metrics({f"dropped.{name}": value for name, value in summary["dropped"].items()})

@@ -136,6 +136,8 @@ def _classifier_settings(config: PipelineConfig, threshold: float) -> Classifier
         has_context=tokenize["settings"]["tokens"]["context"],
         cleaning=ingest["settings"]["data"]["cleaning"],
         threshold=threshold,
+        placeholder=ingest["settings"]["data"]["placeholder"],
+        max_words=ingest["settings"]["data"]["max_words"],
     )
 
 

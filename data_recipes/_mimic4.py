@@ -1,4 +1,4 @@
-"""MIMIC-IV: discharge summaries of a Boston hospital with the ICD codes of their admission.
+"""What all recipes of MIMIC-IV share: discharge summaries of a hospital with the ICD codes of their admission.
 
 Source: MIMIC-IV (v2.2 or v3.x, module hosp) and MIMIC-IV-Note (v2.2), PhysioNet.
 Licence: PhysioNet Credentialed Health Data License 1.5.0; access for credentialed users after training in human
@@ -21,31 +21,28 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from pydantic import Field
 
-from data_recipes import RawTable, require_raw
-from data_recipes._csv import OnBadRow, need_raw_file, raw_file, read_raw_csv
-from data_recipes._mimic_codes import CodeTable
-from pipeline.codes import CodeSystem, make_label, normalise
+from data_recipes import RawTable, _mimic
+from data_recipes._csv import need_raw_file, raw_file, read_raw_csv
+from data_recipes._mimic import SINGULAR, CodeKind
+from data_recipes._mimic_codes import CodeColumns, CodeTable
+from data_recipes._mimic_codes import read_titles as read_titles_of
+from data_recipes._mimic_splits import PublishedSplits
+from pipeline.codes import CodeSystem
 from pipeline.documents import Document, IngestReport
-from pipeline.errors import UserError
-from pipeline.settings import Section
 
-CodeKind = Literal["diagnoses", "procedures"]
-
-PUBLISHED: Mapping[str, int] = {"summaries": 331_794}
-"""Rows of note/discharge in MIMIC-IV-Note 2.2. Other published counts are of later stages: codes in at least ten
-admissions, published splits."""
+N_SUMMARIES = 331_794
+"""Rows of note/discharge in MIMIC-IV-Note 2.2."""
 
 _WHAT = "the folder of MIMIC-IV that has hosp/ and note/"
+_MIMIC3 = ("noteevents", "", "mimic3_full, mimic3_50 or mimic3_clean")
+_COLUMNS = CodeColumns("icd_code", "icd_version")
 _SUMMARY_COLUMNS = ("note_id", "subject_id", "hadm_id", "note_seq", "text")
-_CODE_COLUMNS = ("hadm_id", "seq_num", "icd_code", "icd_version")
-_TITLE_COLUMNS = ("icd_code", "icd_version", "long_title")
-_KINDS: tuple[tuple[CodeKind, str], ...] = (("diagnoses", "diagnosis"), ("procedures", "procedure"))
 _SYSTEMS: dict[tuple[int, CodeKind], CodeSystem] = {
     (10, "diagnoses"): "icd10cm",
     (10, "procedures"): "icd10pcs",
@@ -54,14 +51,10 @@ _SYSTEMS: dict[tuple[int, CodeKind], CodeSystem] = {
 }
 
 
-class Options(Section):
-    """Settings of the recipe."""
+class Options(_mimic.Options):
+    """Settings of the recipes."""
 
     icd_version: Literal[10, 9] = Field(10, description="which codes; admissions without any are left out")
-    code_kinds: tuple[CodeKind, ...] = Field(("diagnoses", "procedures"), min_length=1, description="which code tables")
-    on_bad_row: OnBadRow = Field(
-        "error", description="a row with a broken quote or wrong number of fields: stop, or skip and count"
-    )
 
 
 class _Summary(NamedTuple):
@@ -74,14 +67,12 @@ class _Summary(NamedTuple):
 
 def raw_files(raw: Path | None, options: Options) -> list[Path]:
     """The raw files that are read, see :class:`data_recipes.Recipe`."""
-    if raw is None:
-        return []
-    kinds = _kinds(options)
-    return [
-        raw_file(raw, "discharge", folder="note"),
-        *(raw_file(raw, f"{kind}_icd", folder="hosp") for kind, _ in kinds),
-        *(raw_file(raw, f"d_icd_{kind}", folder="hosp") for kind, _ in kinds),
-    ]
+    return [] if raw is None else [table.path for table in _tables(raw, options)]
+
+
+def raw_tables(raw: Path | None, options: Options) -> list[RawTable]:
+    """The raw files with their columns, see :class:`data_recipes.RawTable`."""
+    return _tables(_folder(raw), options)
 
 
 def read(raw: Path | None, options: Options, report: IngestReport, scratch_dir: Path) -> Iterator[Document]:
@@ -92,20 +83,22 @@ def read(raw: Path | None, options: Options, report: IngestReport, scratch_dir: 
     Counted as changed: ``summaries_joined``.
 
     Raises:
-        UserError: if a raw file or column is missing, damaged, or has a broken row.
+        UserError: if a raw file or column is missing, damaged, or has a broken row, or the split is of other data.
     """
-    folder = require_raw(raw, _WHAT)
+    folder = _folder(raw)
     notes = need_raw_file(folder, "discharge", folder="note")
-    tables = {kind: need_raw_file(folder, f"{kind}_icd", folder="hosp") for kind, _ in _kinds(options)}
-    codes = CodeTable(str(options.icd_version), report, on_bad_row=options.on_bad_row)
-    for kind, name in _kinds(options):
-        codes.add(tables[kind], _SYSTEMS[options.icd_version, kind], kind=name)
+    tables = {kind: need_raw_file(folder, f"{kind}_icd", folder="hosp") for kind in options.kinds()}
+    splits = PublishedSplits(options.splits_path, report)
+    codes = CodeTable(_COLUMNS, report, version=str(options.icd_version), on_bad_row=options.on_bad_row)
+    for kind, path in tables.items():
+        codes.add(path, _SYSTEMS[options.icd_version, kind], kind=SINGULAR[kind])
     for stay in _stays(_summaries(notes, options, report), report):
         labels = codes.labels_of(int(stay.admission))
         if not labels and codes.has_other_version(int(stay.admission)):
             report.drop("admission_without_codes_of_version", stay.admission)
         else:
-            yield Document(stay.admission, stay.patient_id, stay.text, labels)
+            yield Document(stay.admission, stay.patient_id, stay.text, labels, splits.of(stay.admission))
+    splits.check(options.min_split_match)
 
 
 def read_titles(raw: Path | None, options: Options, scratch_dir: Path) -> dict[str, str]:
@@ -114,38 +107,27 @@ def read_titles(raw: Path | None, options: Options, scratch_dir: Path) -> dict[s
     A table that is missing gives no titles: some codes have none in any case.
     """
     titles: dict[str, str] = {}
-    folder = require_raw(raw, _WHAT)
-    for kind, _ in _kinds(options):
+    folder = _folder(raw)
+    version = str(options.icd_version)
+    for kind in options.kinds():
         path = raw_file(folder, f"d_icd_{kind}", folder="hosp")
-        if path.is_file():
-            titles |= dict(_titles(path, _SYSTEMS[options.icd_version, kind], options))
+        system = _SYSTEMS[options.icd_version, kind]
+        titles |= read_titles_of(path, _COLUMNS, system, version=version, on_bad_row=options.on_bad_row)
     return titles
 
 
-def raw_tables(raw: Path | None, options: Options) -> list[RawTable]:
-    """The raw files with their columns, see :class:`data_recipes.RawTable`."""
-    folder = require_raw(raw, _WHAT)
-    names = [name for name, _ in _kinds(options)]
+def _tables(folder: Path, options: Options) -> list[RawTable]:
+    kinds = options.kinds()
     return [
-        RawTable(raw_file(folder, "discharge", folder="note"), _SUMMARY_COLUMNS, n_rows=PUBLISHED["summaries"]),
-        *(RawTable(raw_file(folder, f"{name}_icd", folder="hosp"), _CODE_COLUMNS) for name in names),
-        *(RawTable(raw_file(folder, f"d_icd_{name}", folder="hosp"), _TITLE_COLUMNS, False) for name in names),
+        RawTable(raw_file(folder, "discharge", folder="note"), _SUMMARY_COLUMNS, n_rows=N_SUMMARIES),
+        *(RawTable(raw_file(folder, f"{kind}_icd", folder="hosp"), _COLUMNS.of_codes()) for kind in kinds),
+        *(RawTable(raw_file(folder, f"d_icd_{kind}", folder="hosp"), _COLUMNS.of_titles(), False) for kind in kinds),
+        *([RawTable(options.splits_path)] if options.splits_path else []),
     ]
 
 
-def _kinds(options: Options) -> list[tuple[CodeKind, str]]:
-    return [(kind, name) for kind, name in _KINDS if kind in options.code_kinds]
-
-
-def _titles(path: Path, system: CodeSystem, options: Options) -> Iterator[tuple[str, str]]:
-    for batch in read_raw_csv(path, _TITLE_COLUMNS, report=IngestReport(), on_bad_row=options.on_bad_row):
-        for code, version, title in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            if version.strip() != str(options.icd_version) or not title.strip():
-                continue
-            try:
-                yield make_label(system, normalise(code, system)), title.strip()
-            except UserError:  # a heading of the table, not a code
-                continue
+def _folder(raw: Path | None) -> Path:
+    return _mimic.require_mimic(raw, _WHAT, table="discharge", folder="note", other=_MIMIC3)
 
 
 def _summaries(path: Path, options: Options, report: IngestReport) -> Iterator[_Summary]:

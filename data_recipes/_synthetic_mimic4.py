@@ -1,28 +1,20 @@
-"""The raw files of a synthetic MIMIC-IV: the columns, the quoting and the ranges of ids of the real ones.
-
-Files are written row by row, so memory does not grow with the corpus, and come out the same, byte by byte, for
-the same settings: the gzip header holds no time and no name.
-"""
+"""The raw files of a synthetic MIMIC-IV: the columns, the quoting and the ranges of ids of the real ones."""
 
 from __future__ import annotations
 
-import contextlib
-import csv
 import datetime
-import gzip
-import io
 import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
 from data_recipes._synthetic_notes import NoteWriter
 from data_recipes._synthetic_patients import Stay, draw_stays
-from data_recipes._synthetic_vocabulary import Condition, Vocabulary, build_vocabulary
+from data_recipes._synthetic_tables import P_UNTITLED, Tables, stored
+from data_recipes._synthetic_vocabulary import Vocabulary, build_vocabulary, codes_of
 from pipeline.codes import undot
 
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -51,38 +43,6 @@ _ERAS = (2011, 2014, 2017)  # first years of anchor_year_group, of three years e
 _ERA_WEIGHTS = (12, 14, 74)
 _FIRST_ICD10_YEAR = 2016
 _P_WITHOUT_SUMMARY = 0.06  # admissions with codes but no summary
-_P_PADDED = 0.02  # codes padded with blanks
-_P_UNTITLED = 0.04  # codes missing from the title tables
-_CODE_WIDTH = 7
-_GZIP_LEVEL = 1  # packing takes most of the time at full size
-
-
-class _Tables:
-    """The open files."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._stack = contextlib.ExitStack()
-        self._writers: dict[str, Any] = {}
-
-    def __enter__(self) -> _Tables:
-        for name, columns in COLUMNS.items():
-            path = self._folder / f"{name}.csv.gz"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            packed = self._stack.enter_context(path.open("wb"))
-            unpacked = self._stack.enter_context(
-                gzip.GzipFile("", "wb", compresslevel=_GZIP_LEVEL, fileobj=packed, mtime=0)
-            )
-            text = self._stack.enter_context(io.TextIOWrapper(unpacked, encoding="utf-8", newline=""))
-            self._writers[name] = csv.writer(text, lineterminator="\n")
-            self._writers[name].writerow(columns)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._stack.close()
-
-    def add(self, name: str, *values: object) -> None:
-        self._writers[name].writerow(values)
 
 
 @dataclass(frozen=True)
@@ -107,7 +67,7 @@ def write_mimic4(folder: Path, *, n_documents: int, n_codes: int, mean_words: in
     vocabulary = build_vocabulary(n_codes)
     notes = NoteWriter(vocabulary, mean_words)
     n_left, n_admissions = n_documents, 0
-    with _Tables(folder) as tables, tqdm(total=n_documents, desc="synthetic notes", disable=None) as bar:
+    with Tables(folder, COLUMNS) as tables, tqdm(total=n_documents, desc="synthetic notes", disable=None) as bar:
         for number in itertools.count():
             rng = random.Random(f"{seed} {number}")
             patient = _draw_patient(rng, number)
@@ -134,7 +94,7 @@ def _draw_patient(rng: random.Random, number: int) -> _Patient:
 
 
 def _add_patient(
-    tables: _Tables,
+    tables: Tables,
     patient: _Patient,
     stays: Sequence[Stay],
     *,
@@ -149,10 +109,8 @@ def _add_patient(
         f"{patient.era} - {patient.era + 2}", "",
     )  # fmt: skip
     n_notes, note_seq, year = 0, 1, rng.randrange(3)
-    for place, drawn in enumerate(stays):
-        version, stay = 10, drawn
-        if patient.era + year < _FIRST_ICD10_YEAR and (in_icd9 := drawn.with_icd9_only()).diagnoses:
-            version, stay = 9, in_icd9
+    for place, stay in enumerate(stays):
+        version = 9 if patient.era + year < _FIRST_ICD10_YEAR else 10
         admission = _FIRST_ADMISSION + (n_admissions + place) * _ADMISSION_STEP % _N_IDS
         admitted = datetime.datetime(patient.anchor_year + year, 1, 1) + datetime.timedelta(  # noqa: DTZ001
             minutes=rng.randrange(360 * 24 * 60)
@@ -175,7 +133,7 @@ def _add_patient(
 
 
 def _add_admission(
-    tables: _Tables,
+    tables: Tables,
     ids: tuple[int, int],
     admitted: datetime.datetime,
     discharged: datetime.datetime,
@@ -193,7 +151,7 @@ def _add_admission(
 
 
 def _add_codes(
-    tables: _Tables,
+    tables: Tables,
     ids: tuple[int, int],
     stay: Stay,
     *,
@@ -201,25 +159,14 @@ def _add_codes(
     discharged: datetime.datetime,
     rng: random.Random,
 ) -> None:
-    for place, code in enumerate(_codes(stay.diagnoses, version), start=1):
-        tables.add("hosp/diagnoses_icd", *ids, place, _stored(code, rng), version)
-    for place, code in enumerate(_codes(stay.procedures, version), start=1):
-        tables.add("hosp/procedures_icd", *ids, place, discharged.strftime("%Y-%m-%d"), _stored(code, rng), version)
+    for place, code in enumerate(codes_of(stay.diagnoses, version), start=1):
+        tables.add("hosp/diagnoses_icd", *ids, place, stored(code, rng), version)
+    for place, code in enumerate(codes_of(stay.procedures, version), start=1):
+        tables.add("hosp/procedures_icd", *ids, place, discharged.strftime("%Y-%m-%d"), stored(code, rng), version)
 
 
-def _codes(conditions: Sequence[Condition], version: int) -> list[str]:
-    """Codes without dot, as the tables have them, each once."""
-    codes = (code for one in conditions for code in ((one.code,) if version == 10 else one.icd9))
-    return list(dict.fromkeys(undot(code) for code in codes))
-
-
-def _stored(code: str, rng: random.Random) -> str:
-    """Now and then a code is padded with blanks."""
-    return code.ljust(_CODE_WIDTH) if rng.random() < _P_PADDED else code
-
-
-def _add_titles(tables: _Tables, vocabulary: Vocabulary) -> None:
+def _add_titles(tables: Tables, vocabulary: Vocabulary) -> None:
     rng = random.Random(0)
     for (kind, version, code), title in sorted(vocabulary.titles.items()):
-        if rng.random() >= _P_UNTITLED:
+        if rng.random() >= P_UNTITLED:
             tables.add(f"hosp/d_icd_{kind}", undot(code), version, title)
