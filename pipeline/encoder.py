@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from pipeline.errors import UserError
-from pipeline.tokens import MicroBatch
+from pipeline.micro_batches import MicroBatch
 
 logger = logging.getLogger(__name__)
 
@@ -126,6 +126,10 @@ class DocumentEncoder(nn.Module):
                 bar.update(len(batch))
         self._cache = cache
         logger.info("frozen layers computed once: %d documents, %.0f MB", n_documents, cache.n_bytes / 1e6)
+
+    def share_cache(self, other: DocumentEncoder) -> None:
+        """Start from the output of another encoder's frozen layers, which must be equal to this one's."""
+        self._cache = other._cache
 
     def _check_layers(self, batch: MicroBatch) -> None:
         whole = self.backbone(input_ids=batch.input_ids, attention_mask=batch.attention_mask.long()).last_hidden_state

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from pipeline.encoder import DocumentEncoder
 from pipeline.errors import UserError
 from pipeline.heads import build_head, start_from_prevalence
+from pipeline.micro_batches import ChunkSettings, MicroBatch, build_micro_batches
 from pipeline.pretrained import find_encoder, load_encoder, load_tokenizer
-from pipeline.tokens import ChunkSettings, MicroBatch, Tokenize, build_micro_batches
+from pipeline.tokens import Tokenize
 from pipeline.triggers import KINDS
 
 SETTINGS = ChunkSettings(chunk_tokens=16, chunk_overlap=2, cls_id=2, sep_id=3, pad_id=0)

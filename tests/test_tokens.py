@@ -16,20 +16,16 @@ from hypothesis import strategies as st
 from pipeline.documents import Document, IngestReport, write_documents
 from pipeline.errors import UserError
 from pipeline.labels import LabelSpace
-from pipeline.pretrained import load_tokenizer
-from pipeline.tokens import (
-    AFFIRMED,
-    TOKEN_FEATURES,
+from pipeline.micro_batches import (
     Batch,
     ChunkSettings,
     MicroBatch,
-    Tokenize,
     build_micro_batches,
     chunk_settings,
     iterate_micro_batches,
-    select_rows,
-    tokenize_documents,
 )
+from pipeline.pretrained import load_tokenizer
+from pipeline.tokens import AFFIRMED, TOKEN_FEATURES, Tokenize, select_rows, tokenize_documents
 from pipeline.triggers import KINDS
 
 if TYPE_CHECKING:

@@ -25,11 +25,11 @@ from pipeline.encoder import ProjectionHead
 from pipeline.errors import UserError
 from pipeline.heads import build_head
 from pipeline.losses import build_contrastive_loss, build_head_loss
+from pipeline.micro_batches import ChunkSettings
 from pipeline.objectives import ClassificationObjective, ContrastiveObjective
 from pipeline.pretrained import load_encoder
 from pipeline.sampling import BatchPlan
 from pipeline.settings import Compute, TrainClassifier, TrainEncoder, Training
-from pipeline.tokens import ChunkSettings
 from pipeline.training import BatchLoader, fit, start_accelerator
 from pipeline.validation import Validator
 
