@@ -235,5 +235,8 @@ class ProjectionHead(nn.Module):
         self.layers = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, projection_dim))
 
     def forward(self, embeddings: Tensor) -> Tensor:
-        """L2-normalised projections, (n_documents, projection_dim)."""
-        return nn.functional.normalize(self.layers(embeddings).float(), dim=-1)
+        """L2-normalised projections, float32 (float64 from float64 weights), (n_documents, projection_dim)."""
+        projections = self.layers(embeddings)
+        if projections.dtype != torch.float64:
+            projections = projections.float()
+        return nn.functional.normalize(projections, dim=-1)
