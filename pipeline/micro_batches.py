@@ -42,6 +42,29 @@ class ChunkSettings:
         starts = range(0, max(n_tokens - self.chunk_overlap, 1), step)
         return [(start, min(start + width, n_tokens)) for start in starts]
 
+    def own(self, span: tuple[int, int], n_tokens: int) -> tuple[int, int]:
+        """Which tokens of a chunk count as its own, so that every token of a document counts once.
+
+        Of the tokens that two chunks share the earlier chunk owns the first half, the later one the rest.
+
+        Args:
+            span: tokens of the chunk, one of :meth:`chunks`.
+            n_tokens: tokens of the document.
+
+        Returns:
+            First token and end, counted from the start of the chunk.
+
+        Example:
+            >>> settings = ChunkSettings(8, 2, 101, 102, 0)
+            >>> spans = settings.chunks(9)
+            >>> spans, [settings.own(span, 9) for span in spans]
+            ([(0, 6), (4, 9)], [(0, 5), (1, 5)])
+        """
+        start, end = span
+        kept_by_earlier = self.chunk_overlap // 2
+        first = kept_by_earlier if start else 0
+        return first, end - start - (self.chunk_overlap - kept_by_earlier if end < n_tokens else 0)
+
 
 def chunk_settings(tokenizer: Any, *, chunk_tokens: int, chunk_overlap: int) -> ChunkSettings:
     """Chunk settings of a tokenizer.
@@ -63,7 +86,8 @@ class MicroBatch:
         rows: which rows of the data set the documents are, (n_documents,).
         input_ids: (n_chunks, width) int64; chunks of one document stand together, in order.
         attention_mask: (n_chunks, width) bool, False on padding.
-        text_mask: (n_chunks, width) bool, True on tokens of text (neither padding nor special).
+        text_mask: (n_chunks, width) bool, True on tokens of text (neither padding nor special). A token that two
+            chunks share is True in one of them alone: where it has more context, half the overlap in each.
         context_ids: (n_chunks, width) int64.
         document_of_chunk: (n_chunks,) int64, position in ``rows``.
         chunk_of_document: (n_chunks,) int64, which chunk of its document.
@@ -161,6 +185,7 @@ def _micro_batch(
     ids = np.full((len(pieces), width), settings.pad_id, dtype=np.int64)
     context = np.full((len(pieces), width), AFFIRMED, dtype=np.int64)
     lengths = np.array([end - start for *_, (start, end) in pieces])
+    own = np.array([settings.own(span, len(input_ids[index])) for *_, index, span in pieces])  # (n_chunks, 2)
     ids[:, 0] = settings.cls_id
     for chunk, (_, _, index, (start, end)) in enumerate(pieces):
         ids[chunk, 1 : end - start + 1] = input_ids[index][start:end]
@@ -171,7 +196,7 @@ def _micro_batch(
         rows=torch.tensor([rows[index] for index in group]),
         input_ids=torch.from_numpy(ids),
         attention_mask=torch.from_numpy(column < lengths[:, None] + 2),
-        text_mask=torch.from_numpy((column > 0) & (column <= lengths[:, None])),
+        text_mask=torch.from_numpy((column > own[:, :1]) & (column <= own[:, 1:])),
         context_ids=torch.from_numpy(context),
         document_of_chunk=torch.tensor([position for position, *_ in pieces]),
         chunk_of_document=torch.tensor([number for _, number, *_ in pieces]),

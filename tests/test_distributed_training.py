@@ -62,6 +62,7 @@ class Case:
 
     def build(self, folder: Path) -> Any:
         """The objective, the same on every process."""
+        torch.manual_seed(1)  # for the prototypes of some losses
         model = copy.deepcopy(read_objective(folder, self.kind))
         model.gradient_cache = self.gradient_cache
         settings = Contrastive(
