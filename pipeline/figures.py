@@ -258,7 +258,7 @@ def relations_figure(history: pd.DataFrame) -> str:
         "share_r4": "R4 sample inside anchor", "share_r5": "R5 anchor inside sample",
     }  # fmt: skip
     rows = history.dropna(subset=["share_r1"])
-    with _drawing(9.6, 2.7) as figure:
+    with _drawing(9.6, 3.0) as figure:
         left, middle, right = figure.subplots(1, 3, width_ratios=(3, 2, 2))
         for index, (column, label) in enumerate(names.items()):
             x, y = _thin(rows["step"].to_numpy(), rows[column].to_numpy())
@@ -268,11 +268,11 @@ def relations_figure(history: pd.DataFrame) -> str:
         _percent(left.yaxis)
         left.set_title("Pairs of documents in a batch")
         left.set_ylabel("share of pairs (%)")
-        left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=3, fontsize=7)
+        left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2, fontsize=7)
         x, y = _thin(rows["step"].to_numpy(), rows["mean_k"].to_numpy())
         middle.plot(x, y, color=BLUE)
         middle.set_ylim(0)
-        middle.set_title("Mean weight K of positive pairs")
+        middle.set_title("Mean K of positives")
         middle.set_ylabel("K (0 to 1)")
         _draw_partners(right, rows)
         for axes in (left, middle, right):
