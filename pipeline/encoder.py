@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from pipeline.errors import UserError
-from pipeline.tokens import MicroBatch
+from pipeline.micro_batches import MicroBatch
 
 logger = logging.getLogger(__name__)
 
@@ -127,6 +127,10 @@ class DocumentEncoder(nn.Module):
         self._cache = cache
         logger.info("frozen layers computed once: %d documents, %.0f MB", n_documents, cache.n_bytes / 1e6)
 
+    def share_cache(self, other: DocumentEncoder) -> None:
+        """Start from the output of another encoder's frozen layers, which must be equal to this one's."""
+        self._cache = other._cache
+
     def _check_layers(self, batch: MicroBatch) -> None:
         whole = self.backbone(input_ids=batch.input_ids, attention_mask=batch.attention_mask.long()).last_hidden_state
         is_same = False
@@ -231,5 +235,8 @@ class ProjectionHead(nn.Module):
         self.layers = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, projection_dim))
 
     def forward(self, embeddings: Tensor) -> Tensor:
-        """L2-normalised projections, (n_documents, projection_dim)."""
-        return nn.functional.normalize(self.layers(embeddings).float(), dim=-1)
+        """L2-normalised projections, float32 (float64 from float64 weights), (n_documents, projection_dim)."""
+        projections = self.layers(embeddings)
+        if projections.dtype != torch.float64:
+            projections = projections.float()
+        return nn.functional.normalize(projections, dim=-1)

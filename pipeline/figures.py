@@ -246,19 +246,20 @@ def frequency_figure(bands: pd.DataFrame) -> str:
 
 
 def relations_figure(history: pd.DataFrame) -> str:
-    """Relations between the label sets of a training batch, and the mean weight of its positive pairs.
+    """Relations between the label sets of a training batch, mean weight of its positive pairs, labels with a partner.
 
     Args:
-        history: columns stage, step, ``share_r1`` to ``share_r5`` (shares of all pairs, in [0, 1]) and
-            ``mean_k``; rows without them are left out.
+        history: columns stage, step, ``share_r1`` to ``share_r5`` (shares of all pairs, in [0, 1]), ``mean_k`` and
+            ``partner_share`` (of label occurrences); ``partner_share_with_queue`` where there was a queue. Rows
+            without them are left out.
     """
     names = {
         "share_r1": "R1 nothing shared", "share_r2": "R2 equal", "share_r3": "R3 overlap",
         "share_r4": "R4 sample inside anchor", "share_r5": "R5 anchor inside sample",
     }  # fmt: skip
     rows = history.dropna(subset=["share_r1"])
-    with _drawing(8.2, 2.7) as figure:
-        left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    with _drawing(9.6, 3.0) as figure:
+        left, middle, right = figure.subplots(1, 3, width_ratios=(3, 2, 2))
         for index, (column, label) in enumerate(names.items()):
             x, y = _thin(rows["step"].to_numpy(), rows[column].to_numpy())
             left.plot(x, np.where(y > 0, y, np.nan), _LINES[index % 4], color=_CYCLE[index], label=label)
@@ -267,16 +268,31 @@ def relations_figure(history: pd.DataFrame) -> str:
         _percent(left.yaxis)
         left.set_title("Pairs of documents in a batch")
         left.set_ylabel("share of pairs (%)")
-        left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=3, fontsize=7)
+        left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2, fontsize=7)
         x, y = _thin(rows["step"].to_numpy(), rows["mean_k"].to_numpy())
-        right.plot(x, y, color=BLUE)
-        right.set_ylim(0)
-        right.set_title("Mean weight K of positive pairs")
-        right.set_ylabel("K (0 to 1)")
-        for axes in (left, right):
+        middle.plot(x, y, color=BLUE)
+        middle.set_ylim(0)
+        middle.set_title("Mean K of positives")
+        middle.set_ylabel("K (0 to 1)")
+        _draw_partners(right, rows)
+        for axes in (left, middle, right):
             axes.set_xlabel("step")
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         return _svg(figure, "relations", "Relations between label sets in training batches")
+
+
+def _draw_partners(axes: Axes, rows: pd.DataFrame) -> None:
+    lines = {"partner_share": "in the batch", "partner_share_with_queue": "batch or queue"}
+    drawn = [name for name in lines if name in rows and rows[name].notna().any()]
+    for index, name in enumerate(drawn):
+        x, y = _thin(rows["step"].to_numpy(), rows[name].to_numpy())
+        axes.plot(x, y, _LINES[index], color=_CYCLE[index], label=lines[name])
+    axes.set_ylim(0, 1)
+    _percent(axes.yaxis)
+    axes.set_title("Labels with a partner")
+    axes.set_ylabel("share of labels (%)")
+    if len(drawn) > 1:
+        axes.legend(fontsize=7)
 
 
 def pretty_name(name: str) -> str:

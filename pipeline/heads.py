@@ -57,7 +57,7 @@ class LabelAttentionHead(nn.Module):
         self.context = nn.Embedding(len(KINDS) + 1, dim)
         nn.init.zeros_(self.context.weight)
         self.norm = nn.LayerNorm(dim)
-        self.keys = nn.Linear(dim, dim)
+        self.keys = nn.Linear(dim, dim, bias=False)  # a bias would shift all scores of a label alike
         self.queries = nn.Parameter(torch.randn(n_labels, dim) / math.sqrt(dim))
         self.weight = nn.Parameter(torch.randn(n_labels, dim) / math.sqrt(dim))
         self.bias = nn.Parameter(torch.zeros(n_labels))

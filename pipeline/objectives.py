@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,9 +13,10 @@ from torch.utils.checkpoint import checkpoint
 from pipeline.distributed import world_size
 from pipeline.encoder import DocumentEncoder, ProjectionHead
 from pipeline.heads import LabelAttentionHead, LinearHead
-from pipeline.losses import SparseLabels, build_contrastive_loss, relation_statistics
+from pipeline.losses import SparseLabels, build_contrastive_loss, partner_share, relation_statistics
+from pipeline.memory_queue import Memory, build_memory
+from pipeline.micro_batches import Batch, MicroBatch
 from pipeline.settings import Contrastive
-from pipeline.tokens import Batch, MicroBatch
 
 
 class ContrastiveObjective(nn.Module):
@@ -28,6 +30,7 @@ class ContrastiveObjective(nn.Module):
         pooling: how token states become an embedding.
         gradient_cache: keep no activations of micro-batches but recompute them in backward, with the same dropout;
             the gradient is that of the whole batch, and memory does not grow with it.
+        memory: documents of earlier steps as further samples, or None.
     """
 
     def __init__(
@@ -39,16 +42,19 @@ class ContrastiveObjective(nn.Module):
         n_labels: int,
         pooling: str,
         gradient_cache: bool,
+        memory: Memory | None = None,
     ) -> None:
         super().__init__()
-        self.encoder, self.projection_head, self.loss = encoder, projection_head, loss
+        self.encoder, self.projection_head, self.loss, self.memory = encoder, projection_head, loss, memory
         self.n_labels, self.pooling, self.gradient_cache = n_labels, pooling, gradient_cache
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Loss and statistics of a batch."""
         projections = torch.cat([self._run(self._project, one) for one in batch.micro_batches])
-        labels = SparseLabels.from_lists(batch.label_ids, self.n_labels).to(projections.device)
-        return self.loss(projections, labels), relation_statistics(labels.gathered())
+        term = _contrast(self.loss, self.memory, projections, batch, self.n_labels)
+        if self.memory is not None and self.training:
+            self.memory.remember(batch, projections, term.labels, self.encoder, self.projection_head)
+        return term.loss, term.statistics
 
     def _project(self, batch: MicroBatch) -> Tensor:
         return self.projection_head(self.encoder(batch).pooled(self.pooling))  # type: ignore[no-any-return]
@@ -69,6 +75,7 @@ class ClassificationObjective(nn.Module):
         contrastive_weight: factor of the contrastive term (lambda).
         pooling: how token states become an embedding for the contrastive term.
         gradient_cache: as in :class:`ContrastiveObjective`.
+        memory: as in :class:`ContrastiveObjective`.
     """
 
     def __init__(
@@ -83,10 +90,11 @@ class ClassificationObjective(nn.Module):
         contrastive_weight: float = 0.0,
         pooling: str = "mean",
         gradient_cache: bool = False,
+        memory: Memory | None = None,
     ) -> None:
         super().__init__()
         self.encoder, self.head, self.loss = encoder, head, loss
-        self.contrastive, self.projection_head = contrastive, projection_head
+        self.contrastive, self.projection_head, self.memory = contrastive, projection_head, memory
         self.n_labels, self.contrastive_weight, self.pooling = n_labels, contrastive_weight, pooling
         self.gradient_cache = gradient_cache
 
@@ -99,12 +107,14 @@ class ClassificationObjective(nn.Module):
         logits = torch.cat([one for one, _ in outputs])  # (n_documents, n_labels)
         targets = multi_hot(batch.label_ids, self.n_labels, logits.device)
         loss = self.loss(logits, targets) * (len(batch) * world_size() / batch.n_global)
-        if self.contrastive is None:
+        if self.contrastive is None or self.projection_head is None:
             return loss, {}
-        labels = SparseLabels.from_lists(batch.label_ids, self.n_labels).to(logits.device)
-        contrastive = self.contrastive(torch.cat([one for _, one in outputs]), labels)
-        statistics = {"contrastive_loss": float(contrastive.detach()), **relation_statistics(labels.gathered())}
-        return loss + self.contrastive_weight * contrastive, statistics
+        projections = torch.cat([one for _, one in outputs])
+        term = _contrast(self.contrastive, self.memory, projections, batch, self.n_labels)
+        if self.memory is not None and self.training:
+            self.memory.remember(batch, projections, term.labels, self.encoder, self.projection_head)
+        statistics = {"contrastive_loss": float(term.loss.detach()), **term.statistics}
+        return loss + self.contrastive_weight * term.loss, statistics
 
     def _logits_and_projections(self, batch: MicroBatch) -> tuple[Tensor, Tensor | None]:
         tokens = self.encoder(batch)
@@ -114,6 +124,41 @@ class ClassificationObjective(nn.Module):
     def logits(self, batch: MicroBatch) -> Tensor:
         """Logits of a micro-batch, float32, (n_documents, n_labels)."""
         return self.head(self.encoder(batch)).float()  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class _Contrasted:
+    """A contrastive loss, statistics of the batch, and the label sets of all processes' documents."""
+
+    loss: Tensor
+    statistics: dict[str, float]
+    labels: SparseLabels
+
+
+def _contrast(loss: nn.Module, memory: Memory | None, projections: Tensor, batch: Batch, n_labels: int) -> _Contrasted:
+    labels = SparseLabels.from_lists(batch.label_ids, n_labels).to(projections.device)
+    gathered = labels.gathered()
+    statistics = relation_statistics(gathered)
+    if memory is None:
+        return _Contrasted(loss(projections, labels), statistics, gathered)
+    vectors, queued = memory.samples(batch, projections)
+    statistics |= {"queued_documents": len(vectors), "partner_share_with_queue": partner_share(gathered, queued)}
+    value = loss(projections, labels, extra_projections=vectors, extra_labels=queued)
+    return _Contrasted(value, statistics, gathered)
+
+
+def memory_of(
+    settings: Contrastive, encoder: DocumentEncoder, projection_head: ProjectionHead, *, n_labels: int, pooling: str
+) -> Memory | None:
+    """The memory that settings ask for, None where they ask for no queue."""
+    return build_memory(
+        size=settings.queue_size,
+        momentum=settings.momentum,
+        n_labels=n_labels,
+        encoder=encoder,
+        projection_head=projection_head,
+        pooling=pooling,
+    )
 
 
 def contrastive_loss_of(settings: Contrastive, n_labels: int) -> nn.Module:

@@ -15,8 +15,8 @@ MAX_CHARS = 160
 FEW_DOCUMENTS = 10
 """A code with fewer true documents in the split is marked: its scores say little."""
 
-HISTORY_COLUMNS = ("stage", "step", "epoch", "loss", "learning_rate", "documents_per_second")
-_SCORE_WORDS = {"f1", "precision", "recall", "map", "match", "jaccard", "auc"}
+HISTORY_COLUMNS = ("stage", "step", "epoch", "loss", "learning_rate", "documents_per_second", "epoch_partner_share")
+_SCORE_WORDS = {"f1", "precision", "recall", "map", "match", "jaccard", "auc", "share"}
 
 
 def percent(value: float) -> str:
@@ -118,7 +118,7 @@ def _flat(prefix: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]
 
 
 def training_summary(history: pd.DataFrame | None) -> pd.DataFrame | None:
-    """One row a training stage: how long it trained, how far the loss came, how fast it went."""
+    """One row a training stage: length, how far the loss came, speed, share of labels with a partner in the batch."""
     if history is None or history.empty:
         return None
     rows = []
@@ -132,6 +132,7 @@ def training_summary(history: pd.DataFrame | None) -> pd.DataFrame | None:
                 "first_loss": losses.iloc[0] if len(losses) else np.nan,
                 "last_loss": losses.iloc[-1] if len(losses) else np.nan,
                 "documents_per_second": part["documents_per_second"].median(),
+                "share_of_labels_with_partner": part["epoch_partner_share"].mean(),
             }
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).dropna(axis="columns", how="all")

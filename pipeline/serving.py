@@ -20,17 +20,10 @@ from pipeline.encoder import DocumentEncoder
 from pipeline.errors import UserError
 from pipeline.heads import LabelAttentionHead, LinearHead, build_head
 from pipeline.labels import LabelSpace
+from pipeline.micro_batches import ChunkSettings, MicroBatch, build_micro_batches, chunk_settings, iterate_micro_batches
 from pipeline.pretrained import load_encoder, load_tokenizer
 from pipeline.text import Preset, prepare
-from pipeline.tokens import (
-    AFFIRMED,
-    ChunkSettings,
-    MicroBatch,
-    Tokenize,
-    build_micro_batches,
-    chunk_settings,
-    iterate_micro_batches,
-)
+from pipeline.tokens import AFFIRMED, Tokenize
 
 FORMAT_VERSION = 1
 # What a classifier reads and gives as an MLflow model: columns and MLflow's types.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typing
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -32,6 +32,8 @@ ContrastiveLossName = Literal[
 ]  # fmt: skip
 _LOG_WEIGHTED = ("sd", "sd_similarity", "sd_dissimilarity", "sd_symmetric", "sd_idf")
 HeadLossName = Literal["bce", "asl", "distribution_balanced", "zlpr"]
+
+T = TypeVar("T")
 
 PositiveInt = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -192,11 +194,28 @@ class Contrastive(Section):
     normalise: Literal["positives", "weights"] = Field("positives", description="divide by |P| or by sum of K")
     weight_in: Literal["loss", "log"] = Field("loss", description="where SD's factor stands; 'log' equals any")
     projection_dim: PositiveInt = Field(128, description="width of what the loss sees")
+    partner_probability: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0, description="how often a drawn document brings one that shares its rarest label into the batch"
+    )
+    queue_size: Annotated[int, Field(ge=0)] = Field(
+        0, description="documents of earlier steps that the loss sees as further samples; 0: none"
+    )
+    momentum: Fraction | None = Field(
+        None, description="queue the projections of a copy of the encoder that keeps this share of itself a step"
+    )
 
     @model_validator(mode="after")
     def _log_only_for_sd(self) -> Self:
         if self.weight_in == "log" and (self.normalise != "positives" or self.loss not in _LOG_WEIGHTED):
             raise ValueError(f"weight_in 'log' is for {', '.join(_LOG_WEIGHTED)} with normalise 'positives'")
+        return self
+
+    @model_validator(mode="after")
+    def _queue_fits_loss(self) -> Self:
+        if self.queue_size and self.loss == "probmcl":
+            raise ValueError("queue_size must be 0 for loss 'probmcl', which has no queue; see docs/losses.md")
+        if self.momentum is not None and not self.queue_size:
+            raise ValueError("momentum is for queued projections: set queue_size, or momentum to null")
         return self
 
 
@@ -216,6 +235,15 @@ class Training(Section):
     mixed_precision: Precision = Field("no", description="'no' is float32")
 
 
+def _with_queue_for(section: T, contrastive: Contrastive, global_batch_size: int) -> T:
+    if 0 < contrastive.queue_size < global_batch_size:
+        raise ValueError(
+            f"queue_size must be 0 or at least global_batch_size, which is {global_batch_size}; "
+            f"got {contrastive.queue_size}"
+        )
+    return section
+
+
 class TrainEncoder(Training, Contrastive):
     """Contrastive fine-tuning of the encoder."""
 
@@ -223,6 +251,10 @@ class TrainEncoder(Training, Contrastive):
     global_batch_size: Annotated[int, Field(ge=2)] = Field(
         64, description="documents a step, over all processes: the more, the more anchors have positives"
     )
+
+    @model_validator(mode="after")
+    def _queue_holds_a_batch(self) -> Self:
+        return _with_queue_for(self, self, self.global_batch_size)
 
 
 class Joint(Contrastive):
@@ -244,6 +276,10 @@ class TrainClassifier(Training):
     joint: Joint = Field(default_factory=Joint)
     patience: PositiveInt = Field(3, description="epochs without a better validation score before stopping")
     select_by: Literal["map", "micro_f1", "macro_f1"] = Field("micro_f1", description="validation score to choose by")
+
+    @model_validator(mode="after")
+    def _queue_holds_a_batch(self) -> Self:
+        return _with_queue_for(self, self.joint, self.global_batch_size)
 
 
 class Predict(Section):

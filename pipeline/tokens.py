@@ -1,19 +1,16 @@
-"""Tokens: text becomes an Arrow data set, one row a document; documents become micro-batches of chunks."""
+"""Tokens: text becomes an Arrow data set, one row a document."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
-import torch
-from torch import Tensor
 
 from pipeline.context import ContextSpan, annotate
-from pipeline.errors import UserError
 from pipeline.labels import LabelSpace
 from pipeline.text import Section, find_sections
 from pipeline.triggers import KINDS
@@ -149,181 +146,6 @@ def tokenize_documents(
     )
 
 
-@dataclass(frozen=True)
-class ChunkSettings:
-    """How documents are cut for the encoder.
-
-    Attributes:
-        chunk_tokens: window of the encoder, special tokens included.
-        chunk_overlap: tokens that neighbouring chunks of a document share.
-        cls_id, sep_id, pad_id: special tokens; a chunk is CLS, tokens of text, SEP.
-    """
-
-    chunk_tokens: int
-    chunk_overlap: int
-    cls_id: int
-    sep_id: int
-    pad_id: int
-
-    def chunks(self, n_tokens: int) -> list[tuple[int, int]]:
-        """Token spans of the chunks of a document.
-
-        Example:
-            >>> ChunkSettings(6, 1, 101, 102, 0).chunks(8)
-            [(0, 4), (3, 7), (6, 8)]
-        """
-        width, step = self.chunk_tokens - 2, self.chunk_tokens - 2 - self.chunk_overlap
-        starts = range(0, max(n_tokens - self.chunk_overlap, 1), step)
-        return [(start, min(start + width, n_tokens)) for start in starts]
-
-
-def chunk_settings(tokenizer: Any, *, chunk_tokens: int, chunk_overlap: int) -> ChunkSettings:
-    """Chunk settings of a tokenizer.
-
-    Raises:
-        UserError: if it has no CLS, SEP or padding token (it is not an encoder's).
-    """
-    ids = (tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id)
-    if None in ids:
-        raise UserError(f"the tokenizer of {tokenizer.name_or_path} has no CLS, SEP or padding token: not an encoder.")
-    return ChunkSettings(chunk_tokens, chunk_overlap, *ids)
-
-
-@dataclass(frozen=True)
-class MicroBatch:
-    """Whole documents that go through the encoder together, cut into chunks.
-
-    Attributes:
-        rows: which rows of the data set the documents are, (n_documents,).
-        input_ids: (n_chunks, width) int64; chunks of one document stand together, in order.
-        attention_mask: (n_chunks, width) bool, False on padding.
-        text_mask: (n_chunks, width) bool, True on tokens of text (neither padding nor special).
-        context_ids: (n_chunks, width) int64.
-        document_of_chunk: (n_chunks,) int64, position in ``rows``.
-        chunk_of_document: (n_chunks,) int64, which chunk of its document.
-    """
-
-    rows: Tensor
-    input_ids: Tensor
-    attention_mask: Tensor
-    text_mask: Tensor
-    context_ids: Tensor
-    document_of_chunk: Tensor
-    chunk_of_document: Tensor
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def to(self, device: torch.device | str) -> MicroBatch:
-        """Move every tensor."""
-        return replace(
-            self, **{one.name: getattr(self, one.name).to(device, non_blocking=True) for one in fields(self)}
-        )
-
-
-@dataclass(frozen=True)
-class Batch:
-    """A step's documents of one process.
-
-    Attributes:
-        micro_batches: their encoder inputs, shortest documents first.
-        label_ids: label sets in the order of the micro-batches' documents.
-        n_global: documents of this step over all processes.
-    """
-
-    micro_batches: list[MicroBatch]
-    label_ids: list[list[int]]
-    n_global: int
-
-    def __len__(self) -> int:
-        return len(self.label_ids)
-
-    def to(self, device: torch.device | str) -> Batch:
-        """Move the micro-batches."""
-        return replace(self, micro_batches=[one.to(device) for one in self.micro_batches])
-
-
-def build_micro_batches(
-    rows: Sequence[int],
-    input_ids: Sequence[Sequence[int]],
-    context_ids: Sequence[Sequence[int]],
-    settings: ChunkSettings,
-    *,
-    max_tokens: int,
-) -> list[MicroBatch]:
-    """Sort documents by length and cut them into micro-batches with little padding.
-
-    Args:
-        rows: which row each document is.
-        input_ids: tokens of each document, without special tokens.
-        context_ids: context of each token.
-        settings: how to cut.
-        max_tokens: size of a micro-batch, n_chunks x width; a longer document stands alone.
-    """
-    order = sorted(range(len(rows)), key=lambda index: (len(input_ids[index]), index))
-    groups: list[list[int]] = [[]]
-    n_chunks = 0
-    for index in order:
-        spans = settings.chunks(len(input_ids[index]))
-        width = min(len(input_ids[index]) + 2, settings.chunk_tokens)
-        if groups[-1] and (n_chunks + len(spans)) * width > max_tokens:
-            groups.append([])
-            n_chunks = 0
-        groups[-1].append(index)
-        n_chunks += len(spans)
-    return [_micro_batch(group, rows, input_ids, context_ids, settings) for group in groups if group]
-
-
-def _micro_batch(
-    group: Sequence[int],
-    rows: Sequence[int],
-    input_ids: Sequence[Sequence[int]],
-    context_ids: Sequence[Sequence[int]],
-    settings: ChunkSettings,
-) -> MicroBatch:
-    pieces = [
-        (position, number, index, span)
-        for position, index in enumerate(group)
-        for number, span in enumerate(settings.chunks(len(input_ids[index])))
-    ]
-    width = max(end - start for *_, (start, end) in pieces) + 2
-    ids = np.full((len(pieces), width), settings.pad_id, dtype=np.int64)
-    context = np.full((len(pieces), width), AFFIRMED, dtype=np.int64)
-    lengths = np.array([end - start for *_, (start, end) in pieces])
-    ids[:, 0] = settings.cls_id
-    for chunk, (_, _, index, (start, end)) in enumerate(pieces):
-        ids[chunk, 1 : end - start + 1] = input_ids[index][start:end]
-        ids[chunk, end - start + 1] = settings.sep_id
-        context[chunk, 1 : end - start + 1] = context_ids[index][start:end]
-    column = np.arange(width)[None]
-    return MicroBatch(
-        rows=torch.tensor([rows[index] for index in group]),
-        input_ids=torch.from_numpy(ids),
-        attention_mask=torch.from_numpy(column < lengths[:, None] + 2),
-        text_mask=torch.from_numpy((column > 0) & (column <= lengths[:, None])),
-        context_ids=torch.from_numpy(context),
-        document_of_chunk=torch.tensor([position for position, *_ in pieces]),
-        chunk_of_document=torch.tensor([number for _, number, *_ in pieces]),
-    )
-
-
 def select_rows(tokens: datasets.Dataset, *splits: str) -> list[int]:
     """Rows of one split or several, in order."""
     return [row for row, split in enumerate(tokens["split"]) if split in splits]
-
-
-def iterate_micro_batches(
-    tokens: datasets.Dataset,
-    rows: Sequence[int],
-    settings: ChunkSettings,
-    *,
-    max_tokens: int,
-    n_documents: int = 256,
-) -> Iterator[MicroBatch]:
-    """Stream micro-batches over rows for inference, sorting by length within blocks of ``n_documents``."""
-    for start in range(0, len(rows), n_documents):
-        block = [int(row) for row in rows[start : start + n_documents]]
-        columns = tokens.select_columns(["input_ids", "context_ids"])[block]
-        yield from build_micro_batches(
-            block, columns["input_ids"], columns["context_ids"], settings, max_tokens=max_tokens
-        )

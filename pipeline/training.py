@@ -27,9 +27,10 @@ from tqdm import tqdm
 
 from pipeline.encoder import DocumentEncoder
 from pipeline.errors import UserError
-from pipeline.sampling import BatchPlan
+from pipeline.memory_queue import memory_queues
+from pipeline.micro_batches import Batch, ChunkSettings, build_micro_batches, chunk_settings, iterate_micro_batches
+from pipeline.sampling import BatchPlan, Partners
 from pipeline.settings import Compute, Encoding, Training
-from pipeline.tokens import Batch, ChunkSettings, build_micro_batches, chunk_settings, iterate_micro_batches
 
 logger = logging.getLogger(__name__)
 
@@ -139,11 +140,15 @@ def build_loader(
     *,
     seed: int,
     compute: Compute,
+    partner_probability: float = 0.0,
 ) -> BatchLoader:
     """Batches of ``rows`` as settings ask for them."""
+    partners = None
+    if partner_probability:
+        partners = Partners(partner_probability, tokens.select_columns(["label_ids"])[rows]["label_ids"])
     return BatchLoader(
         tokens,
-        BatchPlan(rows, settings.global_batch_size, seed),
+        BatchPlan(rows, settings.global_batch_size, seed, partners),
         chunk_settings(tokenizer, chunk_tokens=encoding.chunk_tokens, chunk_overlap=encoding.chunk_overlap),
         settings.micro_batch_tokens,
         # On a machine without a GPU the cores are better spent on the encoder.
@@ -169,6 +174,7 @@ class LoopState:
     best_score: float = -math.inf
     n_epochs_without_gain: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
+    partner_shares: list[float] = field(default_factory=list)
 
     def state_dict(self) -> dict[str, Any]:
         """For accelerate's checkpoints."""
@@ -221,7 +227,7 @@ def fit(
     scheduler = _build_scheduler(optimizer, settings, loader.plan.n_steps * settings.n_epochs)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     state = LoopState()
-    accelerator.register_for_checkpointing(state, scheduler)
+    accelerator.register_for_checkpointing(state, scheduler, *memory_queues(model))
     checkpoints = _Checkpoints(checkpoint_dir, signature, accelerator)
     checkpoints.resume()
     loop = _Loop(wrapped, loader, optimizer, scheduler, state, settings, accelerator, checkpoints, log)
@@ -265,6 +271,8 @@ class _Loop:
                 loss, statistics = self._step(batch)
                 state.step += 1
                 meter.add(loss, batch.n_global, statistics)
+                if "partner_share" in statistics:
+                    state.partner_shares.append(statistics["partner_share"])
                 if meter.is_due or state.step == n_steps:
                     row = self._log_row(meter.row() | {"learning_rate": rate})
                     bar.set_postfix(loss=f"{row['loss']:.4f}", docs_per_s=f"{row['documents_per_second']:.0f}")
@@ -289,8 +297,13 @@ class _Loop:
         return row
 
     def close_epoch(self) -> None:
-        """Count an epoch as done."""
+        """Count an epoch as done, and log its mean share of label occurrences with a partner."""
         self.state.epoch, self.state.step = self.state.epoch + 1, 0
+        if self.state.partner_shares:
+            share = sum(self.state.partner_shares) / len(self.state.partner_shares)
+            self._log_row({"epoch_partner_share": share})
+            logger.info("epoch %d: %.1f %% of labels have a partner in their batch", self.state.epoch, 100 * share)
+            self.state.partner_shares = []
 
     def judge_epoch(self, scores: dict[str, float], select_by: str, model: nn.Module) -> None:
         """Log validation scores of the epoch just closed and keep its weights if it is the best."""

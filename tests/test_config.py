@@ -134,6 +134,14 @@ def test_a_value_out_of_range_is_refused_by_its_name(tmp_path: Path, setting: st
         ),
         ("train_encoder: {loss: mulsupcon, weight_in: log}", "train_encoder: weight_in 'log' is for sd"),
         ("train_encoder: {normalise: weights, weight_in: log}", "train_encoder: weight_in 'log' is for sd"),
+        ("train_encoder: {queue_size: 64, loss: probmcl}", "train_encoder: queue_size must be 0 for loss 'probmcl'"),
+        ("train_classifier: {joint: {queue_size: 64, loss: probmcl}}", "joint: queue_size must be 0 for loss"),
+        ("train_encoder: {momentum: 0.99}", "train_encoder: momentum is for queued projections: set queue_size"),
+        ("train_encoder: {queue_size: 63}", "queue_size must be 0 or at least global_batch_size, which is 64; got 63"),
+        (
+            "train_classifier: {global_batch_size: 9, joint: {queue_size: 8}}",
+            "train_classifier: queue_size must be 0 or at least global_batch_size, which is 9; got 8",
+        ),
         ("predict: {splits: [val]}", "predict.splits must contain evaluate.split, which is 'test'"),
     ],
 )
@@ -310,6 +318,9 @@ def leaves(model: type[Section], prefix: str = "") -> list[tuple[str, FieldInfo]
     return found
 
 
+CONTRASTIVE = ("train_encoder", "train_classifier.joint")
+
+
 def other_value(name: str, field: FieldInfo, default: Any) -> Any:
     """A valid value that is not the default."""
     special = {
@@ -324,7 +335,7 @@ def other_value(name: str, field: FieldInfo, default: Any) -> Any:
         "train_encoder.loss": "any",
         "train_classifier.joint.loss": "sd",
         "train_classifier.loss": "asl",
-    }
+    } | dict.fromkeys([f"{one}.{last}" for one in CONTRASTIVE for last in ("partner_probability", "momentum")], 0.5)
     if name in special:
         return special[name]
     choices = [one for one in typing.get_args(field.annotation) if isinstance(one, str) and one != default]
@@ -349,8 +360,9 @@ def test_a_changed_setting_reruns_exactly_the_stages_that_read_it(name: str, fie
     raw: dict[str, Any] = {
         "experiment": "a",
         "encoding": {"n_frozen_layers": 1},
-        "train_classifier": {"joint": {"loss": "any" if name.endswith("joint.loss") else "sd"}},
         "split": {"n_folds": 3},
+        "train_encoder": {"queue_size": 100},  # momentum needs a queue
+        "train_classifier": {"joint": {"loss": "any" if name.endswith("joint.loss") else "sd", "queue_size": 100}},
     }
     before = validate_config(raw, source="test")
     value: Any = before

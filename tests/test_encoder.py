@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from pipeline.encoder import DocumentEncoder
 from pipeline.errors import UserError
 from pipeline.heads import build_head, start_from_prevalence
+from pipeline.micro_batches import ChunkSettings, MicroBatch, build_micro_batches
 from pipeline.pretrained import find_encoder, load_encoder, load_tokenizer
-from pipeline.tokens import ChunkSettings, MicroBatch, Tokenize, build_micro_batches
+from pipeline.tokens import Tokenize
 from pipeline.triggers import KINDS
 
 SETTINGS = ChunkSettings(chunk_tokens=16, chunk_overlap=2, cls_id=2, sep_id=3, pad_id=0)
@@ -42,7 +43,8 @@ def test_micro_batches_hold_every_document_once_within_their_size(ids: list[list
         assert one.input_ids.numel() <= max_tokens or len(one) == 1
         assert (one.input_ids[:, 0] == 2).all()
         assert ((one.input_ids == 0) == ~one.attention_mask).all()
-        assert (one.attention_mask.sum(dim=1) - one.text_mask.sum(dim=1) == 2).all()
+        assert not (one.text_mask & ~one.attention_mask).any()
+        assert one.text_mask.sum() == sum(len(ids[row]) for row in one.rows.tolist())
 
 
 def test_a_documents_states_do_not_depend_on_what_is_encoded_with_it(tiny_encoder_dir: Path) -> None:
@@ -58,13 +60,18 @@ def test_a_documents_states_do_not_depend_on_what_is_encoded_with_it(tiny_encode
             assert states.mask[place].sum() == n
 
 
-def test_a_long_document_is_its_chunks_one_after_another(tiny_encoder_dir: Path) -> None:
+def test_a_long_document_is_its_chunks_one_after_another_every_token_once(tiny_encoder_dir: Path) -> None:
+    """40 tokens in windows of 14 that share 2: 0-14, 12-26, 24-38, 36-40 own 0-13, 13-25, 25-37, 37-40."""
     encoder = load_encoder(tiny_encoder_dir).eval()
     ids = list(range(5, 45))
     with torch.no_grad():
         whole = encoder(batches_of([ids])[0]).states[0]
+        pooled = encoder(batches_of([ids])[0]).pooled("mean")[0]
         parts = [encoder(batches_of([ids[start:end]])[0]).states[0] for start, end in SETTINGS.chunks(len(ids))]
-    torch.testing.assert_close(whole, torch.cat(parts), atol=1e-5, rtol=0)
+    owned = torch.cat([parts[0][:13], parts[1][1:13], parts[2][1:13], parts[3][1:]])
+    assert len(owned) == 40
+    torch.testing.assert_close(whole, owned, atol=1e-5, rtol=0)
+    torch.testing.assert_close(pooled, owned.mean(dim=0), atol=1e-5, rtol=0)
 
 
 def test_cached_frozen_layers_give_what_the_whole_model_gives(tiny_encoder_dir: Path) -> None:
@@ -241,8 +248,7 @@ def test_states_carry_their_context_mask_and_the_first_cls(tiny_encoder_dir: Pat
         tokens = encoder(batch)
         hidden = encoder.backbone(input_ids=batch.input_ids, attention_mask=batch.attention_mask.long())[0]
     long = batch.rows.tolist().index(0)
-    spans = SETTINGS.chunks(30)
-    assert tokens.context_ids[long].tolist() == [one for start, end in spans for one in context[0][start:end]]
+    assert tokens.context_ids[long].tolist() == context[0]
     assert tokens.mask[1 - long].tolist() == [True, True] + [False] * (tokens.mask.shape[1] - 2)
     assert (tokens.states[~tokens.mask] == 0).all()
     first_chunk = ((batch.document_of_chunk == long) & (batch.chunk_of_document == 0)).nonzero().item()

@@ -178,7 +178,6 @@ def test_a_document_reads_the_token_that_its_label_asks_for() -> None:
     head = LabelAttentionHead(4, 1, dropout=0.0).eval()
     with torch.no_grad():
         head.keys.weight.copy_(torch.eye(4))
-        head.keys.bias.zero_()
         head.queries.copy_(torch.tensor([[100.0, 0, 0, 0]]))
         head.weight.copy_(torch.tensor([[1.0, 0, 0, 0]]))
         states = torch.tensor([[[3.0, 0, 0, 0], [0, 3.0, 0, 0], [0, 0, 3.0, 0]]])

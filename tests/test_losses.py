@@ -531,7 +531,7 @@ def test_relation_statistics_by_hand() -> None:
             "share_r5": 2 / 30,
             "mean_k": 0.5,
             "anchors_with_positives": 4 / 6,
-            "labels_with_partner": 6 / 8,
+            "partner_share": 6 / 8,
         }
     )
 

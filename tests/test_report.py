@@ -23,6 +23,7 @@ from pipeline.metrics import (
     threshold_curve,
 )
 from pipeline.report import ReportContent, Section, render_report, write_report
+from pipeline.report_tables import training_summary
 
 EVIL = '<script>alert("$x$")</script>&'
 
@@ -64,8 +65,10 @@ def build_history(*, n_steps: int) -> pd.DataFrame:
     steps["learning_rate"], steps["documents_per_second"] = 1e-5, 50.0
     shares = {f"share_r{index}": 0.2 for index in range(1, 6)}
     scores = pd.DataFrame({"stage": "train_classifier", "step": [10, 20], "epoch": [1, 2], "val_map": [0.4, 0.6]})
+    partners = {"partner_share": 0.6, "partner_share_with_queue": 0.8}
     parts = [
-        steps.assign(stage="train_encoder", mean_k=0.03, **shares),
+        steps.assign(stage="train_encoder", mean_k=0.03, **shares, **partners),
+        pd.DataFrame({"stage": "train_encoder", "step": [9, 19], "epoch": [1, 2], "epoch_partner_share": [0.55, 0.65]}),
         steps.assign(stage="train_classifier"),
         scores,
     ]
@@ -226,6 +229,18 @@ def test_long_curves_are_thinned_to_means_of_neighbors() -> None:
     x, y = figures._thin(np.arange(600), np.arange(600) * 2)
     assert x.tolist() == [2 * index + 0.5 for index in range(300)]
     assert np.array_equal(y, 2 * x)
+
+
+def test_labels_with_a_partner_are_drawn_and_their_share_is_told_by_stage(html: str) -> None:
+    """Two epochs of 55 % and 65 %: 60 % on average; the classifier had no contrastive loss."""
+    assert "batch or queue" in html
+    table = training_summary(build_history(n_steps=5))
+    assert table is not None
+    assert table["share_of_labels_with_partner"].tolist() == pytest.approx([0.6, np.nan], nan_ok=True)
+    history = build_history(n_steps=5).drop(columns="partner_share_with_queue")
+    drawing = figures.relations_figure(history[history["mean_k"].notna()])
+    assert "Labels with a partner" in drawing
+    assert "batch or queue" not in drawing
 
 
 def test_training_figure_leaves_out_a_stage_that_took_no_step() -> None:

@@ -18,10 +18,11 @@ from pipeline.artifacts import sha256_of
 from pipeline.errors import UserError
 from pipeline.heads import LabelAttentionHead, build_head
 from pipeline.labels import LabelSpace
+from pipeline.micro_batches import build_micro_batches
 from pipeline.pretrained import load_encoder, load_tokenizer
 from pipeline.serving import Classifier, ClassifierSettings, embed_texts, predict_rows
 from pipeline.text import clean
-from pipeline.tokens import Tokenize, build_micro_batches
+from pipeline.tokens import Tokenize
 
 SPACE = LabelSpace(("icd10cm:E11.9", "icd10cm:I10", "icd10cm:J18.9"), (None, "Hypertension", None), (3, 2, 1))
 TEXTS = [

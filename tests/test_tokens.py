@@ -16,20 +16,16 @@ from hypothesis import strategies as st
 from pipeline.documents import Document, IngestReport, write_documents
 from pipeline.errors import UserError
 from pipeline.labels import LabelSpace
-from pipeline.pretrained import load_tokenizer
-from pipeline.tokens import (
-    AFFIRMED,
-    TOKEN_FEATURES,
+from pipeline.micro_batches import (
     Batch,
     ChunkSettings,
     MicroBatch,
-    Tokenize,
     build_micro_batches,
     chunk_settings,
     iterate_micro_batches,
-    select_rows,
-    tokenize_documents,
 )
+from pipeline.pretrained import load_tokenizer
+from pipeline.tokens import AFFIRMED, TOKEN_FEATURES, Tokenize, select_rows, tokenize_documents
 from pipeline.triggers import KINDS
 
 if TYPE_CHECKING:
@@ -83,15 +79,17 @@ def test_micro_batches_hold_every_token_of_every_document_once_and_stay_within_t
             chunks = (batch.document_of_chunk == place).nonzero().flatten().tolist()
             spans = settings.chunks(len(document))
             assert batch.chunk_of_document[chunks].tolist() == list(range(len(spans)))
+            owned: list[int] = []
             for chunk, (start, end) in zip(chunks, spans, strict=True):
                 part = document[start:end]
                 n_padding = batch.input_ids.shape[1] - len(part) - 2
                 assert batch.input_ids[chunk].tolist() == [CLS, *part, SEP] + [PAD] * n_padding
                 assert batch.attention_mask[chunk].tolist() == [True] * (len(part) + 2) + [False] * n_padding
-                assert batch.text_mask[chunk].tolist() == [False] + [True] * len(part) + [False] * (n_padding + 1)
+                owned += (batch.text_mask[chunk].nonzero().flatten() - 1 + start).tolist()
                 assert batch.context_ids[chunk, 1 : len(part) + 1].tolist() == [one % 3 for one in part]
-                outside = batch.context_ids[chunk][~batch.text_mask[chunk]]
-                assert outside.tolist() == [AFFIRMED] * (n_padding + 2)
+                outside = [*batch.context_ids[chunk, :1], *batch.context_ids[chunk, len(part) + 1 :]]
+                assert outside == [AFFIRMED] * (n_padding + 2)
+            assert owned == list(range(len(document))), "a token that two chunks share counts in one of them"
 
 
 @given(TOKEN_LISTS, CHUNKINGS, st.integers(1, 400))
@@ -111,6 +109,18 @@ def test_a_micro_batch_may_be_exactly_as_large_as_allowed_and_no_larger() -> Non
     """Two documents of 4 tokens, with CLS and SEP, take 2 x 6 = 12."""
     assert [len(one) for one in micro_batches([[7] * 4, [8] * 4], SETTINGS, max_tokens=12)] == [2]
     assert [len(one) for one in micro_batches([[7] * 4, [8] * 4], SETTINGS, max_tokens=11)] == [1, 1]
+
+
+def test_of_shared_tokens_the_earlier_chunk_owns_the_first_half() -> None:
+    """Windows of 10 with 8 for text, 3 shared: 0-8, 5-13, 10-15. Of 5, 6, 7 the first chunk owns 5, of 10, 11, 12
+
+    the second owns 10: chunks own 0-6, 6-11 and 11-15.
+    """
+    settings = ChunkSettings(10, 3, CLS, SEP, PAD)
+    (batch,) = micro_batches([list(range(20, 35))], settings, 100)
+    assert settings.chunks(15) == [(0, 8), (5, 13), (10, 15)]
+    found = [ids[mask].tolist() for ids, mask in zip(batch.input_ids, batch.text_mask, strict=True)]
+    assert found == [list(range(20, 26)), list(range(26, 31)), list(range(31, 35))]
 
 
 def test_no_document_makes_no_micro_batch() -> None:

@@ -39,7 +39,7 @@ from pipeline.losses.named import (
     StepwiseLabelLoss,
 )
 from pipeline.losses.prototypes import MultiLabelPrototypeLoss, PrototypeLoss, SDPrototypeLoss
-from pipeline.losses.statistics import relation_statistics
+from pipeline.losses.statistics import partner_share, relation_statistics
 from pipeline.losses.weights import WEIGHT_RULES, Normalise, WeightIn, WeightRule
 from pipeline.losses.within_document import IntraLabelLoss
 
@@ -81,6 +81,7 @@ __all__ = [
     "build_head_loss",
     "contrastive_loss",
     "find_weight_rule",
+    "partner_share",
     "relation_statistics",
 ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import get_args
+from typing import TypedDict, Unpack, get_args
 
 import torch
 from torch import Tensor, nn
@@ -66,6 +66,15 @@ def find_weight_rule(name: str, normalise: Normalise = "positives", weight_in: W
             f"normalise='positives'. Got the rule {name!r} and normalise={normalise!r} instead."
         )
     return rule
+
+
+class OtherSamples(TypedDict, total=False):
+    """What every contrastive loss over the kernel takes beside a batch; see :func:`contrastive_loss`."""
+
+    group_ids: Tensor | None
+    extra_projections: Tensor | None
+    extra_labels: Labels | None
+    extra_group_ids: Tensor | None
 
 
 @not_compiled
@@ -192,16 +201,7 @@ class ContrastiveLoss(nn.Module):
             f"{self.rule!r}, temperature={self.temperature}, normalise={self.normalise!r}, weight_in={self.weight_in!r}"
         )
 
-    def forward(
-        self,
-        projections: Tensor,
-        labels: Labels,
-        *,
-        group_ids: Tensor | None = None,
-        extra_projections: Tensor | None = None,
-        extra_labels: Labels | None = None,
-        extra_group_ids: Tensor | None = None,
-    ) -> Tensor:
+    def forward(self, projections: Tensor, labels: Labels, **others: Unpack[OtherSamples]) -> Tensor:
         """Compute the loss of a batch; arguments as in :func:`contrastive_loss`."""
         return contrastive_loss(
             projections,
@@ -209,10 +209,7 @@ class ContrastiveLoss(nn.Module):
             rule=self.weight_rule,
             temperature=self.temperature,
             weight_in=self.weight_in,
-            group_ids=group_ids,
-            extra_projections=extra_projections,
-            extra_labels=extra_labels,
-            extra_group_ids=extra_group_ids,
             n_labels=self.n_labels,
             n_rows=self.n_rows,
+            **others,
         )

@@ -111,6 +111,26 @@ class SparseLabels:
         indices, offsets = gather_label_lists(self.indices, self.offsets)
         return SparseLabels(indices, offsets, self.n_labels)
 
+    def select(self, documents: Tensor) -> SparseLabels:
+        """Label sets of some documents.
+
+        Args:
+            documents: positions in the wanted order, int64, shape (n_selected,).
+
+        Returns:
+            Their label sets.
+
+        Example:
+            >>> SparseLabels.from_lists([[0, 2], [], [1]], n_labels=3).select(torch.tensor([2, 0])).indices
+            tensor([1, 0, 2])
+        """
+        sizes = self.offsets.diff()[documents]
+        ends = sizes.cumsum(0)
+        # Occurrence j of the result lies in the document it falls into, so far behind that document's start.
+        shift = (self.offsets[:-1][documents] - (ends - sizes)).repeat_interleave(sizes)
+        positions = torch.arange(len(shift), device=shift.device) + shift
+        return SparseLabels(self.indices[positions], torch.cat([ends.new_zeros(1), ends]), self.n_labels)
+
     def followed_by(self, other: SparseLabels) -> SparseLabels:
         """These label sets, then the other's; the label spaces must be the same."""
         return SparseLabels(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, Unpack, get_args
 
 import torch
 from torch import Tensor
 
-from pipeline.losses.contrastive import ContrastiveLoss
+from pipeline.losses.contrastive import ContrastiveLoss, OtherSamples
 from pipeline.losses.label_sets import Labels
 from pipeline.losses.weights import Normalise, WeightIn
 
@@ -210,37 +210,21 @@ class JaccardProbabilityLoss(ContrastiveLoss):
     def __init__(self, *, temperature: float = 0.1, n_labels: int | None = None) -> None:
         super().__init__("jspcl", temperature=temperature, n_labels=n_labels)
 
-    def forward(
-        self,
-        projections: Tensor,
-        labels: Labels,
-        *,
-        group_ids: Tensor | None = None,
-        extra_projections: Tensor | None = None,
-        extra_labels: Labels | None = None,
-        extra_group_ids: Tensor | None = None,
-    ) -> Tensor:
+    def forward(self, projections: Tensor, labels: Labels, **others: Unpack[OtherSamples]) -> Tensor:
         """Compute the loss of a batch.
 
         Args:
             projections: the classifier's **logits**, shape (n_documents, n_labels).
             labels: as in :func:`contrastive_loss`.
-            group_ids: as in :func:`contrastive_loss`.
-            extra_projections: logits of queued samples.
-            extra_labels: as in :func:`contrastive_loss`.
-            extra_group_ids: as in :func:`contrastive_loss`.
+            **others: as in :func:`contrastive_loss`; ``extra_projections`` are logits of queued samples.
 
         Returns:
             Scalar, float32 (float64 for float64 input).
         """
-        return super().forward(
-            torch.sigmoid(_at_least_float32(projections)),
-            labels,
-            group_ids=group_ids,
-            extra_projections=None if extra_projections is None else torch.sigmoid(extra_projections.float()),
-            extra_labels=extra_labels,
-            extra_group_ids=extra_group_ids,
-        )
+        queued = others.get("extra_projections")
+        if queued is not None:
+            others["extra_projections"] = torch.sigmoid(_at_least_float32(queued))
+        return super().forward(torch.sigmoid(_at_least_float32(projections)), labels, **others)
 
 
 class SDInverseFrequencyLoss(ContrastiveLoss):

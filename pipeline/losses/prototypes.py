@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 
-from pipeline.losses.contrastive import check_temperature, contrastive_loss, find_weight_rule
+from pipeline.losses.contrastive import OtherSamples, check_temperature, contrastive_loss, find_weight_rule
 from pipeline.losses.label_sets import Labels
 from pipeline.losses.weights import Normalise, WeightRule, multi_label_prototype_weights
 
@@ -61,29 +62,17 @@ class PrototypeLoss(nn.Module):
         with torch.no_grad():
             self.prototypes.copy_(vectors)
 
-    def forward(
-        self,
-        projections: Tensor,
-        labels: Labels,
-        *,
-        group_ids: Tensor | None = None,
-        extra_projections: Tensor | None = None,
-        extra_labels: Labels | None = None,
-        extra_group_ids: Tensor | None = None,
-    ) -> Tensor:
+    def forward(self, projections: Tensor, labels: Labels, **others: Unpack[OtherSamples]) -> Tensor:
         """Compute the loss of a batch; arguments as in :func:`contrastive_loss`."""
         return contrastive_loss(
             projections,
             labels,
             rule=self.weight_rule,
             temperature=self.temperature,
-            group_ids=group_ids,
-            extra_projections=extra_projections,
-            extra_labels=extra_labels,
-            extra_group_ids=extra_group_ids,
             prototypes=self.prototypes,
             document_share=self.document_share,
             n_labels=len(self.prototypes),
+            **others,
         )
 
 

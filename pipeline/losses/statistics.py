@@ -27,11 +27,12 @@ def relation_statistics(labels: Labels) -> dict[str, float]:
           disjoint (R1) from all. They sum to 1, but are 0 for fewer than two documents.
         - ``mean_k``: mean of SD's K over positive pairs, 0 without any.
         - ``anchors_with_positives``: share of documents that share a label with another.
-        - ``labels_with_partner``: share of label occurrences whose label another document of the batch carries.
+        - ``partner_share``: share of label occurrences whose label another document of the batch carries, 0 without
+          any.
 
     Example:
         >>> statistics = relation_statistics([[0, 1], [0, 1], [1, 2], [3]])
-        >>> round(statistics["share_r3"], 3), round(statistics["labels_with_partner"], 3)
+        >>> round(statistics["share_r3"], 3), round(statistics["partner_share"], 3)
         (0.333, 0.714)
     """
     sparse = _as_sparse(labels)
@@ -51,8 +52,28 @@ def relation_statistics(labels: Labels) -> dict[str, float]:
     statistics["mean_k"] = sum_k / max(n_positives, 1)
     statistics["anchors_with_positives"] = n_anchors / max(n_documents, 1)
     has_partner = (pairs.n_partners > 0).double()
-    statistics["labels_with_partner"] = has_partner.mean().item() if len(has_partner) else 0.0
+    statistics["partner_share"] = has_partner.mean().item() if len(has_partner) else 0.0
     return statistics
+
+
+def partner_share(labels: SparseLabels, queued: SparseLabels) -> float:
+    """Share of a batch's label occurrences whose label another document of the batch or of a queue carries.
+
+    Args:
+        labels: label sets of the (gathered) batch.
+        queued: label sets of the queue, of the same label space; no document of the batch among them.
+
+    Returns:
+        In [0, 1], 0 for a batch without labels.
+
+    Example:
+        >>> batch, queue = (SparseLabels.from_lists(sets, 4) for sets in ([[0, 1], [1, 2]], [[2, 3]]))
+        >>> partner_share(batch, queue)  # label 0 has none, label 1 twice, label 2 in the queue
+        0.75
+    """
+    own, other = (torch.unique(one.rows * one.n_labels + one.indices) % one.n_labels for one in (labels, queued))
+    n_carriers = torch.bincount(torch.cat([own, other]), minlength=labels.n_labels)
+    return (n_carriers[own] > 1).double().mean().item() if len(own) else 0.0
 
 
 def _as_sparse(labels: Labels) -> SparseLabels:

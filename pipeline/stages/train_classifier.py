@@ -21,12 +21,13 @@ from pipeline.encoder import ProjectionHead
 from pipeline.heads import LabelAttentionHead, build_head, start_from_prevalence
 from pipeline.labels import LabelSpace
 from pipeline.losses import build_head_loss
-from pipeline.objectives import ClassificationObjective, contrastive_loss_of
+from pipeline.micro_batches import ChunkSettings
+from pipeline.objectives import ClassificationObjective, contrastive_loss_of, memory_of
 from pipeline.pretrained import load_encoder, load_tokenizer
 from pipeline.serving import MODEL_INPUTS, MODEL_OUTPUTS, Classifier, ClassifierSettings, embed_texts
 from pipeline.stages import stage_main
 from pipeline.thresholds import fit_global_threshold
-from pipeline.tokens import ChunkSettings, select_rows
+from pipeline.tokens import select_rows
 from pipeline.tracking import StageRun
 from pipeline.training import build_loader, cache_frozen_layers, fit, start_accelerator
 from pipeline.validation import Validator
@@ -45,7 +46,16 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
     accelerator = start_accelerator(config.compute, mixed_precision=settings.mixed_precision, seed=config.seed)
     rows, val_rows = select_rows(tokens, "train"), select_rows(tokens, "val")
     objective = _build_objective(config, label_space, n_documents=len(rows)).to(accelerator.device)
-    loader = build_loader(tokens, rows, tokenizer, settings, config.encoding, seed=config.seed, compute=config.compute)
+    loader = build_loader(
+        tokens,
+        rows,
+        tokenizer,
+        settings,
+        config.encoding,
+        seed=config.seed,
+        compute=config.compute,
+        partner_probability=settings.joint.partner_probability if settings.joint.loss != "none" else 0.0,
+    )
     if settings.head == "label_attention" and settings.title_init:
         _start_from_titles(objective, label_space, tokenizer, loader.settings)
     validator = Validator(
@@ -96,18 +106,22 @@ def _build_objective(config: PipelineConfig, label_space: LabelSpace, *, n_docum
     start_from_prevalence(head, label_space.train_counts, n_documents)
     joint = settings.joint
     contrastive: nn.Module | None = None
+    projection_head, memory = None, None
     if joint.loss != "none":
         contrastive = contrastive_loss_of(joint, n_labels)
+        projection_head = ProjectionHead(encoder.dim, joint.projection_dim)
+        memory = memory_of(joint, encoder, projection_head, n_labels=n_labels, pooling=encoding.pooling)
     return ClassificationObjective(
         encoder,
         head,
         build_head_loss(settings.loss, train_counts=label_space.train_counts, n_documents=n_documents),
         n_labels=n_labels,
         contrastive=contrastive,
-        projection_head=ProjectionHead(encoder.dim, joint.projection_dim) if contrastive else None,
+        projection_head=projection_head,
         contrastive_weight=joint.weight,
         pooling=encoding.pooling,
         gradient_cache=settings.gradient_cache,
+        memory=memory,
     )
 
 

@@ -17,7 +17,7 @@ from pipeline.artifacts import input_signature, need, write_json, writing
 from pipeline.config import PipelineConfig
 from pipeline.encoder import DocumentEncoder, ProjectionHead
 from pipeline.labels import LabelSpace
-from pipeline.objectives import ContrastiveObjective, contrastive_loss_of
+from pipeline.objectives import ContrastiveObjective, contrastive_loss_of, memory_of
 from pipeline.pretrained import find_encoder, load_encoder, load_tokenizer
 from pipeline.serving import save_encoder
 from pipeline.stages import stage_main
@@ -60,14 +60,25 @@ def _train(
     n_labels = len(LabelSpace.load(need(experiment_dir, "label_space.json")))
     tokenizer = load_tokenizer(experiment_dir / "tokens" / "tokenizer")
     rows = select_rows(tokens, "train")
-    loader = build_loader(tokens, rows, tokenizer, settings, config.encoding, seed=config.seed, compute=config.compute)
+    loader = build_loader(
+        tokens,
+        rows,
+        tokenizer,
+        settings,
+        config.encoding,
+        seed=config.seed,
+        compute=config.compute,
+        partner_probability=settings.partner_probability,
+    )
+    projection_head, pooling = ProjectionHead(encoder.dim, settings.projection_dim), config.encoding.pooling
     objective = ContrastiveObjective(
         encoder,
-        ProjectionHead(encoder.dim, settings.projection_dim),
+        projection_head,
         contrastive_loss_of(settings, n_labels),
         n_labels=n_labels,
-        pooling=config.encoding.pooling,
+        pooling=pooling,
         gradient_cache=settings.gradient_cache,
+        memory=memory_of(settings, encoder, projection_head, n_labels=n_labels, pooling=pooling),
     )
     objective.to(accelerator.device)
     if config.encoding.cache_frozen_layers:

