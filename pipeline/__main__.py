@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="icd", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="{run,predict,ui}")
+    commands = parser.add_subparsers(required=True, metavar="{run,predict,review,ui}")
     run = commands.add_parser("run", help="run the stages of an experiment that are not up to date")
     run.add_argument("config", type=Path, help="YAML file of the experiment")
     run.add_argument("--set", action="append", default=[], metavar="section.key=value", help="override a setting")
@@ -48,7 +48,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     predict.add_argument("--output", type=Path, required=True, help=".csv, .jsonl or .parquet")
     predict.add_argument("--top-k", type=int, help="the K most probable codes of each document, predicted or not")
+    predict.add_argument(
+        "--evidence", action="store_true", help="give the spans each code rests on; about half as fast"
+    )
     predict.set_defaults(function=_predict)
+    review = commands.add_parser("review", help="write a page on which coders accept or reject proposed codes")
+    review.add_argument("predictions", type=Path, help="what `icd predict --evidence` or the stage predict wrote")
+    review.add_argument("--notes", required=True, help="the documents that were coded, as for predict --input")
+    review.add_argument("--output", type=Path, help=".html; holds patient text (default: beside predictions in work/)")
+    review.add_argument("--max-documents", type=int, default=200, help="the page's limit (default: 200)")
+    review.set_defaults(function=_review)
     ui = commands.add_parser("ui", help="serve the MLflow page with all runs on this machine")
     ui.add_argument("--port", type=int, default=5000, help="port on 127.0.0.1 (default: 5000)")
     ui.set_defaults(function=_ui)
@@ -132,8 +141,21 @@ def _predict(arguments: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if arguments.top_k is not None and arguments.top_k < 1:
         raise UserError(f"--top-k must be 1 or more, got {arguments.top_k}.")
-    n_documents, n_codes = code_documents(arguments.model, arguments.input, arguments.output, top_k=arguments.top_k)
+    n_documents, n_codes = code_documents(
+        arguments.model, arguments.input, arguments.output, top_k=arguments.top_k, has_evidence=arguments.evidence
+    )
     print(f"{n_documents} documents, {n_codes} codes: {arguments.output}")
+    return 0
+
+
+def _review(arguments: argparse.Namespace) -> int:
+    from pipeline.review import write_review
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if arguments.max_documents < 1:
+        raise UserError(f"--max-documents must be 1 or more, got {arguments.max_documents}.")
+    path = write_review(arguments.predictions, arguments.notes, arguments.output, max_documents=arguments.max_documents)
+    print(f"review page: {_relative(path)}")
     return 0
 
 

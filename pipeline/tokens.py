@@ -74,7 +74,7 @@ class Tokenize:
         ):
             # A text of nothing but characters that the tokenizer drops still needs one token to attend to.
             ids = all_ids or [self.tokenizer.unk_token_id]
-            offsets = np.asarray(all_offsets or [(0, len(text))], dtype=np.int32)[: self.max_tokens]
+            offsets = _without_blanks(text, (all_offsets or [(0, len(text))])[: self.max_tokens])
             columns["input_ids"].append(ids[: self.max_tokens])
             columns["token_starts"].append(offsets[:, 0])
             columns["token_ends"].append(offsets[:, 1])
@@ -87,6 +87,12 @@ class Tokenize:
         if self.has_context:
             return ((form.sections, form.contexts) for form in annotate(texts))
         return ((find_sections(text), []) for text in texts)
+
+
+def _without_blanks(text: str, offsets: Sequence[tuple[int, int]]) -> np.ndarray:
+    """Offsets (n_tokens, 2) int32 of tokens without the blanks before them, which byte-level tokenizers count in."""
+    kept = [len(text[start:end].lstrip()) or end - start for start, end in offsets]  # all of a token of blanks alone
+    return np.array([(end - n, end) for n, (_, end) in zip(kept, offsets, strict=True)], dtype=np.int32)
 
 
 def _context_ids(contexts: Sequence[ContextSpan], token_starts: np.ndarray) -> np.ndarray:
