@@ -13,6 +13,8 @@ OTHER_SECTION = "other"
 _NO_WORD = -1
 _COVERAGE = 0.6  # words are taken, best first, until they carry this share of what speaks for a label
 _MAX_WORDS = 12
+_MIN_OF_BEST = 0.2  # a word is taken only if it carries this share of what the best one carries
+_MAX_SPANS = 5
 _MAX_GAP_WORDS = 1  # words between two taken ones that the span takes along
 _MAX_GAP_CHARS = 25
 _MAX_WORD_CHARS = 40  # more without a blank is no word: a script without blanks, or garbage
@@ -72,8 +74,8 @@ def grow_spans(
     """The spans that carry most of what speaks for a label, highest score first.
 
     Scores are summed over a word; what speaks against the label is left out. Words are taken, best first, until they
-    carry 60 % of the rest (12 words at most); taken words with at most one other between them and in one section
-    become a span.
+    carry 60 % of the rest (12 words at most, none below a fifth of the best); taken words with at most one other
+    between them and in one section become a span; five spans at most.
 
     Args:
         token_scores: how much a token speaks for the label, (n_tokens,).
@@ -97,7 +99,7 @@ def grow_spans(
     np.maximum.at(ends, words[is_word], token_ends[is_word])
     section_of_word = np.searchsorted([one["start"] for one in sections], starts, side="right") - 1
     order = np.argsort(-share, kind="stable")[:_MAX_WORDS]
-    order = order[share[order] > 0]
+    order = order[share[order] >= _MIN_OF_BEST * share[order[0]]]
     n_taken = int(np.searchsorted(np.cumsum(share[order]), _COVERAGE)) + 1
     spans = []
     for group in _neighbours(sorted(order[:n_taken].tolist()), starts, ends, section_of_word):
@@ -106,7 +108,7 @@ def grow_spans(
         name = sections[section]["name"] if 0 <= section < len(sections) else PREAMBLE
         name = name if name in KNOWN_SECTIONS or name == PREAMBLE else OTHER_SECTION
         spans.append(Span(int(starts[covered][0]), int(ends[covered].max()), float(share[covered].sum()), name))
-    return sorted(spans, key=lambda span: (-span.score, span.start))
+    return sorted(spans, key=lambda span: (-span.score, span.start))[:_MAX_SPANS]
 
 
 def _neighbours(

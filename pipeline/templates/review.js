@@ -124,15 +124,26 @@
     return card;
   }
 
+  // At most 70 characters of the sentence on either side, cut at a blank.
+  function wordStart(text, sentenceStart, start) {
+    if (start - sentenceStart <= 70) return sentenceStart;
+    const blank = text.slice(start - 70, start).search(/\s/);
+    return blank < 0 ? start : start - 70 + blank;
+  }
+  function wordEnd(text, sentenceEnd, end) {
+    if (sentenceEnd - end <= 70) return sentenceEnd;
+    const piece = text.slice(end, end + 70);
+    return end + Math.max(piece.search(/\s\S*$/), 0);
+  }
+
   function evidenceList(one, index, code) {
     const list = element("div", "evidence");
     code.evidence.forEach(([start, end, score, section, sentenceStart, sentenceEnd], number) => {
       const button = element("button");
       button.type = "button";
       const where = element("span", "where", section);
-      where.append(element("span", "", percent(score)));
-      const from = Math.max(sentenceStart, start - 70);
-      const to = Math.min(sentenceEnd, end + 70);
+      where.append(element("span", "", `${percent(score)} of evidence`));
+      const [from, to] = [wordStart(one.text, sentenceStart, start), wordEnd(one.text, sentenceEnd, end)];
       const clean = (piece) => piece.replace(/\s+/g, " ");
       const words = element("span");
       words.append((from > sentenceStart ? "… " : "") + clean(one.text.slice(from, start)), element("b", "", clean(one.text.slice(start, Math.min(end, start + 200)))), clean(one.text.slice(end, to)) + (to < sentenceEnd ? " …" : ""));
@@ -230,5 +241,5 @@
     openDocument(state.place);
   });
   drawDocuments();
-  openDocument(0);
+  openDocument(Math.max(documents.findIndex((one) => one.id === decodeURIComponent(location.hash.slice(1))), 0));
 })();
