@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,20 +13,28 @@ from pathlib import Path
 
 from pipeline.config import STAGE_SECTIONS, PipelineConfig
 from pipeline.config_files import load_config
-from pipeline.errors import UserError
+from pipeline.errors import UserError, describe_bug
 
 _USER_ERROR = 2
 _HEADLINE = {"micro_f1": "micro-F1", "macro_f1": "macro-F1", "map": "MAP", "precision_at_5": "P@5"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line and hand over; exit status 2 for a user's mistake."""
+    """Parse the command line and hand over; exit status 2 for a user's mistake, 1 for a bug."""
     arguments = _parser().parse_args(argv)
     try:
         return int(arguments.function(arguments))
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         return _USER_ERROR
+    except Exception as error:  # the last resort: its message may quote a document
+        if os.environ.get("ICD_TRACEBACK") == "1":
+            raise
+        sys.stderr.write(
+            f"a bug or a fault of the machine; ICD_TRACEBACK=1 shows the whole, which may quote documents\n"
+            f"{describe_bug(error)}\n"
+        )
+        return 1
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -18,6 +18,7 @@ from pipeline.labels import LabelSpace
 from pipeline.text import Section, find_sections
 from pipeline.triggers import KINDS
 
+_CONTEXT_ROOM = 2000  # characters behind the last token kept that may say something of it ("... was ruled out")
 AFFIRMED = 0  # context id of a token outside every context span; the others follow triggers.KINDS
 TOKEN_FEATURES = datasets.Features(
     {
@@ -68,7 +69,7 @@ class Tokenize:
             return_attention_mask=False,
             verbose=False,
         )
-        forms = self._forms(texts)
+        forms = self._forms(texts, encoded["offset_mapping"])
         for text, all_ids, all_offsets, (sections, contexts) in zip(
             texts, encoded["input_ids"], encoded["offset_mapping"], forms, strict=True
         ):
@@ -83,10 +84,19 @@ class Tokenize:
             columns["n_tokens_cut"].append(max(len(ids) - self.max_tokens, 0))
         return columns
 
-    def _forms(self, texts: Sequence[str]) -> Iterator[tuple[list[Section], list[ContextSpan]]]:
-        if self.has_context:
-            return ((form.sections, form.contexts) for form in annotate(texts))
-        return ((find_sections(text), []) for text in texts)
+    def _forms(
+        self, texts: Sequence[str], offsets: Sequence[Sequence[tuple[int, int]]]
+    ) -> Iterator[tuple[list[Section], list[ContextSpan]]]:
+        if not self.has_context:
+            return ((find_sections(text), []) for text in texts)
+        read = [
+            text[: of_text[self.max_tokens - 1][1] + _CONTEXT_ROOM] if len(of_text) > self.max_tokens else text
+            for text, of_text in zip(texts, offsets, strict=True)
+        ]
+        return (
+            (form.sections if len(part) == len(text) else find_sections(text), form.contexts)
+            for text, part, form in zip(texts, read, annotate(read), strict=True)
+        )
 
 
 def _without_blanks(text: str, offsets: Sequence[tuple[int, int]]) -> np.ndarray:

@@ -44,7 +44,9 @@ def test_the_documentation_has_the_two_commands_of_a_fresh_machine() -> None:
     assert {"make run", "make test", "make ui"} <= shown
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["predict", "--help"], ["ui", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["run", "--help"], ["predict", "--help"], ["review", "--help"], ["ui", "--help"]]
+)
 def test_every_command_explains_itself(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main(arguments)

@@ -171,6 +171,7 @@ def test_coding_with_evidence_gives_the_same_codes_and_their_spans(
     assert 0.6 <= first["score"] <= 1
 
 
+@pytest.mark.slow
 def test_the_stage_writes_offsets_for_each_predicted_code_and_measures_them(
     tmp_path: Path, run_small: Callable[..., PipelineConfig], small_notes: list[dict[str, Any]]
 ) -> None:
