@@ -251,9 +251,11 @@ def _read_parquet(path: Path) -> Iterator[CodedDocument]:
         is_of_stage = {"probabilities", "predicted"} <= set(file.schema_arrow.names)
         label_space = _label_space_beside(path) if is_of_stage else None
         for batch in file.iter_batches(batch_size=128):
+            if label_space is not None:
+                yield from _read_stage_batch(batch, label_space)
+                continue
             for row in batch.to_pylist():
-                codes = _codes_of_stage(row, label_space) if label_space else [_code_of(code) for code in row["codes"]]
-                yield str(row["document_id"]), codes
+                yield str(row["document_id"]), [_code_of(code) for code in row["codes"]]
 
 
 def _label_space_beside(path: Path) -> LabelSpace:
@@ -263,17 +265,29 @@ def _label_space_beside(path: Path) -> LabelSpace:
     return LabelSpace.load(label_space_path)
 
 
-def _codes_of_stage(row: Mapping[str, Any], label_space: LabelSpace) -> list[Code]:
-    """Predicted codes of a row of predictions.parquet, most probable first."""
-    if len(row["probabilities"]) != len(label_space):
+def _read_stage_batch(batch: pa.RecordBatch, label_space: LabelSpace) -> Iterator[CodedDocument]:
+    """Rows of predictions.parquet; thousands of probabilities a row never become Python objects."""
+    flat = batch.column("probabilities").flatten().to_numpy(zero_copy_only=False)
+    probabilities = flat.reshape(batch.num_rows, -1)
+    if probabilities.shape[1] != len(label_space):
         raise UserError("predictions.parquet and label_space.json are of different label spaces; copy both again.")
-    evidence = row.get("evidence") or [None] * len(row["predicted"])
-    of_label = dict(zip(row["predicted"], evidence, strict=True))
-    codes = []
-    for rank, label_id in enumerate(sorted(of_label, key=lambda one: (-row["probabilities"][one], one)), start=1):
-        spans = of_label[label_id]
-        found = None if spans is None else tuple(_span_of(span) for span in spans)
-        system, code = parse_label(label_space.labels[label_id])
-        title, probability = label_space.titles[label_id], row["probabilities"][label_id]
-        codes.append(Code(rank, system, code, title, probability, is_predicted=True, evidence=found))
-    return codes
+    names = [name for name in ("document_id", "predicted", "evidence") if name in batch.schema.names]
+    for row, of_row in zip(batch.select(names).to_pylist(), probabilities, strict=True):
+        evidence = row.get("evidence") or [None] * len(row["predicted"])
+        spans_of = dict(zip(row["predicted"], evidence, strict=True))
+        order = sorted(spans_of, key=lambda label_id: (-of_row[label_id], label_id))
+        yield (
+            str(row["document_id"]),
+            [
+                _code_of_stage(rank, label_id, float(of_row[label_id]), spans_of[label_id], label_space)
+                for rank, label_id in enumerate(order, start=1)
+            ],
+        )
+
+
+def _code_of_stage(
+    rank: int, label_id: int, probability: float, spans: Sequence[Mapping[str, Any]] | None, label_space: LabelSpace
+) -> Code:
+    evidence = None if spans is None else tuple(_span_of(span) for span in spans)
+    system, code = parse_label(label_space.labels[label_id])
+    return Code(rank, system, code, label_space.titles[label_id], probability, is_predicted=True, evidence=evidence)

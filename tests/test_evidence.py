@@ -16,11 +16,12 @@ from pipeline.artifacts import read_manifest
 from pipeline.coding import code_documents
 from pipeline.config import PipelineConfig
 from pipeline.errors import UserError
-from pipeline.evidence import Explained, Explainer, explained_of, measure_faithfulness
+from pipeline.evidence import Explained, Explainer, FaithfulnessSample, explained_of, measure_faithfulness
 from pipeline.heads import LabelAttentionHead, build_head
 from pipeline.labels import LabelSpace
 from pipeline.pretrained import load_encoder, load_tokenizer
 from pipeline.serving import Classifier, ClassifierSettings
+from pipeline.spans import Span
 from pipeline.tokens import Tokenize
 
 SPACE = LabelSpace(("icd10cm:E11.9", "icd10cm:I10"), ("Diabetes", "Hypertension"), (3, 2))
@@ -203,3 +204,15 @@ def test_a_label_without_anything_for_it_has_no_span(tiny_encoder_dir: Path) -> 
         classifier.head.weight.mul_(-1)  # type: ignore[operator, union-attr]
     assert explain(classifier, ["fever"], [[0]]) == [[[]]]
     assert np.isfinite(next(classifier.code_texts(["fever"], max_tokens=64))).all()
+
+
+@pytest.mark.parametrize("block", [1, 4, 10])
+def test_the_sample_is_even_over_the_rows_however_they_come(block: int) -> None:
+    """4 of 10 rows: every third one. Of its codes one with a span is drawn; row 106 has none."""
+    spans = [Span(0, 1, 1.0, "other")]
+    sample = FaithfulnessSample([], range(100, 110), n_documents=4)  # type: ignore[arg-type]
+    for first in range(0, 10, block):
+        places = range(first, min(first + block, 10))
+        found = [[[], [] if place == 6 else spans] for place in places]
+        sample.add(first, [[7, 8] for _ in places], found)
+    assert [(row, label) for row, label, _ in sample._drawn] == [(100, 8), (103, 8), (109, 8)]
