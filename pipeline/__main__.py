@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.config import STAGE_SECTIONS, PipelineConfig
 from pipeline.config_files import load_config
-from pipeline.errors import UserError
+from pipeline.errors import UserError, describe_bug
 
 if TYPE_CHECKING:
     from pipeline.grid import Member
@@ -24,18 +25,26 @@ _HEADLINE = {"micro_f1": "micro-F1", "macro_f1": "macro-F1", "map": "MAP", "prec
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line and hand over; exit status 2 for a user's mistake."""
+    """Parse the command line and hand over; exit status 2 for a user's mistake, 1 for a bug."""
     arguments = _parser().parse_args(argv)
     try:
         return int(arguments.function(arguments))
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         return _USER_ERROR
+    except Exception as error:  # the last resort: its message may quote a document
+        if os.environ.get("ICD_TRACEBACK") == "1":
+            raise
+        sys.stderr.write(
+            f"a bug or a fault of the machine; ICD_TRACEBACK=1 shows the whole, which may quote documents\n"
+            f"{describe_bug(error)}\n"
+        )
+        return 1
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="icd", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="{run,doctor,predict,ui}")
+    commands = parser.add_subparsers(required=True, metavar="{run,doctor,predict,review,ui}")
     run = commands.add_parser("run", help="run the stages of an experiment that are not up to date")
     run.add_argument("config", type=Path, help="YAML file of the experiment")
     run.add_argument("--set", action="append", default=[], metavar="section.key=value", help="override a setting")
@@ -58,7 +67,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     predict.add_argument("--output", type=Path, required=True, help=".csv, .jsonl or .parquet")
     predict.add_argument("--top-k", type=int, help="the K most probable codes of each document, predicted or not")
+    predict.add_argument(
+        "--evidence", action="store_true", help="give the spans each code rests on; about half as fast"
+    )
     predict.set_defaults(function=_predict)
+    review = commands.add_parser("review", help="write a page on which coders accept or reject proposed codes")
+    review.add_argument("predictions", type=Path, help="what `icd predict --evidence` or the stage predict wrote")
+    review.add_argument("--notes", required=True, help="the documents that were coded, as for predict --input")
+    review.add_argument("--output", type=Path, help=".html; holds patient text (default: beside predictions in work/)")
+    review.add_argument("--max-documents", type=int, default=200, help="the page's limit (default: 200)")
+    review.set_defaults(function=_review)
     ui = commands.add_parser("ui", help="serve the MLflow page with all runs on this machine")
     ui.add_argument("--port", type=int, default=5000, help="port on 127.0.0.1 (default: 5000)")
     ui.set_defaults(function=_ui)
@@ -168,8 +186,21 @@ def _predict(arguments: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if arguments.top_k is not None and arguments.top_k < 1:
         raise UserError(f"--top-k must be 1 or more, got {arguments.top_k}.")
-    n_documents, n_codes = code_documents(arguments.model, arguments.input, arguments.output, top_k=arguments.top_k)
+    n_documents, n_codes = code_documents(
+        arguments.model, arguments.input, arguments.output, top_k=arguments.top_k, has_evidence=arguments.evidence
+    )
     print(f"{n_documents} documents, {n_codes} codes: {arguments.output}")
+    return 0
+
+
+def _review(arguments: argparse.Namespace) -> int:
+    from pipeline.review import write_review
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if arguments.max_documents < 1:
+        raise UserError(f"--max-documents must be 1 or more, got {arguments.max_documents}.")
+    path = write_review(arguments.predictions, arguments.notes, arguments.output, max_documents=arguments.max_documents)
+    print(f"review page: {_relative(path)}")
     return 0
 
 

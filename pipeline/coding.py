@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
+from pipeline.code_files import Code, writing_codes
 from pipeline.codes import parse_label
-from pipeline.document_files import Code, NewDocument, read_documents, writing_codes
+from pipeline.document_files import NewDocument, read_documents
 from pipeline.errors import UserError
+from pipeline.evidence import Explainer
 from pipeline.labels import LabelSpace
 from pipeline.serving import Classifier
 
 _MICRO_BATCH_TOKENS = 2048
+_BLOCK = 256  # documents in memory at a time
 
 
-def code_documents(model_dir: Path, source: str, output_path: Path, *, top_k: int | None) -> tuple[int, int]:
+def code_documents(
+    model_dir: Path, source: str, output_path: Path, *, top_k: int | None, has_evidence: bool = False
+) -> tuple[int, int]:
     """Code documents from a file, folder or standard input.
 
     Args:
@@ -27,6 +33,7 @@ def code_documents(model_dir: Path, source: str, output_path: Path, *, top_k: in
         source: see :func:`pipeline.document_files.read_documents`.
         output_path: .csv, .jsonl or .parquet.
         top_k: give so many codes a document, most probable first; None gives those that reach the threshold.
+        has_evidence: give the spans each code rests on, too; encodes documents with codes twice.
 
     Returns:
         Number of documents, number of codes written.
@@ -38,9 +45,13 @@ def code_documents(model_dir: Path, source: str, output_path: Path, *, top_k: in
         raise UserError(f"--output {output_path} is the input itself; name another file.")
     documents = _unique(read_documents(source))
     n_documents = n_codes = 0
-    with writing_codes(output_path) as writer, tqdm(desc="predict", unit="doc", disable=None) as bar:
+    with (
+        writing_codes(output_path, has_evidence=has_evidence) as writer,
+        tqdm(desc="predict", unit="doc", disable=None) as bar,
+    ):
         classifier = Classifier.load(model_dir).to("cuda" if torch.cuda.is_available() else "cpu")
-        for document, codes in coded(classifier, documents, top_k=top_k):
+        explainer = Explainer.build(classifier, max_tokens=_MICRO_BATCH_TOKENS) if has_evidence else None
+        for document, codes in coded(classifier, documents, top_k=top_k, explainer=explainer):
             writer.add(document.document_id, codes)
             n_documents, n_codes = n_documents + 1, n_codes + len(codes)
             bar.update()
@@ -50,7 +61,7 @@ def code_documents(model_dir: Path, source: str, output_path: Path, *, top_k: in
 
 
 def coded(
-    classifier: Classifier, documents: Iterable[NewDocument], *, top_k: int | None
+    classifier: Classifier, documents: Iterable[NewDocument], *, top_k: int | None, explainer: Explainer | None = None
 ) -> Iterator[tuple[NewDocument, Sequence[Code]]]:
     """Code documents one after another; a document without text gets no code.
 
@@ -58,15 +69,32 @@ def coded(
         classifier: a trained one.
         documents: any number; only a block of them is held at a time.
         top_k: give so many codes a document; None gives those that reach the threshold.
+        explainer: finds the evidence of each code, where it is asked for.
     """
-    for_ids, for_texts = itertools.tee(documents)
-    probabilities = classifier.code_texts((one.text for one in for_texts), max_tokens=_MICRO_BATCH_TOKENS)
-    for document, row in zip(for_ids, probabilities, strict=True):
-        has_text = bool(document.text.strip())
-        yield (
-            document,
-            propose(row, classifier.label_space, classifier.settings.threshold, top_k) if has_text else [],
-        )
+    remaining = iter(documents)
+    threshold = classifier.settings.threshold
+    while block := list(itertools.islice(remaining, _BLOCK)):
+        texts = [document.text for document in block]
+        probabilities = classifier.code_texts(texts, max_tokens=_MICRO_BATCH_TOKENS)
+        proposed = [
+            propose(row, classifier.label_space, threshold, top_k) if text.strip() else []
+            for text, row in zip(texts, probabilities, strict=True)
+        ]
+        if explainer is not None:
+            proposed = _with_evidence(explainer, texts, proposed)
+        yield from zip(block, proposed, strict=True)
+
+
+def _with_evidence(
+    explainer: Explainer, texts: Sequence[str], proposed: Sequence[Sequence[Code]]
+) -> list[Sequence[Code]]:
+    id_of = {label: index for index, label in enumerate(explainer.classifier.label_space.labels)}
+    label_ids = [[id_of[f"{code.code_system}:{code.code}"] for code in codes] for codes in proposed]
+    found = explainer.explain_texts(texts, label_ids)
+    return [
+        [replace(code, evidence=tuple(spans)) for code, spans in zip(codes, each, strict=True)]
+        for codes, each in zip(proposed, found, strict=True)
+    ]
 
 
 def propose(probabilities: np.ndarray, label_space: LabelSpace, threshold: float, top_k: int | None) -> Sequence[Code]:

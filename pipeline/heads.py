@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.encoder import TokenStates
+from pipeline.errors import UserError
 from pipeline.triggers import KINDS
 
 
@@ -31,6 +32,29 @@ class LinearHead(nn.Module):
     def forward(self, tokens: TokenStates) -> Tensor:
         """Logits, (n_documents, n_labels)."""
         return self.output(self.dropout(tokens.pooled(self.pooling)))  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def token_scores(self, tokens: TokenStates, label_ids: Sequence[int]) -> Tensor:
+        """How much each token speaks for labels: gradient of the logit with respect to its state, times its state.
+
+        With mean pooling the scores of a label and its bias add up to its logit.
+
+        Args:
+            tokens: states of documents.
+            label_ids: which labels.
+
+        Returns:
+            (n_documents, len(label_ids), width) float32, zero on padding.
+
+        Raises:
+            UserError: with pooling 'cls', where the logit depends on no token's state but that of CLS.
+        """
+        if self.pooling != "mean":
+            raise UserError("evidence needs the head 'label_attention' or encoding.pooling 'mean', this one has 'cls'.")
+        weight = self.output.weight[list(label_ids)].float()  # (n_asked, dim)
+        values = weight @ tokens.states.float().transpose(1, 2)  # (n_documents, n_asked, width)
+        mask = tokens.mask.unsqueeze(1)
+        return values.masked_fill(~mask, 0.0) / mask.sum(dim=-1, keepdim=True)
 
 
 class LabelAttentionHead(nn.Module):
@@ -66,12 +90,38 @@ class LabelAttentionHead(nn.Module):
     def forward(self, tokens: TokenStates) -> Tensor:
         """Logits, (n_documents, n_labels)."""
         states = self.dropout(self.norm(tokens.states + self.context(tokens.context_ids)))
-        scores = self.queries @ self.keys(states).transpose(1, 2)  # (n_documents, n_labels, width)
-        scores = scores.float() / math.sqrt(states.shape[-1])
-        attention = scores.masked_fill(~tokens.mask.unsqueeze(1), float("-inf")).softmax(dim=-1)
+        attention = self._attention(states, tokens.mask, self.queries)  # (n_documents, n_labels, width)
         vectors = self.dropout(attention.to(states.dtype) @ states)  # (n_documents, n_labels, dim)
         logits: Tensor = (vectors * self.weight).sum(dim=-1).float() + self.bias
         return logits
+
+    @torch.no_grad()
+    def token_scores(self, tokens: TokenStates, label_ids: Sequence[int]) -> Tensor:
+        """How much each token speaks for labels: attention times the gradient of the logit with respect to it.
+
+        The logit of label l is ``sum_t attention_lt * (weight_l . state_t) + bias_l``; so the scores of a label and
+        its bias add up to its logit. ``state_t`` is what the attention reads: behind the LayerNorm, in front of which
+        gradient times state is zero by its invariance to scale.
+
+        Args:
+            tokens: states of documents.
+            label_ids: which labels.
+
+        Returns:
+            (n_documents, len(label_ids), width) float32, zero on padding.
+        """
+        asked = list(label_ids)
+        states = self.norm(tokens.states + self.context(tokens.context_ids))
+        attention = self._attention(states, tokens.mask, self.queries[asked])
+        values = self.weight[asked].to(states.dtype) @ states.transpose(1, 2)  # (n_documents, n_asked, width)
+        scores: Tensor = attention * values.float()
+        return scores
+
+    def _attention(self, states: Tensor, mask: Tensor, queries: Tensor) -> Tensor:
+        scores = queries @ self.keys(states).transpose(1, 2)  # (n_documents, n_queries, width)
+        scores = scores.float() / math.sqrt(states.shape[-1])
+        attention: Tensor = scores.masked_fill(~mask.unsqueeze(1), float("-inf")).softmax(dim=-1)
+        return attention
 
     @torch.no_grad()
     def start_from_titles(self, title_embeddings: Tensor, has_title: Sequence[bool]) -> None:

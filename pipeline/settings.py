@@ -288,6 +288,9 @@ class Predict(Section):
     splits: tuple[Split, ...] = Field(("val", "test"), min_length=1)
     mixed_precision: Precision = "no"
     micro_batch_tokens: PositiveInt = Field(2048, description="tokens (padding included) encoded at a time")
+    evidence: bool = Field(
+        False, description="say which spans each predicted code rests on; encodes documents with codes twice"
+    )
 
 
 class Evaluate(Section):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Iterator
 from typing import Literal, NamedTuple, get_args
 
 from pipeline.errors import UserError
@@ -75,6 +76,11 @@ def replace_placeholders(text: str, replacement: str = " ") -> str:
     """
     replacement = replacement or " "  # nothing at all would join the words around the mark
     return _PLACEHOLDER.sub(lambda _: replacement, text)
+
+
+def find_placeholders(text: str) -> Iterator[re.Match[str]]:
+    """De-identification marks of MIMIC-III and MIMIC-IV, as :func:`replace_placeholders` replaces them."""
+    return _PLACEHOLDER.finditer(text)
 
 
 def normalise_newlines(text: str) -> str:

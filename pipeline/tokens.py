@@ -15,6 +15,7 @@ from pipeline.labels import LabelSpace
 from pipeline.text import Section, find_sections
 from pipeline.triggers import KINDS
 
+_CONTEXT_ROOM = 2000  # characters behind the last token kept that may say something of it ("... was ruled out")
 AFFIRMED = 0  # context id of a token outside every context span; the others follow triggers.KINDS
 TOKEN_FEATURES = datasets.Features(
     {
@@ -65,13 +66,13 @@ class Tokenize:
             return_attention_mask=False,
             verbose=False,
         )
-        forms = self._forms(texts)
+        forms = self._forms(texts, encoded["offset_mapping"])
         for text, all_ids, all_offsets, (sections, contexts) in zip(
             texts, encoded["input_ids"], encoded["offset_mapping"], forms, strict=True
         ):
             # A text of nothing but characters that the tokenizer drops still needs one token to attend to.
             ids = all_ids or [self.tokenizer.unk_token_id]
-            offsets = np.asarray(all_offsets or [(0, len(text))], dtype=np.int32)[: self.max_tokens]
+            offsets = _without_blanks(text, (all_offsets or [(0, len(text))])[: self.max_tokens])
             columns["input_ids"].append(ids[: self.max_tokens])
             columns["token_starts"].append(offsets[:, 0])
             columns["token_ends"].append(offsets[:, 1])
@@ -80,10 +81,25 @@ class Tokenize:
             columns["n_tokens_cut"].append(max(len(ids) - self.max_tokens, 0))
         return columns
 
-    def _forms(self, texts: Sequence[str]) -> Iterator[tuple[list[Section], list[ContextSpan]]]:
-        if self.has_context:
-            return ((form.sections, form.contexts) for form in annotate(texts))
-        return ((find_sections(text), []) for text in texts)
+    def _forms(
+        self, texts: Sequence[str], offsets: Sequence[Sequence[tuple[int, int]]]
+    ) -> Iterator[tuple[list[Section], list[ContextSpan]]]:
+        if not self.has_context:
+            return ((find_sections(text), []) for text in texts)
+        read = [
+            text[: of_text[self.max_tokens - 1][1] + _CONTEXT_ROOM] if len(of_text) > self.max_tokens else text
+            for text, of_text in zip(texts, offsets, strict=True)
+        ]
+        return (
+            (form.sections if len(part) == len(text) else find_sections(text), form.contexts)
+            for text, part, form in zip(texts, read, annotate(read), strict=True)
+        )
+
+
+def _without_blanks(text: str, offsets: Sequence[tuple[int, int]]) -> np.ndarray:
+    """Offsets (n_tokens, 2) int32 of tokens without the blanks before them, which byte-level tokenizers count in."""
+    kept = [len(text[start:end].lstrip()) or end - start for start, end in offsets]  # all of a token of blanks alone
+    return np.array([(end - n, end) for n, (_, end) in zip(kept, offsets, strict=True)], dtype=np.int32)
 
 
 def _context_ids(contexts: Sequence[ContextSpan], token_starts: np.ndarray) -> np.ndarray:

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from pipeline.code_files import Code
 from pipeline.coding import code_documents, propose
-from pipeline.document_files import Code
 from pipeline.errors import UserError
 from pipeline.labels import LabelSpace
 from pipeline.serving import Classifier, ClassifierSettings

@@ -7,6 +7,7 @@ import io
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.document_files import Code, CodesWriter, NewDocument, read_documents, writing_codes
+from pipeline.code_files import Code, CodesWriter, writing_codes
+from pipeline.document_files import NewDocument, read_documents
 from pipeline.errors import UserError
+from pipeline.spans import Span
 
 DOCUMENTS = [
     NewDocument("007", 'First line\nsecond, with "quotes" – é 🙂'),
@@ -212,8 +215,12 @@ def write_codes(writer: CodesWriter) -> None:
     writer.add("b", [])
 
 
+def without_evidence(code: Code) -> dict[str, Any]:
+    return {name: value for name, value in vars(code).items() if name != "evidence"}
+
+
 EXPECTED_ROWS = [
-    {"document_id": "007", "codes": [vars(I10), vars(N179)]},
+    {"document_id": "007", "codes": [without_evidence(I10), without_evidence(N179)]},
     {"document_id": "b", "codes": []},
 ]
 
@@ -277,3 +284,33 @@ def test_an_output_of_another_kind_or_in_no_folder_is_refused_before_any_work(tm
         writing_codes(tmp_path / "codes.txt").__enter__()
     with pytest.raises(UserError, match=r"the folder .*no does not exist; make it first"):
         writing_codes(tmp_path / "no" / "codes.csv").__enter__()
+
+
+FOUND = replace(I10, evidence=(Span(3, 9, 0.75, "impression"), Span(20, 24, 0.25, "other")))
+NOT_FOUND = replace(N179, evidence=())
+FOUND_ROWS = [
+    {"start": 3, "end": 9, "section": "impression", "score": 0.75},
+    {"start": 20, "end": 24, "section": "other", "score": 0.25},
+]
+
+
+def test_evidence_stands_beside_each_code_in_every_kind_of_file(tmp_path: Path) -> None:
+    for suffix in ("csv", "jsonl", "parquet"):
+        with writing_codes(tmp_path / f"codes.{suffix}", has_evidence=True) as writer:
+            writer.add("a", [FOUND, NOT_FOUND])
+            writer.add("b", [])
+    with (tmp_path / "codes.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0][-1] == "evidence"
+    assert [row[-1] for row in rows[2:]] == ["[]", ""]
+    assert json.loads(rows[1][-1]) == FOUND_ROWS
+    assert {len(row) for row in rows} == {8}
+    lines = [json.loads(line) for line in (tmp_path / "codes.jsonl").read_text().splitlines()]
+    assert lines == pq.read_table(tmp_path / "codes.parquet").to_pylist()
+    assert [[code["evidence"] for code in line["codes"]] for line in lines] == [[FOUND_ROWS, []], []]
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+def test_line_ends_of_a_text_file_stay_so_that_offsets_fit_the_file(tmp_path: Path, line_end: str) -> None:
+    (tmp_path / "a.txt").write_bytes(f"Impression:{line_end}fever".encode())
+    assert read(tmp_path)[0].text == f"Impression:{line_end}fever"

@@ -45,7 +45,7 @@ def test_the_documentation_has_the_two_commands_of_a_fresh_machine() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["run", "--help"], ["doctor", "--help"], ["predict", "--help"], ["ui", "--help"]]
+    "arguments", [["--help"], *([name, "--help"] for name in ("run", "doctor", "predict", "review", "ui"))]
 )
 def test_every_command_explains_itself(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:

@@ -49,7 +49,7 @@ def write(
     for name, schema, rows in (
         ("predictions", prediction_schema(n_labels), predictions), ("annotators", ANNOTATOR_SCHEMA, coders)
     ):  # fmt: skip
-        table = pa.Table.from_pylist([dict(zip(schema.names, row, strict=True)) for row in rows], schema)
+        table = pa.Table.from_pylist([dict(zip(schema.names, row, strict=False)) for row in rows], schema)
         pq.write_table(table, folder / f"{name}.parquet")
     return folder
 

@@ -15,7 +15,7 @@ import random, resource, signal, sys
 from pathlib import Path
 from pipeline import artifacts, documents
 from pipeline.config import PipelineConfig
-from pipeline.document_files import writing_codes
+from pipeline.code_files import writing_codes
 
 def limit(n_bytes):
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # as on a full disk: an error, not a signal

@@ -184,3 +184,34 @@ def test_a_document_reads_the_token_that_its_label_asks_for() -> None:
         one = TokenStates(states, torch.ones(1, 3, dtype=torch.bool), torch.zeros(1, 3, dtype=torch.long), states[:, 0])
         # LayerNorm of (3, 0, 0, 0): mean 0.75, variance 1.6875, so the first value is 2.25 / 1.299 = 1.732.
         assert head(one).item() == pytest.approx(math.sqrt(3), abs=1e-3)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_the_scores_of_a_label_and_its_bias_add_up_to_its_logit(name: str) -> None:
+    head, states = head_of(name), tokens()
+    bias = head.output.bias if isinstance(head, LinearHead) else head.bias
+    scores = head.token_scores(states, [3, 0])
+    assert scores.shape == (3, 2, 6)
+    assert (scores.transpose(1, 2)[~states.mask] == 0).all()
+    torch.testing.assert_close(scores.sum(dim=-1) + bias[[3, 0]], head(states)[:, [3, 0]])
+
+
+def test_scores_of_the_linear_head_are_gradient_times_state_by_autograd() -> None:
+    head, states = head_of("linear"), tokens()
+    states.states.requires_grad_(True)
+    (gradient,) = torch.autograd.grad(head(states)[:, 2].sum(), states.states)
+    expected = (gradient * states.states).sum(dim=-1).detach()
+    torch.testing.assert_close(head.token_scores(states, [2])[:, 0], expected)
+
+
+def test_scores_of_label_attention_are_attention_times_its_gradient_by_autograd() -> None:
+    """The logit as a function of the attention alone, states held: d logit / d attention_t = weight . state_t."""
+    head, states = head_of("label_attention"), tokens()
+    assert isinstance(head, LabelAttentionHead)
+    read = head.norm(states.states + head.context(states.context_ids)).detach()
+    attention = head._attention(read, states.mask, head.queries).detach().requires_grad_(True)
+    logits = (attention @ read * head.weight).sum(dim=-1) + head.bias
+    torch.testing.assert_close(logits, head(states))
+    (gradient,) = torch.autograd.grad(logits[:, 4].sum(), attention)
+    expected = (attention * gradient)[:, 4].detach()
+    torch.testing.assert_close(head.token_scores(states, [4])[:, 0], expected)

@@ -109,6 +109,25 @@ def test_the_config_and_not_a_users_shell_decides_about_the_network(
     assert output.splitlines() == [str(tmp_path / "work" / "small" / ".cache" / "datasets"), expected]
 
 
+BARS = """
+    import datasets  # as a stage imports it, before its environment is prepared
+    from pipeline.stages import stage_main
+
+    def run(config, tracked):
+        datasets.Dataset.from_dict({"a": [1, 2]}).map(lambda row: row, desc="counted")
+
+    stage_main("predict", run)
+"""
+
+
+@pytest.mark.parametrize("is_wanted", [False, True])
+def test_without_a_terminal_data_sets_draw_no_bars_unless_a_users_shell_asks(tmp_path: Path, is_wanted: bool) -> None:
+    wanted = {"HF_DATASETS_DISABLE_PROGRESS_BARS": "0"} if is_wanted else {}
+    status, _, errors = finish(start(BARS, tmp_path, **wanted))
+    assert status == 0, errors
+    assert ("counted" in errors) == is_wanted
+
+
 def test_switches_are_set_before_any_library_reads_them(tmp_path: Path) -> None:
     code = """
         import pipeline, os

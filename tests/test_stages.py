@@ -49,12 +49,29 @@ def test_a_stage_that_reads_an_undeclared_section_fails_as_a_bug(tmp_path: Path)
     assert run_stage(config, "predict", lambda config, tracked: print(config.seed)) == 1  # noqa: T201
 
 
-def test_a_bug_is_logged_with_its_traceback(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_bug_is_logged_by_type_and_place_and_its_message_stays_below_the_work_folder(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Messages of libraries quote values; the marker stands for a patient's text, here in both errors of a chain."""
+
+    def run(config: PipelineConfig, tracked: StageRun) -> None:
+        try:
+            int("Xqzvcanary")
+        except ValueError as error:
+            raise RuntimeError("bad row: Xqzvcanary") from error
+
     config = config_in(tmp_path)
     with caplog.at_level(logging.INFO):
-        assert run_stage(config, "evaluate", lambda config, tracked: 1 / 0) == 1  # type: ignore[arg-type]
-    assert "ZeroDivisionError" in caplog.text
+        assert run_stage(config, "evaluate", run) == 1
     assert "this is a bug or a fault of the machine" in caplog.text
+    for expected in ("RuntimeError at ", "ValueError at ", f"{Path(__file__).name}:", " in run"):
+        assert expected in caplog.text
+    assert "Xqzvcanary" not in caplog.text
+    whole = config.experiment_dir / "logs" / "evaluate.traceback.txt"
+    assert str(whole) in caplog.text
+    assert whole.read_text(encoding="utf-8").count("Xqzvcanary") >= 2
+    assert run_stage(config, "evaluate", lambda config, tracked: None) == 0
+    assert not whole.exists(), "a later run that ends well takes it away"
 
 
 def test_a_full_disk_in_a_stage_is_a_users_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -13,6 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline import tokens as tokens_module
 from pipeline.documents import Document, IngestReport, write_documents
 from pipeline.errors import UserError
 from pipeline.labels import LabelSpace
@@ -342,3 +343,29 @@ def test_streamed_micro_batches_hold_the_rows_asked_for_block_by_block(tmp_path:
     place = batches[0].document_of_chunk == first
     found = batches[0].input_ids[place][batches[0].text_mask[place]].tolist()
     assert found == tokens[5]["input_ids"]
+
+
+def test_context_is_read_of_what_is_kept_and_of_the_end_of_its_sentence_only(
+    tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a very long text spaCy reads what is kept and 2,000 characters more; contexts and sections stay."""
+    text = "HPI:\nno fever or cough in the patient. " + "the patient has pneumonia. " * 400 + "\nPMH: diabetes"
+    whole = Tokenize(tokenizer, 100_000, has_context=True)([text])
+    read: list[int] = []
+    annotate = tokens_module.annotate
+
+    def watched(texts: Sequence[str]) -> Any:
+        read.extend(len(one) for one in texts)
+        return annotate(texts)
+
+    monkeypatch.setattr(tokens_module, "annotate", watched)
+    cut = Tokenize(tokenizer, 12, has_context=True)([text])
+    assert cut["context_ids"][0].tolist() == whole["context_ids"][0][:12].tolist()
+    assert cut["sections"] == whole["sections"]
+    assert read == [int(cut["token_ends"][0][-1]) + 2000]
+    assert len(set(cut["context_ids"][0].tolist())) > 1
+
+
+def test_tokens_of_a_byte_level_tokenizer_begin_at_their_first_letter() -> None:
+    """Such a tokenizer counts the blank before a word in: (2, 8) for " fever" is (3, 8); blanks alone stay."""
+    assert tokens_module._without_blanks("no fever  ", [(0, 2), (2, 8), (8, 10)]).tolist() == [[0, 2], [3, 8], [8, 10]]

@@ -18,13 +18,14 @@ from pathlib import Path
 from pipeline.artifacts import guarded_io, is_main_process, write_json
 from pipeline.config import DISTRIBUTED_STAGES, PipelineConfig, Stage, view_for_stage
 from pipeline.config_files import load_config
-from pipeline.errors import UserError
+from pipeline.errors import UserError, describe_bug
 from pipeline.tracking import StageRun, stage_run
 
 logger = logging.getLogger(__name__)
 
 USER_ERROR = 2
 _PARENT_POLL_S = 1.0
+_TRUE = ("1", "ON", "YES", "TRUE")  # as datasets reads its variables
 
 StageFunction = Callable[[PipelineConfig, StageRun], None]
 
@@ -59,7 +60,9 @@ def run_stage(config: PipelineConfig, stage: Stage, run: StageFunction) -> int:
 
 def _run_guarded(config: PipelineConfig, stage: str, function: Callable[[], None]) -> int:
     failure_path = config.experiment_dir / "logs" / f"{stage}.failure.json"
+    traceback_path = config.experiment_dir / "logs" / f"{stage}.traceback.txt"
     failure_path.unlink(missing_ok=True)
+    traceback_path.unlink(missing_ok=True)
     logger.info("%s: start", stage)
     started = time.perf_counter()
     try:
@@ -72,8 +75,8 @@ def _run_guarded(config: PipelineConfig, stage: str, function: Callable[[], None
     except KeyboardInterrupt:
         logger.error("%s: interrupted", stage)
         return 130
-    except Exception:  # noqa: BLE001 - the last resort: the traceback goes to the log, without local values
-        logger.error("%s failed: this is a bug or a fault of the machine\n%s", stage, traceback.format_exc())
+    except Exception as error:  # noqa: BLE001 - the last resort
+        _note_bug(traceback_path, stage, error)
         return 1
     logger.info("%s: done in %.1f s", stage, time.perf_counter() - started)
     return 0
@@ -83,8 +86,9 @@ def prepare_environment(config: PipelineConfig) -> None:
     """Point caches that may hold patient text into the work folder; lift the hub switch where allowed."""
     os.environ["HF_DATASETS_CACHE"] = str(config.experiment_dir / ".cache" / "datasets")
     os.environ["HF_MODULES_CACHE"] = str(config.experiment_dir / ".cache" / "modules")
-    if not sys.stderr.isatty():
-        os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    hides_bars = (
+        not sys.stderr.isatty() and os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1").upper() in _TRUE
+    )
     if config.allow_downloads:
         os.environ["HF_HUB_OFFLINE"] = "0"
     # A stage imports these libraries before its config is known; by then they have read the variables.
@@ -92,6 +96,8 @@ def prepare_environment(config: PipelineConfig) -> None:
         loaded.HF_DATASETS_CACHE = Path(os.environ["HF_DATASETS_CACHE"])  # type: ignore[attr-defined]
     if (hub := sys.modules.get("huggingface_hub.constants")) is not None:
         hub.HF_HUB_OFFLINE = not config.allow_downloads  # type: ignore[attr-defined]
+    if hides_bars and (loaded := sys.modules.get("datasets")) is not None:
+        loaded.disable_progress_bars()
 
 
 def _read_config(name: str) -> PipelineConfig:
@@ -151,6 +157,18 @@ def _note_failure(path: Path, stage: str, message: str) -> None:
         write_json(path, {"stage": stage, "message": message})
     except OSError:
         logger.error("%s could not be written", path)
+
+
+def _note_bug(path: Path, stage: str, error: Exception) -> None:
+    """Log type and place of an exception; its message, which may quote a document, only goes below the work folder."""
+    where = f"the whole traceback, which may quote documents, is in {path}"
+    if is_main_process():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("".join(traceback.format_exception(error)), encoding="utf-8", errors="backslashreplace")
+        except OSError:
+            where = f"{path} could not be written"
+    logger.error("%s failed: this is a bug or a fault of the machine; %s\n%s", stage, where, describe_bug(error))
 
 
 def _launch_processes(config: PipelineConfig, stage: Stage) -> None:

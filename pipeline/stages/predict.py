@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import datasets
 import numpy as np
@@ -19,6 +21,7 @@ import torch
 from pipeline.artifacts import need, writing
 from pipeline.config import PipelineConfig
 from pipeline.errors import UserError
+from pipeline.evidence import Explainer, FaithfulnessSample, LabelSpans
 from pipeline.serving import Classifier, predict_rows
 from pipeline.stages import stage_main
 from pipeline.thresholds import apply_thresholds
@@ -28,14 +31,23 @@ from pipeline.tracking import StageRun
 logger = logging.getLogger(__name__)
 
 
+_SPAN_NAMES = ("start", "end", "score")  # without the section: offsets only
+_SPAN_TYPE = pa.struct(list(zip(_SPAN_NAMES, (pa.int32(), pa.int32(), pa.float32()), strict=True)))
+
+
 def prediction_schema(n_labels: int) -> pa.Schema:
-    """Columns of predictions.parquet: probabilities of all labels in order, and the label ids predicted."""
+    """Columns of predictions.parquet.
+
+    Probabilities of all labels in order; the label ids predicted; and for each of these, where predict.evidence is on
+    (else null), the spans it rests on: character offsets in the text of documents.parquet and share of the evidence.
+    """
     return pa.schema(
         [
             pa.field("document_id", pa.string(), nullable=False),
             pa.field("split", pa.string(), nullable=False),
             pa.field("probabilities", pa.list_(pa.float32(), n_labels), nullable=False),
             pa.field("predicted", pa.list_(pa.int32()), nullable=False),
+            pa.field("evidence", pa.list_(pa.list_(_SPAN_TYPE))),
         ]
     )
 
@@ -53,6 +65,8 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
     schema = prediction_schema(len(classifier.label_space))
     started = time.perf_counter()
     n_predicted, first = 0, 0
+    explainer = _explainer(config, classifier) if config.predict.evidence else None
+    sample = FaithfulnessSample(tokens, rows)
     with (
         writing(config, "predict") as output,
         pq.ParquetWriter(output.dir / "predictions.parquet", schema, compression="zstd") as writer,
@@ -67,17 +81,41 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
             mixed_precision=config.predict.mixed_precision,
         ):
             block = tokens.select_columns(["document_id", "split"])[rows[first : first + len(probabilities)]]
-            first += len(probabilities)
             predicted = apply_thresholds(probabilities, classifier.settings.threshold)
             n_predicted += predicted.nnz
-            writer.write_table(_table(block, probabilities, predicted, schema))
+            spans = None
+            if explainer is not None:
+                label_ids = [part.tolist() for part in np.split(predicted.indices, predicted.indptr[1:-1])]
+                block_rows = rows[first : first + len(probabilities)]
+                spans = explainer.explain_rows(tokens, block_rows, label_ids)
+                sample.add(first, label_ids, spans)
+            first += len(probabilities)
+            writer.write_table(_table(block, probabilities, predicted, spans, schema))
+        speed = len(rows) / (time.perf_counter() - started)
         output.facts |= {"documents": len(rows), "predicted": n_predicted}
-    speed = len(rows) / (time.perf_counter() - started)
+        faithfulness = sample.measure(explainer) if explainer is not None else {}
+        output.facts |= faithfulness
     logger.info("%d documents, %d codes predicted, %.1f documents/s", len(rows), n_predicted, speed)
     tracked.log_metrics({"n_documents": len(rows), "n_predicted": n_predicted, "documents_per_second": speed})
+    tracked.log_metrics(faithfulness)
 
 
-def _table(block: dict[str, list[str]], probabilities: np.ndarray, predicted: object, schema: pa.Schema) -> pa.Table:
+def _explainer(config: PipelineConfig, classifier: Classifier) -> Explainer:
+    return Explainer.build(
+        classifier, max_tokens=config.predict.micro_batch_tokens, mixed_precision=config.predict.mixed_precision
+    )
+
+
+def _table(
+    block: dict[str, list[str]],
+    probabilities: np.ndarray,
+    predicted: object,
+    spans: Sequence[LabelSpans] | None,
+    schema: pa.Schema,
+) -> pa.Table:
+    evidence: list[Any] = [None] * len(probabilities)
+    if spans is not None:
+        evidence = [[[dict(zip(_SPAN_NAMES, span, strict=False)) for span in one] for one in each] for each in spans]
     flat = pa.array(probabilities.reshape(-1), type=pa.float32())
     lists = pa.ListArray.from_arrays(
         pa.array(predicted.indptr, type=pa.int32()),  # type: ignore[attr-defined]
@@ -88,6 +126,7 @@ def _table(block: dict[str, list[str]], probabilities: np.ndarray, predicted: ob
         pa.array(block["split"]),
         pa.FixedSizeListArray.from_arrays(flat, probabilities.shape[1]),
         lists,
+        pa.array(evidence, type=schema.field("evidence").type),
     ]
     return pa.Table.from_arrays(columns, schema=schema)
 

@@ -1,0 +1,158 @@
+"""From a score for each token to the spans of text that a label rests on; needs no text, offsets are enough."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pipeline.text import KNOWN_SECTIONS, PREAMBLE
+
+OTHER_SECTION = "other"
+_NO_WORD = -1
+_COVERAGE = 0.6  # words are taken, best first, until they carry this share of what speaks for a label
+_MAX_WORDS = 12
+_MIN_OF_BEST = 0.2  # a word is taken only if it carries this share of what the best one carries
+_MAX_SPANS = 5
+_MAX_GAP_WORDS = 1  # words between two taken ones that the span takes along
+_MAX_GAP_CHARS = 25
+_MAX_WORD_CHARS = 40  # more without a blank is no word: a script without blanks, or garbage
+
+
+class Span(NamedTuple):
+    """A stretch of a document that speaks for a label.
+
+    Attributes:
+        start, end: offsets, in characters.
+        score: share of all that speaks for the label, in (0, 1].
+        section: a name of :data:`pipeline.text.KNOWN_SECTIONS`, "preamble", or "other": a header as it stood in the
+            text could name a patient.
+    """
+
+    start: int
+    end: int
+    score: float
+    section: str
+
+
+def word_of_token(token_starts: np.ndarray, token_ends: np.ndarray, is_word: np.ndarray) -> np.ndarray:
+    """Which word each token belongs to: tokens of letters or digits without a gap between them are one word.
+
+    Args:
+        token_starts: where tokens begin, in characters, (n_tokens,).
+        token_ends: where they end.
+        is_word: whether a token has a letter or a digit, (n_tokens,) bool.
+
+    Returns:
+        (n_tokens,) int64, ascending from 0; -1 for a token of no word.
+
+    Example:
+        >>> starts, ends = np.array([0, 6, 9, 11]), np.array([6, 9, 10, 15])  # pneumo ##nia . none
+        >>> word_of_token(starts, ends, np.array([True, True, False, True])).tolist()
+        [0, 0, -1, 1]
+    """
+    begins = is_word.copy()
+    begins[1:] &= ~(is_word[:-1] & (token_starts[1:] <= token_ends[:-1]))
+    words = np.cumsum(begins) - 1
+    first = token_starts[begins]
+    last = np.maximum.reduceat(token_ends, np.flatnonzero(begins)) if begins.any() else first
+    is_long = (last - first) > _MAX_WORD_CHARS
+    if is_long.any():  # every token of it for itself
+        begins |= is_word & is_long[np.maximum(words, 0)]
+        words = np.cumsum(begins) - 1
+    return np.where(is_word, words, _NO_WORD)
+
+
+def grow_spans(
+    token_scores: np.ndarray,
+    words: np.ndarray,
+    token_starts: np.ndarray,
+    token_ends: np.ndarray,
+    sections: Sequence[Mapping[str, Any]],
+) -> list[Span]:
+    """The spans that carry most of what speaks for a label, highest score first.
+
+    Scores are summed over a word; what speaks against the label is left out. Words are taken, best first, until they
+    carry 60 % of the rest (12 words at most, none below a fifth of the best); taken words with at most one other
+    between them and in one section become a span; five spans at most.
+
+    Args:
+        token_scores: how much a token speaks for the label, (n_tokens,).
+        words: of :func:`word_of_token`.
+        token_starts: where tokens begin, in characters, (n_tokens,).
+        token_ends: where they end.
+        sections: name, start and end of each section, covering the text in order.
+
+    Returns:
+        Spans without overlap; none where nothing speaks for the label.
+    """
+    is_word = words != _NO_WORD
+    n_words = int(words.max()) + 1 if len(words) else 0
+    score = np.maximum(np.bincount(words[is_word], token_scores[is_word], minlength=n_words), 0.0)
+    if not score.sum() > 0:
+        return []
+    share = score / score.sum()
+    starts = np.full(n_words, np.iinfo(np.int64).max)
+    ends = np.zeros(n_words, dtype=np.int64)
+    np.minimum.at(starts, words[is_word], token_starts[is_word])
+    np.maximum.at(ends, words[is_word], token_ends[is_word])
+    section_of_word = np.searchsorted([one["start"] for one in sections], starts, side="right") - 1
+    order = np.argsort(-share, kind="stable")[:_MAX_WORDS]
+    order = order[share[order] >= _MIN_OF_BEST * share[order[0]]]
+    n_taken = int(np.searchsorted(np.cumsum(share[order]), _COVERAGE)) + 1
+    spans = []
+    for group in _neighbours(sorted(order[:n_taken].tolist()), starts, ends, section_of_word):
+        covered = slice(group[0], group[-1] + 1)
+        section = int(section_of_word[group[0]])
+        name = sections[section]["name"] if 0 <= section < len(sections) else PREAMBLE
+        name = name if name in KNOWN_SECTIONS or name == PREAMBLE else OTHER_SECTION
+        spans.append(Span(int(starts[covered][0]), int(ends[covered].max()), float(share[covered].sum()), name))
+    return sorted(spans, key=lambda span: (-span.score, span.start))[:_MAX_SPANS]
+
+
+def _neighbours(
+    taken: Sequence[int], starts: np.ndarray, ends: np.ndarray, section_of_word: np.ndarray
+) -> list[list[int]]:
+    groups: list[list[int]] = []
+    for word in taken:
+        last = groups[-1][-1] if groups else None
+        if (
+            last is not None
+            and word - last <= _MAX_GAP_WORDS + 1
+            and starts[word] - ends[last] <= _MAX_GAP_CHARS
+            and section_of_word[word] == section_of_word[last]
+        ):
+            groups[-1].append(word)
+        else:
+            groups.append([word])
+    return groups
+
+
+def tokens_within(spans: Sequence[Span], token_starts: np.ndarray, token_ends: np.ndarray) -> np.ndarray:
+    """Which tokens lie inside spans, (n_tokens,) bool."""
+    inside = np.zeros(len(token_starts), dtype=bool)
+    for span in spans:
+        inside |= (token_starts >= span.start) & (token_ends <= span.end)
+    return inside
+
+
+def random_runs(inside: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Runs of the same lengths elsewhere in the document, without overlap among them, each placing equally likely.
+
+    Args:
+        inside: (n_tokens,) bool.
+        generator: of random numbers.
+
+    Returns:
+        (n_tokens,) bool with as many True, in runs of the same lengths (in random order; runs may touch).
+    """
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], inside.astype(np.int8), [0]])))
+    lengths = generator.permutation(edges[1::2] - edges[::2])
+    free = len(inside) - int(lengths.sum())
+    gaps = np.sort(generator.choice(free + len(lengths), size=len(lengths), replace=False)) - np.arange(len(lengths))
+    starts = gaps + np.cumsum(lengths) - lengths
+    result = np.zeros(len(inside), dtype=bool)
+    for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
+        result[start : start + length] = True
+    return result

@@ -1,0 +1,479 @@
+"""The review page: what it shows and leaves out, where it may be written, and how it behaves in a browser."""
+
+from __future__ import annotations
+
+import html
+import json
+import logging
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.__main__ import main
+from pipeline.code_files import Code, read_codes, writing_codes
+from pipeline.errors import UserError
+from pipeline.labels import LabelSpace
+from pipeline.review import checked_output, collect, embedded_json, render, utf16_offsets, write_review
+from pipeline.spans import Span
+
+CHROMIUM = shutil.which("chromium")
+in_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine to open the page with")
+
+HOSTILE = "Impression: \U0001f600 <script>document.title='x'</script> fever &amp; </script>\u2028<img src=x onerror=y>."
+SECRET = "Xqzvcanary"
+
+
+def code(name: str, probability: float, *spans: tuple[int, int], rank: int = 1) -> Code:
+    evidence = tuple(Span(start, end, 0.5, "other") for start, end in spans)
+    return Code(rank, "icd10cm", name, f"Title of {name}", probability, probability >= 0.5, evidence)
+
+
+def write_codes(path: Path, *documents: tuple[str, list[Code]]) -> Path:
+    with writing_codes(path, has_evidence=True) as writer:
+        for document_id, codes in documents:
+            writer.add(document_id, codes)
+    return path
+
+
+def write_notes(path: Path, **notes: str) -> str:
+    path.write_text("".join(json.dumps({"document_id": one, "text": text}) + "\n" for one, text in notes.items()))
+    return str(path)
+
+
+def shown(predictions: Path, notes: str, **options: Any) -> list[dict[str, Any]]:
+    return collect(predictions, notes, **{"max_documents": 100} | options).documents
+
+
+FEVER = (HOSTILE.index("fever"), HOSTILE.index("fever") + 5)
+
+
+def test_notes_and_codes_are_joined_in_the_order_of_the_predictions(tmp_path: Path) -> None:
+    predictions = write_codes(tmp_path / "c.jsonl", ("b", [code("I10", 0.9)]), ("a", []), ("gone", [code("I10", 0.9)]))
+    review = collect(predictions, write_notes(tmp_path / "n.jsonl", a="x", other="y", b="z"), max_documents=100)
+    assert [(one["id"], one["text"], len(one["codes"])) for one in review.documents] == [("b", "z", 1), ("a", "x", 0)]
+    assert (review.missing, review.misfits, review.n_codes, review.n_left_out) == (["gone"], [], 1, 0)
+
+
+def test_the_first_documents_are_shown_and_the_others_counted(tmp_path: Path) -> None:
+    predictions = write_codes(tmp_path / "c.parquet", *((f"d{number}", []) for number in range(5)))
+    notes = write_notes(tmp_path / "n.jsonl", **{f"d{number}": "" for number in range(5)})
+    review = collect(predictions, notes, max_documents=2)
+    assert ([one["id"] for one in review.documents], review.n_left_out) == (["d0", "d1"], 3)
+
+
+def test_evidence_counts_utf16_units_and_names_section_and_sentence(tmp_path: Path) -> None:
+    """The face in front of "fever" is one character and two units; by hand, "PMH: \U0001f600 none. " are 13 units."""
+    text = "PMH: \U0001f600 none. Fever today."
+    predictions = write_codes(tmp_path / "c.jsonl", ("a", [code("R50", 0.9, (13, 18))]))
+    (one,) = shown(predictions, write_notes(tmp_path / "n.jsonl", a=text))
+    assert text[13:18] == "Fever"
+    assert one["codes"][0]["evidence"] == [[14, 19, 0.5, "past medical history", 14, 26]]
+
+
+@pytest.mark.parametrize(("offset", "expected"), [(0, 0), (1, 1), (2, 3), (3, 4), (4, 6)])
+def test_an_offset_grows_by_one_for_each_wide_character_before_it(offset: int, expected: int) -> None:
+    text = "a\U0001f600b\U0001f600"
+    assert utf16_offsets(text)(offset) == expected == len(text[:offset].encode("utf-16-le")) // 2
+
+
+@pytest.mark.parametrize("span", [(0, 99), (-1, 2), (3, 3)])
+def test_evidence_of_another_text_is_not_shown_but_counted(tmp_path: Path, span: tuple[int, int]) -> None:
+    predictions = write_codes(tmp_path / "c.jsonl", ("a", [code("R50", 0.9, span)]))
+    review = collect(predictions, write_notes(tmp_path / "n.jsonl", a="short"), max_documents=9)
+    assert (review.misfits, review.documents[0]["codes"][0]["evidence"]) == (["a"], [])
+
+
+@pytest.mark.parametrize(
+    ("text", "spans"),
+    [
+        ("", []),
+        ("___ ___ [**Name**]\n___", [(0, 3)]),
+        ("\0\x01\x1b[31m\ufffd\x7f" * 50, [(3, 8)]),
+        ("Le patient présente une pneumonie. 患者有肺炎和发烧。", [(23, 32), (36, 39)]),
+        ("fever and chills. " * 66_667, [(1_100_000, 1_100_005)]),
+    ],
+    ids=["empty", "placeholders", "garbage", "other languages", "200,000 words"],
+)
+def test_any_note_makes_a_page(tmp_path: Path, text: str, spans: list[tuple[int, int]]) -> None:
+    predictions = write_codes(tmp_path / "c.jsonl", ("a", [code("R50", 0.9, *spans)]))
+    page = render(collect(predictions, write_notes(tmp_path / "n.jsonl", a=text), max_documents=9))
+    (one,) = embedded(page)["documents"]
+    assert one["text"] == text
+    assert len(one["codes"][0]["evidence"]) == len(spans)
+    for start, end, _, _, sentence_start, sentence_end in one["codes"][0]["evidence"]:
+        assert 0 <= sentence_start <= start < end <= sentence_end <= len(text)
+
+
+class Scripts(HTMLParser):
+    """Script elements of a page and the text in them, as a parser sees them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.scripts: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_data(self, data: str) -> None:
+        if self.tags and self.tags[-1] == "script":
+            self.scripts[-1] += data
+
+
+def embedded(page: str) -> Any:
+    parser = Scripts()
+    parser.feed(page)
+    return json.loads(parser.scripts[0])
+
+
+def hostile_page(tmp_path: Path) -> str:
+    name = "<b>id</b>&\"'</script>"
+    predictions = write_codes(tmp_path / "c.jsonl", (name, [code("<i>R50</i>", 0.9, FEVER)]), ("<u>gone</u>", []))
+    return render(collect(predictions, write_notes(tmp_path / "n.jsonl", **{name: HOSTILE}), max_documents=9))
+
+
+def test_markup_of_notes_ids_and_codes_is_no_markup_of_the_page(tmp_path: Path) -> None:
+    page = hostile_page(tmp_path)
+    parser = Scripts()
+    parser.feed(page)
+    assert len(parser.scripts) == 2
+    assert not {"img", "b", "i", "u"} & set(parser.tags)
+    assert embedded(page)["documents"][0]["text"] == HOSTILE
+    assert "\u2028" not in page
+    assert "&lt;u&gt;gone&lt;/u&gt;" in page
+
+
+def test_nothing_in_json_can_end_its_script_element() -> None:
+    content = ["</script>", "<!--", "]]>", "&", "\u2028\u2029", "é\U0001f600"]
+    text = embedded_json(content)
+    assert json.loads(text) == content
+    assert not re.search(r"[<>&\u2028\u2029]", text)
+
+
+def test_the_page_allows_no_script_but_its_own_and_nothing_from_elsewhere(tmp_path: Path) -> None:
+    page = hostile_page(tmp_path)
+    policy = re.findall(r'Content-Security-Policy" content="([^"]*)"', page)
+    assert len(policy) == 1
+    assert policy[0].startswith("default-src 'none'")
+    assert "unsafe" not in policy[0]
+    assert not re.search(r"""(?:src|href)\s*=\s*["']|https?://|@import|url\(""", page.split('id="data"')[0])
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> tuple[Path, str]:
+    text = f"{SECRET} has fever."
+    predictions = write_codes(tmp_path / "c.jsonl", ("a", [code("R50", 0.9, (15, 20))]), ("gone", []))
+    return predictions, write_notes(tmp_path / "n.jsonl", a=text)
+
+
+def test_the_page_is_for_its_owner_and_its_making_says_counts_and_no_text(
+    tmp_path: Path, inputs: tuple[Path, str], caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "review.html"
+    with caplog.at_level(logging.INFO):
+        assert main(["review", str(inputs[0]), "--notes", inputs[1], "--output", str(output)]) == 0
+    assert output.stat().st_mode & 0o777 == 0o600
+    assert SECRET in output.read_text(encoding="utf-8")
+    said = caplog.text + "".join(capsys.readouterr())
+    for expected in ("1 documents, 1 codes", "1 documents have codes but no note (first: gone)", "holds text of"):
+        assert expected in said
+    assert SECRET not in said
+
+
+def test_without_output_the_page_lies_beside_predictions_below_work_and_nowhere_else(
+    tmp_path: Path, inputs: tuple[Path, str]
+) -> None:
+    with pytest.raises(UserError, match="lies under no folder named work; say with --output"):
+        write_review(*inputs, None, max_documents=9)
+    (tmp_path / "work" / "a").mkdir(parents=True)
+    moved = inputs[0].rename(tmp_path / "work" / "a" / "c.jsonl")
+    assert write_review(moved, inputs[1], None, max_documents=9) == tmp_path / "work" / "a" / "review.html"
+
+
+def in_git(folder: Path) -> Path:
+    """A checkout that ignores work/ and tracks docs/."""
+    subprocess.run(["git", "init", "--quiet", str(folder)], check=True, capture_output=True)
+    (folder / ".gitignore").write_text("work/\n")
+    for name in ("work", "docs"):
+        (folder / name).mkdir()
+    return folder
+
+
+def test_a_place_that_git_would_pick_up_is_refused_and_an_ignored_one_is_not(tmp_path: Path) -> None:
+    folder = in_git(tmp_path / "checkout")
+    for name in ("docs/review.html", "review.html", "docs/../docs/review.html"):
+        with pytest.raises(UserError, match="git would pick it up there"):
+            checked_output(folder / name, tmp_path / "c.jsonl")
+    assert checked_output(folder / "work" / "review.html", tmp_path / "c.jsonl") == folder / "work" / "review.html"
+    (tmp_path / "link").symlink_to(folder / "docs")
+    with pytest.raises(UserError, match="git would pick it up there"):
+        checked_output(tmp_path / "link" / "review.html", tmp_path / "c.jsonl")
+
+
+def test_where_git_cannot_be_asked_a_checkout_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = in_git(tmp_path / "checkout")
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(UserError, match="git would pick it up there"):
+        checked_output(folder / "work" / "review.html", tmp_path / "c.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mlruns/artifacts/review.html", "never goes into mlruns"),
+        ("none/review.html", "does not exist; make it first"),
+        ("review.txt", "expected a name that ends in .html"),
+    ],
+)
+def test_a_place_where_no_page_belongs_is_refused(tmp_path: Path, name: str, message: str) -> None:
+    (tmp_path / "mlruns" / "artifacts").mkdir(parents=True)
+    with pytest.raises(UserError, match=message):
+        checked_output(tmp_path / name, tmp_path / "c.jsonl")
+
+
+def test_a_failure_leaves_the_page_that_was_there(tmp_path: Path, inputs: tuple[Path, str]) -> None:
+    output = tmp_path / "review.html"
+    output.write_text("earlier")
+    other = write_notes(tmp_path / "other.jsonl", somebody="x")
+    with pytest.raises(UserError, match="none of its 2 documents is among the notes"):
+        write_review(inputs[0], other, output, max_documents=9)
+    assert output.read_text() == "earlier"
+    assert not list(tmp_path.glob(".review*"))
+
+
+def test_an_id_that_comes_twice_is_refused(tmp_path: Path, inputs: tuple[Path, str]) -> None:
+    twice = tmp_path / "twice.jsonl"
+    twice.write_text(Path(inputs[1]).read_text() * 2)
+    with pytest.raises(UserError, match="'a' occurs twice"):
+        collect(inputs[0], str(twice), max_documents=9)
+    again = write_codes(tmp_path / "again.jsonl", ("a", []), ("a", []))
+    with pytest.raises(UserError, match="'a' comes twice"):
+        collect(again, inputs[1], max_documents=9)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_codes_are_read_as_they_were_written(tmp_path: Path, suffix: str) -> None:
+    written = [("007", [code("R50", 0.75, (1, 4), (6, 9)), code("I10", 0.25, rank=2)]), ("b", [])]
+    assert list(read_codes(write_codes(tmp_path / f"c.{suffix}", *written))) == written
+
+
+def test_codes_without_evidence_say_so(tmp_path: Path) -> None:
+    with writing_codes(tmp_path / "c.csv") as writer:
+        writer.add("a", [Code(1, "icd10cm", "I10", None, 0.5, is_predicted=True)])
+    (one,) = shown(tmp_path / "c.csv", write_notes(tmp_path / "n.jsonl", a="x"))
+    assert (one["hasEvidence"], one["codes"][0]["title"]) == (False, "")
+
+
+def write_stage_predictions(folder: Path, n_labels: int) -> Path:
+    row = {
+        "document_id": "a", "split": "test", "probabilities": [0.25, 0.75, 0.5], "predicted": [1, 2],
+        "evidence": [[{"start": 0, "end": 3, "score": 1.0}], []],
+    }  # fmt: skip
+    pq.write_table(pa.Table.from_pylist([row]), folder / "predictions.parquet")
+    labels = ("icd10cm:A00", "icd10cm:B00", "icd9pcs:39.95")[:n_labels]
+    LabelSpace(labels, ("A", "B", None)[:n_labels], (1, 1, 1)[:n_labels]).save(folder / "label_space.json")
+    return folder / "predictions.parquet"
+
+
+def test_predictions_of_the_stage_get_codes_and_titles_from_the_label_space_beside_them(tmp_path: Path) -> None:
+    ((document_id, codes),) = read_codes(write_stage_predictions(tmp_path, 3))
+    assert document_id == "a"
+    assert codes == [
+        Code(1, "icd10cm", "B00", "B", 0.75, is_predicted=True, evidence=(Span(0, 3, 1.0, ""),)),
+        Code(2, "icd9pcs", "39.95", None, 0.5, is_predicted=True, evidence=()),
+    ]
+
+
+def test_predictions_of_the_stage_without_their_label_space_or_with_another_are_refused(tmp_path: Path) -> None:
+    path = write_stage_predictions(tmp_path, 2)
+    with pytest.raises(UserError, match="different label spaces"):
+        list(read_codes(path))
+    (tmp_path / "label_space.json").unlink()
+    with pytest.raises(UserError, match=r"label_space\.json is missing"):
+        list(read_codes(path))
+
+
+HEADER = "document_id,rank,code_system,code,title,probability,is_predicted\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("c.csv", f"document_id,text\na,{SECRET}\n", "column rank is missing"),
+        ("c.csv", HEADER + f"a,1,icd10cm,I10,,{SECRET},1\n", r"behind document 0: no codes as .* \(ValueError\)"),
+        ("c.csv", HEADER + f"a,1,icd10cm,I10,,0.5,1\nb,1,icd10cm,I10,,0.5,{SECRET}\n", "behind document 1: no codes"),
+        ("c.csv", HEADER + f'a,1,icd10cm,I10,,0.5,1\nb,"{SECRET}', "no codes"),
+        ("c.jsonl", f'{{"document_id": "a", "text": "{SECRET}"}}', r"no codes as .* \(KeyError\)"),
+        ("c.jsonl", f'{{"document_id": "a", "codes": ["{SECRET}"]}}', "no codes"),
+        ("c.jsonl", SECRET, "no codes"),
+        ("c.jsonl", b"\x89PNG\xff\xfe\0", "no codes"),
+        ("c.parquet", SECRET, "no codes"),
+        ("c.xlsx", SECRET, "unknown kind of file '.xlsx'"),
+    ],
+)
+def test_a_file_that_holds_no_codes_is_refused_without_quoting_it(
+    tmp_path: Path, name: str, content: bytes | str, message: str
+) -> None:
+    (tmp_path / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(UserError, match=message) as caught:
+        list(read_codes(tmp_path / name))
+    assert SECRET not in str(caught.value)
+
+
+def test_a_missing_file_of_codes_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file; expected what `icd predict`"):
+        list(read_codes(tmp_path / "none.jsonl"))
+
+
+# In the browser ------------------------------------------------------------------------------------------------------
+
+PROBE = """
+<pre id="result"></pre><script>
+const press = (key) => document.activeElement.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true}));
+const active = () => document.querySelector(".code.active .name-of-code")?.textContent;
+const here = () => [...document.querySelectorAll("mark.here")].map((mark) => mark.textContent).join("|");
+const result = {};
+%s
+document.getElementById("result").textContent = JSON.stringify(result);
+</script></body>"""
+
+
+def dumped(page: str, folder: Path) -> str:
+    """The page's elements after it has loaded and its scripts have run, as the browser writes them out."""
+    path = folder / "page.html"
+    path.write_text(page, encoding="utf-8")
+    assert CHROMIUM is not None
+    command = [
+        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+        f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=2000", "--dump-dom", path.as_uri(),
+    ]  # fmt: skip
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+
+
+def probed(page: str, script: str, folder: Path) -> dict[str, Any]:
+    """Run a script in the page; only for this its policy, which would refuse the script, is taken out."""
+    page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page)
+    found = re.search(
+        r'<pre id="result">(.*?)</pre>', dumped(page.replace("</body>", PROBE % script), folder), re.DOTALL
+    )
+    assert found is not None
+    result: dict[str, Any] = json.loads(html.unescape(found[1]))
+    return result
+
+
+@pytest.mark.slow
+@in_browser
+@pytest.mark.parametrize("has_policy", [True, False])
+def test_a_script_in_a_note_is_text_in_a_browser_even_without_the_policy(tmp_path: Path, has_policy: bool) -> None:
+    page = hostile_page(tmp_path)
+    if not has_policy:
+        page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page)
+    dom = dumped(page, tmp_path)
+    assert "<title>Review of proposed codes</title>" in dom
+    note = re.search(r'<div id="note" tabindex="0">(.*?)</div>', dom, re.DOTALL)
+    assert note is not None
+    assert set(re.findall(r"<(\w+)", note[1])) == {"mark"}
+    assert html.unescape(re.sub(r"</?mark[^>]*>", "", note[1])) == HOSTILE
+    assert re.findall(r"<mark[^>]*>(.*?)</mark>", note[1]) == ["fever"]
+    assert "&lt;i&gt;R50&lt;/i&gt;" in dom
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> str:
+    text = "No cough. High fever. Then pneumonia, again fever."
+    first = [code("R50", 0.9, (15, 20), (44, 49)), code("J18.9", 0.6, (27, 36), rank=2), code("I10", 0.2, rank=3)]
+    predictions = write_codes(tmp_path / "c.jsonl", ("=d,1", first), ('d"2', [code("R05", 0.8, (3, 8))]), ("d3", []))
+    notes = write_notes(tmp_path / "n.jsonl", **{"=d,1": text, 'd"2': "No cough.", "d3": ""})
+    return render(collect(predictions, notes, max_documents=9))
+
+
+KEYS = """
+result.start = active();
+press("e"); result.first = here(); press("e"); result.second = here(); press("e"); result.around = here();
+press("a"); result.afterAccept = active(); result.jumped = here();
+press("r"); press("k"); result.back = active(); press("u");
+press("n"); result.next = document.getElementById("document-id").textContent; result.nextCode = active();
+press("r"); press("n"); press("n"); result.last = document.getElementById("document-id").textContent;
+result.none = document.querySelector("#codes .none").textContent;
+press("p"); press("p"); result.classes = [...document.querySelectorAll(".code")].map((one) => one.className);
+result.progress = document.getElementById("progress-text").textContent;
+document.getElementById("find").focus(); press("r");
+result.typed = document.querySelectorAll(".code.rejected").length;
+document.activeElement.blur();
+let csv = "", name = "";
+URL.createObjectURL = (blob) => { blob.text().then((text) => { result.csv = text;
+  document.getElementById("result").textContent = JSON.stringify(result); }); return "#"; };
+press("x");
+"""
+
+
+@pytest.mark.slow
+@in_browser
+def test_keys_move_jump_decide_and_export(page: str, tmp_path: Path) -> None:
+    found = probed(page, KEYS, tmp_path)
+    assert (found["start"], found["first"], found["second"], found["around"]) == ("R50", "fever", "fever", "fever")
+    assert (found["afterAccept"], found["jumped"]) == ("J18.9", "pneumonia")
+    assert found["back"] == "J18.9"
+    assert (found["next"], found["nextCode"], found["last"]) == ('d"2', "R05", "d3")
+    assert found["none"] == "No code is proposed."
+    assert "accepted" in found["classes"][0]
+    assert "rejected" not in found["classes"][1], "taken back"
+    assert found["progress"] == "2 of 4 decided"
+    assert found["typed"] == 0, "a letter typed into the search box decides nothing"
+    assert found["csv"].split("\r\n") == [
+        "document_id,code_system,code,probability,decision",
+        '"=d,1","icd10cm","R50",0.9,accepted',
+        '"=d,1","icd10cm","J18.9",0.6,open',
+        '"=d,1","icd10cm","I10",0.2,open',
+        '"d""2","icd10cm","R05",0.8,rejected',
+        "",
+    ]
+
+
+FILTER = """
+const input = document.getElementById("minimum");
+const slide = (value) => { input.value = value; input.dispatchEvent(new Event("input")); };
+const codes = () => [...document.querySelectorAll(".name-of-code")].map((one) => one.textContent);
+const marked = () => [...document.querySelectorAll("mark")].map((one) => one.textContent);
+result.all = codes(); slide(50); result.half = codes(); slide(80); result.high = codes(); result.marked = marked();
+result.shown = document.getElementById("minimum-shown").textContent;
+slide(95); result.empty = document.querySelector("#codes .none").textContent; slide(0);
+const find = document.getElementById("find"); find.value = "D3"; find.dispatchEvent(new Event("input"));
+result.found = [...document.querySelectorAll("#documents .name")].map((one) => one.textContent);
+find.value = ""; find.dispatchEvent(new Event("input"));
+document.querySelectorAll("#note mark")[1].click(); result.byMark = active();
+document.querySelectorAll(".evidence button")[1].click(); result.byButton = active(); result.at = here();
+document.querySelector(".choices .no").click(); result.rejected = document.querySelectorAll(".code.rejected").length;
+document.querySelector(".choices .no").click(); result.again = document.querySelectorAll(".code.rejected").length;
+"""
+
+
+@pytest.mark.slow
+@in_browser
+def test_the_filter_the_search_and_the_mouse_do_what_they_say(page: str, tmp_path: Path) -> None:
+    found = probed(page, FILTER, tmp_path)
+    assert (found["all"], found["half"], found["high"]) == (["R50", "J18.9", "I10"], ["R50", "J18.9"], ["R50"])
+    assert (found["marked"], found["shown"]) == (["fever", "fever"], "80 %")
+    assert found["empty"] == "All codes lie below the chosen probability."
+    assert found["found"] == ["d3"]
+    assert (found["byMark"], found["byButton"], found["at"]) == ("J18.9", "R50", "fever")
+    assert (found["rejected"], found["again"]) == (1, 0)
+
+
+@pytest.mark.slow
+@in_browser
+def test_a_note_of_200000_words_opens(tmp_path: Path) -> None:
+    text = "fever and chills. " * 66_667
+    predictions = write_codes(tmp_path / "c.jsonl", ("a", [code("R50", 0.9, (1_100_006, 1_100_009))]))
+    big = render(collect(predictions, write_notes(tmp_path / "n.jsonl", a=text), max_documents=9))
+    found = probed(big, 'result.facts = document.getElementById("document-facts").textContent;', tmp_path)
+    assert found == {"facts": "200,001 words"}
