@@ -84,10 +84,13 @@ class SampleScorer:
         """
         ones = np.ones((self.n_documents, 1), dtype=np.int32)
         mine, others = self._sums(ones), other._sums(ones)
-        gained = [to - away for away, to in zip(self._sums(is_swapped), other._sums(is_swapped), strict=True)]
+        lost, won = self._sums(is_swapped), other._sums(is_swapped)
+        predicted, found, by_document = won[1] - lost[1], won[2] - lost[2], won[3] - lost[3]
         weights = self._weights @ ones
-        own = self._scores(mine[0], mine[1] + gained[1], mine[2] + gained[2], mine[3] + gained[3], weights)
-        return own, self._scores(mine[0], others[1] - gained[1], others[2] - gained[2], others[3] - gained[3], weights)
+        return (
+            self._scores(mine[0], mine[1] + predicted, mine[2] + found, mine[3] + by_document, weights),
+            self._scores(mine[0], others[1] - predicted, others[2] - found, others[3] - by_document, weights),
+        )
 
     def _sums(self, n_drawn: NDArray[np.int32]) -> tuple[Counts, Counts, Counts, Floats]:
         """Labels true, predicted and both, shape (n_labels, n_samples), and sums of the scores by document."""
