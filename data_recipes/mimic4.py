@@ -41,6 +41,9 @@ PUBLISHED: Mapping[str, int] = {"summaries": 331_794}
 """Rows of note/discharge in MIMIC-IV-Note 2.2. Other published counts are of later stages: codes in at least ten
 admissions, published splits."""
 
+IS_SEQUENCED = True
+"""The first diagnosis of a document is the principal one."""
+
 _WHAT = "the folder of MIMIC-IV that has hosp/ and note/"
 _KINDS: tuple[tuple[CodeKind, str], ...] = (("diagnoses", "diagnosis"), ("procedures", "procedure"))
 _SYSTEMS: dict[tuple[int, CodeKind], CodeSystem] = {

@@ -113,6 +113,16 @@ def label_matrix(label_lists: Sequence[Sequence[int]], n_labels: int, *, name: s
     return matrix
 
 
+def label_lists(labels: sparse.csr_array) -> list[list[int]]:
+    """Label indices of each document; what ``label_matrix`` takes.
+
+    Example:
+        >>> label_lists(label_matrix([[1, 0], []], 2))
+        [[0, 1], []]
+    """
+    return [part.tolist() for part in np.split(labels.indices, labels.indptr[1:-1])]
+
+
 def as_label_matrix(name: str, labels: LabelMatrix) -> sparse.csr_array:
     """Check a label matrix and give it without stored zeros or duplicates; the argument is not changed.
 

@@ -14,13 +14,13 @@ import pytest
 from scipy import sparse
 
 from pipeline import figures, report
+from pipeline.agreement import coder_comparison
+from pipeline.curves import threshold_curve
 from pipeline.metrics import (
     bootstrap_intervals,
-    coder_comparison,
     evaluate_predictions,
     label_metrics_table,
     metrics_by_frequency_band,
-    threshold_curve,
 )
 from pipeline.report import ReportContent, Section, render_report, write_report
 
