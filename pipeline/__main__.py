@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="icd", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="{run,predict,ui}")
+    commands = parser.add_subparsers(required=True, metavar="{run,predict,compare,ui}")
     run = commands.add_parser("run", help="run the stages of an experiment that are not up to date")
     run.add_argument("config", type=Path, help="YAML file of the experiment")
     run.add_argument("--set", action="append", default=[], metavar="section.key=value", help="override a setting")
@@ -49,6 +49,11 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--output", type=Path, required=True, help=".csv, .jsonl or .parquet")
     predict.add_argument("--top-k", type=int, help="the K most probable codes of each document, predicted or not")
     predict.set_defaults(function=_predict)
+    compare = commands.add_parser("compare", help="say which of two finished runs is better, and how sure that is")
+    for name in ("run_a", "run_b"):
+        compare.add_argument(name, help="work folder of an experiment, such as work/demo, or an MLflow run id")
+    compare.add_argument("--output", type=Path, metavar="FILE.html", help="write table, figure and codes to a page")
+    compare.set_defaults(function=_compare)
     ui = commands.add_parser("ui", help="serve the MLflow page with all runs on this machine")
     ui.add_argument("--port", type=int, default=5000, help="port on 127.0.0.1 (default: 5000)")
     ui.set_defaults(function=_ui)
@@ -134,6 +139,25 @@ def _predict(arguments: argparse.Namespace) -> int:
         raise UserError(f"--top-k must be 1 or more, got {arguments.top_k}.")
     n_documents, n_codes = code_documents(arguments.model, arguments.input, arguments.output, top_k=arguments.top_k)
     print(f"{n_documents} documents, {n_codes} codes: {arguments.output}")
+    return 0
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from pipeline import comparison as c
+
+    dirs = [c.find_run(run, Path("mlruns")) for run in (arguments.run_a, arguments.run_b)]
+    found = c.compare_runs(*dirs)
+    print(f"A: {_relative(dirs[0])}\nB: {_relative(dirs[1])}")
+    print(f"{found.n_documents} documents of split {found.split}, {found.n_labels} codes\n")
+    print(f"{'':<20} {'A':>6} {'B':>6} {'A - B':>7}   95% interval         p")
+    for row in c.score_rows(found):
+        interval = f"{row['low']:+.3f} to {row['high']:+.3f}"
+        print(f"{row['score']:<20} {row['a']:6.3f} {row['b']:6.3f} {row['difference']:+7.3f}   {interval}   ", end="")
+        print(f"{row['p_value']:.3f}")
+    print(f"\n{c.verdict(found)}\n{c.wins_reading(found)}")
+    if arguments.output is not None:
+        c.write_comparison(arguments.output, found)
+        print(f"page: {arguments.output}")
     return 0
 
 

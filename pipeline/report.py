@@ -6,13 +6,11 @@ network, shows numbers, codes and settings only, and escapes every value.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
 from markupsafe import Markup
 
@@ -20,17 +18,14 @@ from pipeline.figures import (
     SystemScore,
     frequency_figure,
     precision_recall_figure,
-    pretty_name,
-    relations_figure,
     systems_figure,
     threshold_figure,
-    training_figure,
 )
+from pipeline.page import render_page, write_page
 from pipeline.report_tables import (
     FEW_DOCUMENTS,
     HISTORY_COLUMNS,
     as_table,
-    duration,
     flat_settings,
     group_scores,
     percent,
@@ -38,6 +33,7 @@ from pipeline.report_tables import (
     short,
     training_summary,
 )
+from pipeline.training_figures import relations_figure, training_figure
 
 MAX_LABEL_ROWS = 3_000
 
@@ -127,26 +123,14 @@ def write_report(path: Path, report: ReportContent) -> None:
         path: of the HTML file; its folder must exist.
         report: what it shows.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(render_report(report), encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_page(path, render_report(report))
 
 
 def render_report(report: ReportContent) -> str:
     """The report as HTML; equal content gives equal text."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pipeline"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": percent, "duration": duration, "pretty": pretty_name, "short": short}
     seen = seen_labels(report.label_table)
-    return environment.get_template("report.html.j2").render(
+    return render_page(
+        "report.html.j2",
         report=report,
         metrics=report.metrics,
         overall=[(name, score) for name, score in report.metrics.items() if "/" not in name],

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.figures import pretty_name
+from pipeline.drawing import pretty_name
 
 MAX_TABLE_ROWS = 200
 MAX_CHARS = 160
@@ -27,6 +27,29 @@ def percent(value: float) -> str:
         ('87.3', '–')
     """
     return "–" if pd.isna(value) else f"{100 * value:.1f}"
+
+
+def points(difference: float) -> str:
+    """A difference of two scores in percentage points, with its sign.
+
+    Example:
+        >>> points(0.0213), points(-0.5), points(0.0)
+        ('+2.1', '−50.0', '0.0')
+    """
+    text = f"{abs(100 * difference):.1f}"
+    return text if text == "0.0" else ("+" if difference > 0 else "−") + text
+
+
+def p_value(value: float) -> str:
+    """A p-value as papers write it.
+
+    Example:
+        >>> p_value(0.0004), p_value(0.0312), p_value(0.5)
+        ('< 0.001', '0.031', '0.50')
+    """
+    if value < 0.001:
+        return "< 0.001"
+    return f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
 
 
 def duration(seconds: float) -> str:

@@ -13,9 +13,10 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from pipeline import figures, report
+from pipeline import report
 from pipeline.agreement import coder_comparison
 from pipeline.curves import threshold_curve
+from pipeline.drawing import thin
 from pipeline.metrics import (
     bootstrap_intervals,
     evaluate_predictions,
@@ -23,6 +24,7 @@ from pipeline.metrics import (
     metrics_by_frequency_band,
 )
 from pipeline.report import ReportContent, Section, render_report, write_report
+from pipeline.training_figures import training_figure
 
 EVIL = '<script>alert("$x$")</script>&'
 
@@ -223,7 +225,7 @@ def test_failed_write_leaves_the_old_report(
 
 def test_long_curves_are_thinned_to_means_of_neighbors() -> None:
     """600 points become 300 pairs: (0 + 1) / 2, (2 + 3) / 2, ..."""
-    x, y = figures._thin(np.arange(600), np.arange(600) * 2)
+    x, y = thin(np.arange(600), np.arange(600) * 2)
     assert x.tolist() == [2 * index + 0.5 for index in range(300)]
     assert np.array_equal(y, 2 * x)
 
@@ -231,6 +233,6 @@ def test_long_curves_are_thinned_to_means_of_neighbors() -> None:
 def test_training_figure_leaves_out_a_stage_that_took_no_step() -> None:
     history = build_history(n_steps=5)
     history.loc[history["stage"] == "train_encoder", "loss"] = np.nan
-    drawing = figures.training_figure(history)
+    drawing = training_figure(history)
     assert "Loss, train classifier" in drawing
     assert "Loss, train encoder" not in drawing
