@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from pipeline.artifacts import need, read_json
+from pipeline.artifacts import guarded_io, need, read_json
 from pipeline.coded import CodedSplit, load_coded_split
 from pipeline.errors import UserError
 from pipeline.figures import difference_figure
@@ -203,9 +203,10 @@ def wins_reading(comparison: Comparison) -> str:
     """Who wins on how many codes, in a sentence."""
     counts = comparison.wins["winner"].value_counts()
     n_a, n_b = int(counts.get("A", 0)), int(counts.get("B", 0))
+    n_open = len(comparison.wins) - n_a - n_b
     return (
         f"Of {len(comparison.wins):,} codes that occur in the gold standard or in either system's predictions, A is "
-        f"better on {n_a:,}, B on {n_b:,}; on the other {len(comparison.wins) - n_a - n_b:,} the two cannot be told apart."
+        f"better on {n_a:,}, B on {n_b:,}; on the other {n_open:,} the two cannot be told apart."
     )
 
 
@@ -246,8 +247,10 @@ def write_comparison(path: Path, comparison: Comparison) -> None:
     """Write the page whole or not at all.
 
     Raises:
-        UserError: if its folder does not exist.
+        UserError: if its folder does not exist or cannot be written.
     """
-    if not path.parent.is_dir():
-        raise UserError(f"--output {path}: there is no folder {path.parent}; make it first.")
-    write_page(path, render_comparison(comparison))
+    if not path.parent.is_dir() or path.is_dir():
+        raise UserError(f"--output {path}: expected a file name in a folder that exists.")
+    html = render_comparison(comparison)
+    with guarded_io(path.parent):
+        write_page(path, html)

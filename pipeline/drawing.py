@@ -72,6 +72,8 @@ def pretty_name(name: str) -> str:
     }  # fmt: skip
     if name in fixed:
         return fixed[name]
+    if name.endswith(("_a", "_b")):  # of two systems side by side
+        return f"{pretty_name(name[:-2])}, {name[-1].upper()}"
     words = name.removeprefix("n_").replace("_at_", "@").replace("_", " ")
     return words[:1].upper() + words[1:]
 
