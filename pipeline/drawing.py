@@ -56,22 +56,45 @@ _STYLE: dict[Any, Any] = {
 }
 
 
+_NAMES = {
+    "map": "MAP",
+    "f1": "F1",
+    "micro_f1": "Micro-F1",
+    "micro_f1_all_given": "Micro-F1, codes outside counted as missed",
+    "micro_f1_in_label_space": "Micro-F1 in label space",
+    "micro_precision": "Micro-precision",
+    "micro_recall": "Micro-recall",
+    "macro_f1": "Macro-F1",
+    "macro_f1_all_codes": "Macro-F1, all codes",
+    "macro_f1_caml": "Macro-F1, CAML's definition",
+    "macro_f1_either": "Macro-F1, codes of either",
+    "micro_roc_auc": "Micro-ROC-AUC",
+    "macro_roc_auc": "Macro-ROC-AUC",
+    "r_precision": "R-precision",
+    "principal_accuracy": "Principal diagnosis first",
+    "principal_recall": "Principal diagnosis proposed",
+    "calibration_error_from_10_percent": "Calibration error, from 10 % on",
+    "n_true": "Given",
+    "n_predicted": "Proposed",
+    "n_true_positive": "Right",
+    "n_labels": "Codes",
+    "n_codes": "Codes",
+    "n_labels_present": "Codes present here",
+    "share_of_true": "Share of given codes",
+    "peak_memory_mb": "Memory, MB",
+    "documents_per_second": "Documents/s",
+}
+
+
 def pretty_name(name: str) -> str:
     """A score's or column's name as people write it.
 
     Example:
         >>> pretty_name("micro_f1"), pretty_name("precision_at_5"), pretty_name("n_true")
-        ('Micro-F1', 'Precision@5', 'True')
+        ('Micro-F1', 'Precision@5', 'Given')
     """
-    fixed = {
-        "map": "MAP", "micro_f1": "Micro-F1", "macro_f1": "Macro-F1", "micro_precision": "Micro-precision",
-        "micro_recall": "Micro-recall", "macro_f1_all_codes": "Macro-F1, all codes",
-        "macro_f1_caml": "Macro-F1, CAML's definition", "macro_f1_either": "Macro-F1, codes of either",
-        "micro_roc_auc": "Micro-ROC-AUC", "macro_roc_auc": "Macro-ROC-AUC", "f1": "F1",
-        "r_precision": "R-precision", "exact_match": "Exact match",
-    }  # fmt: skip
-    if name in fixed:
-        return fixed[name]
+    if name in _NAMES:
+        return _NAMES[name]
     if name.endswith(("_a", "_b")):  # of two systems side by side
         return f"{pretty_name(name[:-2])}, {name[-1].upper()}"
     words = name.removeprefix("n_").replace("_at_", "@").replace("_", " ")

@@ -16,6 +16,7 @@ from pipeline.agreement import coder_comparison
 from pipeline.artifacts import need
 from pipeline.coded import CodedSplit, diagnosis_ids, principal_ids, raise_split
 from pipeline.codes import LEVELS, parse_label
+from pipeline.curves import expected_calibration_error, reliability_table
 from pipeline.icd_metric import IcdCodingMetric
 from pipeline.label_counts import label_lists, label_matrix
 from pipeline.labels import LabelSpace
@@ -48,12 +49,16 @@ def score(
 
     Returns:
         Scores and intervals by name. ``micro_f1_all_given`` counts gold labels outside the label space as missed;
-        the other scores leave them out.
+        the other scores leave them out. ``calibration_error`` is over all cells, nearly all of which are obviously
+        false; ``calibration_error_from_10_percent`` over those with a probability of 0.1 or more.
     """
     scores, intervals = _score_level(coded, ks=ks, n_resamples=n_resamples, seed=seed, is_sequenced=is_sequenced)
     n_given = scores["n_true"] + coded.n_outside
     scores["n_true_outside_label_space"] = coded.n_outside
     scores["micro_f1_all_given"] = 2 * scores["n_true_positive"] / max(scores["n_predicted"] + n_given, 1)
+    reliability = reliability_table(coded.true, coded.probabilities)
+    scores["calibration_error"] = expected_calibration_error(reliability)
+    scores["calibration_error_from_10_percent"] = expected_calibration_error(reliability, lowest=0.1)
     for level in LEVELS:
         raised = raise_split(coded, level, train_label_sets)
         if raised is not None:

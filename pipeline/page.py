@@ -9,7 +9,16 @@ from typing import Any
 import jinja2
 
 from pipeline.drawing import pretty_name
-from pipeline.report_tables import duration, p_value, percent, points, short
+from pipeline.report_tables import (
+    duration,
+    number_or_nothing,
+    p_value,
+    percent,
+    percent_or_dash,
+    points,
+    short,
+    written,
+)
 
 
 def render_page(template: str, **content: Any) -> str:
@@ -28,7 +37,10 @@ def render_page(template: str, **content: Any) -> str:
         "duration": duration,
         "pretty": pretty_name,
         "short": short,
+        "number_or_nothing": number_or_nothing,
+        "percent_or_dash": percent_or_dash,
     }
+    environment.globals["written"] = written
     return environment.get_template(template).render(**content)
 
 

@@ -17,7 +17,7 @@ TRUST, PARTIAL, CHECK, DOUBT, MISSED, UNKNOWN = (
 VERDICTS: dict[str, str] = {
     TRUST: "when proposed, it is right in at least 80 % of the documents, and at least half of its documents are found",
     PARTIAL: "when proposed, it is right in at least 80 % of the documents, but half of its documents may be missed",
-    CHECK: "right more often than not or open: a human must look at each proposal",
+    CHECK: "neither clearly right nor clearly wrong when proposed: a human must look at each proposal",
     DOUBT: "when proposed, it is wrong in at least half of the documents",
     MISSED: f"{FEW_DOCUMENTS} or more documents have the code, and at least half of them are missed; when it is "
     "proposed nothing sure is known",

@@ -7,15 +7,16 @@ Run alone:
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
 
 from pipeline.artifacts import need, write_json, writing
-from pipeline.coded import is_sequenced, load_coded_split, split_label_sets
+from pipeline.coded import is_sequenced, load_baseline_split, load_coded_split, split_label_sets
 from pipeline.config import PipelineConfig
 from pipeline.errors import UserError
 from pipeline.evaluation import compare_coders, score
 from pipeline.labels import LabelSpace
 from pipeline.report import write_report
-from pipeline.report_data import report_content
+from pipeline.report_data import compare_baseline, report_content, without_human
 from pipeline.stages import stage_main
 from pipeline.tracking import StageRun
 
@@ -39,6 +40,12 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
             is_sequenced=is_sequenced(experiment_dir),
         )
         coders = compare_coders(experiment_dir, coded)
+        other = load_baseline_split(experiment_dir, coded, split)
+        baseline = None
+        if other is not None:
+            baseline = compare_baseline(
+                coded, other, ks=config.evaluate.ks, n_resamples=config.evaluate.n_resamples, seed=config.seed
+            )
         content = report_content(
             experiment_dir,
             coded,
@@ -47,6 +54,8 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
             scores=scores,
             intervals=intervals,
             coders=coders,
+            baseline=baseline,
+            target_precision=config.evaluate.target_precision,
         )
         write_report(output.dir / "report.html", content)
         write_json(
@@ -55,6 +64,8 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
                 "split": split,
                 "scores": scores,
                 "intervals": intervals,
+                "baseline": None if baseline is None else asdict(baseline),
+                "without_human": without_human(content),
                 "coders": None if coders is None else coders.to_dict("records"),
                 "labels": content.label_table.to_dict("records"),
             },

@@ -1,7 +1,7 @@
 (() => {
   const table = document.getElementById("codes"), body = table.tBodies[0], rows = [...body.rows];
   const find = document.getElementById("find"), found = document.getElementById("found");
-  const words = rows.map(row => (row.cells[0].textContent + " " + row.cells[1].textContent).toLowerCase());
+  const words = rows.map(row => [0, 1, 2].map(i => row.cells[i].textContent).join(" ").toLowerCase());
   find.addEventListener("input", () => {
     const wanted = find.value.toLowerCase().split(/\s+/).filter(Boolean);
     let n = 0;
