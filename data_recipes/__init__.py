@@ -6,6 +6,8 @@ A recipe is a module with
 - ``Options``: a :class:`pipeline.config.Section` with the settings of its own (``data.options`` of a config);
 - ``PUBLISHED``: name -> count that the data set's authors publish (may be empty), first the one that tells whether
   this is the whole data set;
+- ``PUBLISHED``: name -> count that the data set's authors publish (may be empty);
+- ``IS_SEQUENCED`` (optional): True where the first label of a document is its principal diagnosis;
 - ``raw_files(raw, options)``: the raw files it reads, whether or not they exist, so that they can be checked
   and watched for changes;
 - ``read(raw, options, report, scratch_dir)``: yields :class:`pipeline.documents.Document` in a deterministic

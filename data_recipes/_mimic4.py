@@ -39,6 +39,9 @@ from pipeline.documents import Document, IngestReport
 N_SUMMARIES = 331_794
 """Rows of note/discharge in MIMIC-IV-Note 2.2."""
 
+IS_SEQUENCED = True
+"""The first diagnosis of a document is the principal one."""
+
 _WHAT = "the folder of MIMIC-IV that has hosp/ and note/"
 _MIMIC3 = ("noteevents", "", "mimic3_full, mimic3_50 or mimic3_clean")
 _COLUMNS = CodeColumns("icd_code", "icd_version")

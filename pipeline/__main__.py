@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="icd", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="{run,doctor,predict,review,ui}")
+    commands = parser.add_subparsers(required=True, metavar="{run,doctor,predict,review,compare,ui}")
     run = commands.add_parser("run", help="run the stages of an experiment that are not up to date")
     run.add_argument("config", type=Path, help="YAML file of the experiment")
     run.add_argument("--set", action="append", default=[], metavar="section.key=value", help="override a setting")
@@ -77,6 +77,11 @@ def _parser() -> argparse.ArgumentParser:
     review.add_argument("--output", type=Path, help=".html; holds patient text (default: beside predictions in work/)")
     review.add_argument("--max-documents", type=int, default=200, help="the page's limit (default: 200)")
     review.set_defaults(function=_review)
+    compare = commands.add_parser("compare", help="say which of two finished runs is better, and how sure that is")
+    for name in ("run_a", "run_b"):
+        compare.add_argument(name, help="work folder of an experiment, such as work/demo, or an MLflow run id")
+    compare.add_argument("--output", type=Path, metavar="FILE.html", help="write table, figure and codes to a page")
+    compare.set_defaults(function=_compare)
     ui = commands.add_parser("ui", help="serve the MLflow page with all runs on this machine")
     ui.add_argument("--port", type=int, default=5000, help="port on 127.0.0.1 (default: 5000)")
     ui.set_defaults(function=_ui)
@@ -201,6 +206,25 @@ def _review(arguments: argparse.Namespace) -> int:
         raise UserError(f"--max-documents must be 1 or more, got {arguments.max_documents}.")
     path = write_review(arguments.predictions, arguments.notes, arguments.output, max_documents=arguments.max_documents)
     print(f"review page: {_relative(path)}")
+    return 0
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from pipeline import comparison as c
+
+    dirs = [c.find_run(run, Path("mlruns")) for run in (arguments.run_a, arguments.run_b)]
+    found = c.compare_runs(*dirs)
+    print(f"A: {_relative(dirs[0])}\nB: {_relative(dirs[1])}")
+    print(f"{found.n_documents} documents of split {found.split}, {found.n_labels} codes\n")
+    print(f"{'':<20} {'A':>6} {'B':>6} {'A - B':>7}   95% interval         p")
+    for row in c.score_rows(found):
+        interval = f"{row['low']:+.3f} to {row['high']:+.3f}"
+        print(f"{row['score']:<20} {row['a']:6.3f} {row['b']:6.3f} {row['difference']:+7.3f}   {interval}   ", end="")
+        print(f"{row['p_value']:.3f}")
+    print(f"\n{c.verdict(found)}\n{c.wins_reading(found)}")
+    if arguments.output is not None:
+        c.write_comparison(arguments.output, found)
+        print(f"page: {arguments.output}")
     return 0
 
 

@@ -14,8 +14,10 @@ import importlib.metadata
 import json
 import os
 import platform
+import resource
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -243,6 +245,7 @@ def _manifest(
         "stage": stage,
         "started": started.isoformat(timespec="seconds"),
         "duration_s": round((finished - started).total_seconds(), 3),
+        "peak_memory_mb": peak_memory_mb(),
         "settings": json.loads(stage_settings(config, stage)),
         "facts": output.facts,
         "inputs": dict(extra_inputs) | _input_digests(config.experiment_dir, stage),
@@ -265,6 +268,12 @@ def input_signature(config: PipelineConfig, stage: Stage) -> str:
     """Digest of a stage's settings and inputs: what a checkpoint of it belongs to."""
     content = [stage_settings(config, stage), _input_digests(config.experiment_dir, stage)]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def peak_memory_mb() -> int:
+    """The most memory this process has held so far, MB; processes it started are not in it."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1024 if sys.platform != "darwin" else 1024**2))
 
 
 def _versions() -> dict[str, str]:

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pipeline.artifacts import need, read_json
+from pipeline.coded import CodedSplit, load_baseline_split, load_coded_split
 from pipeline.errors import UserError
-from pipeline.evaluation import CodedSplit, gold_labels, load_coded_split
 from pipeline.grid import Member
 from pipeline.intervals import bootstrap_distributions
 from pipeline.label_counts import label_lists, label_matrix, set_scores
@@ -26,6 +26,7 @@ from pipeline.labels import LabelSpace
 from pipeline.metrics import evaluate_predictions
 from pipeline.ranking import rank_scores
 
+BASELINE = "lexical baseline"
 HEADLINE = ("micro_f1", "macro_f1", "macro_f1_all_codes", "map", "precision_at_5")
 COMPARED = ("micro_f1", "macro_f1", "map")
 
@@ -88,11 +89,20 @@ def collect(members: Sequence[Member], *, choose_by: str, n_resamples: int, seed
             counts[label] = max(counts.get(label, 0), n)
     train_counts = [counts[label] for label in labels]
     results: dict[str, VariantResult] = {}
-    for (variant, _), parts in _kept(members, spaces, choose_by).items():
+    baseline = VariantResult(BASELINE)
+    for (variant, _), chosen in _kept(members, spaces, choose_by).items():
         result = results.setdefault(variant, VariantResult(variant))
-        pooled = _pool(parts, spaces, labels)
-        _add(result, pooled, parts, train_counts, n_resamples=n_resamples, seed=seed)
-    return list(results.values())
+        parts = [_coded(member, spaces, member.config.evaluate.split) for member in chosen]
+        _add(result, _pool(parts, labels), chosen, train_counts, n_resamples=n_resamples, seed=seed)
+        if variant == members[0].variant:
+            lexical = [
+                load_baseline_split(member.config.experiment_dir, part, member.config.evaluate.split)
+                for member, part in zip(chosen, parts, strict=True)
+            ]
+            known = [part for part in lexical if part is not None]
+            if len(known) == len(lexical):
+                _add(baseline, _pool(known, labels), [], train_counts, n_resamples=n_resamples, seed=seed)
+    return [*results.values(), *([baseline] if baseline.scores else [])]
 
 
 def _kept(
@@ -123,21 +133,19 @@ def _coded(member: Member, spaces: Mapping[str, LabelSpace], split: str) -> Code
     return coded
 
 
-def _pool(members: Sequence[Member], spaces: Mapping[str, LabelSpace], labels: Sequence[str]) -> Pooled:
+def _pool(parts: Sequence[CodedSplit], labels: Sequence[str]) -> Pooled:
     """Put folds under each other, in the label space of the whole grid, in the order of document ids."""
     place = {label: index for index, label in enumerate(labels)}
     document_ids: list[str] = []
     true: list[list[int]] = []
     predicted: list[list[int]] = []
     blocks = []
-    for member in members:
-        space = spaces[member.folder]
-        coded = _coded(member, spaces, member.config.evaluate.split)
-        gold = gold_labels(member.config.experiment_dir, coded.document_ids)
+    for coded in parts:
+        space = coded.label_space
         columns = [place[label] for label in space.labels]
         document_ids += coded.document_ids
         # Not coded.true, which lacks what this fold's label space lacks.
-        true += [sorted(place[one] for one in space.raised(gold[id_]) if one in place) for id_ in coded.document_ids]
+        true += [sorted(place[one] for one in space.raised(labels) if one in place) for labels in coded.gold]
         predicted += [[columns[one] for one in row] for row in label_lists(coded.predicted)]
         block = np.zeros((len(coded.document_ids), len(labels)), dtype=np.float32)
         block[:, columns] = coded.probabilities

@@ -113,9 +113,14 @@ def label_matrix(label_lists: Sequence[Sequence[int]], n_labels: int, *, name: s
     return matrix
 
 
-def label_lists(matrix: sparse.csr_array) -> list[list[int]]:
-    """Label ids of each row of a bool CSR matrix: what :func:`label_matrix` was given."""
-    return [part.tolist() for part in np.split(matrix.indices, matrix.indptr[1:-1])]
+def label_lists(labels: sparse.csr_array) -> list[list[int]]:
+    """Label indices of each document; what ``label_matrix`` takes.
+
+    Example:
+        >>> label_lists(label_matrix([[1, 0], []], 2))
+        [[0, 1], []]
+    """
+    return [part.tolist() for part in np.split(labels.indices, labels.indptr[1:-1])]
 
 
 def as_label_matrix(name: str, labels: LabelMatrix) -> sparse.csr_array:
@@ -215,6 +220,13 @@ def is_exact_match(true: sparse.csr_array, predicted: sparse.csr_array) -> NDArr
     return matches
 
 
+def jaccard_by_document(true: sparse.csr_array, predicted: sparse.csr_array) -> Floats:
+    """Shared / united labels of each document, shape (n_documents,); 1 where both sets are empty."""
+    n_shared = count_by_document(shared_labels(true, predicted))
+    n_united = count_by_document(true) + count_by_document(predicted) - n_shared
+    return np.where(n_united == 0, 1.0, ratio(n_shared, n_united))
+
+
 def set_scores(true: LabelMatrix, predicted: LabelMatrix) -> dict[str, float]:
     """Score predicted label sets against the true ones.
 
@@ -240,12 +252,10 @@ def set_scores(true: LabelMatrix, predicted: LabelMatrix) -> dict[str, float]:
         ValueError: if their shapes differ.
     """
     true, predicted = as_label_matrices("true", true, "predicted", predicted)
-    n_shared = count_by_document(shared_labels(true, predicted))
     n_true, n_predicted = count_by_document(true), count_by_document(predicted)
-    n_united = n_true + n_predicted - n_shared
     return count_scores(count_labels(true, predicted)) | {
-        "exact_match": mean_or((n_shared == n_united).astype(np.float64), 0.0),
-        "jaccard": mean_or(np.where(n_united == 0, 1.0, ratio(n_shared, n_united)), 0.0),
+        "exact_match": mean_or(is_exact_match(true, predicted).astype(np.float64), 0.0),
+        "jaccard": mean_or(jaccard_by_document(true, predicted), 0.0),
         "n_documents": float(true.shape[0]),
         "n_documents_without_labels": float((n_true == 0).sum()),
         "n_documents_without_predictions": float((n_predicted == 0).sum()),

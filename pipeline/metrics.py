@@ -7,7 +7,6 @@ none warns: the value of each undefined case is written down there.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -24,19 +23,18 @@ from pipeline.label_counts import (
     mean_or,
     set_scores,
 )
-from pipeline.ranking import rank_true_labels, ranking_scores, threshold_curve
+from pipeline.ranking import rank_true_labels, ranking_scores
 
 __all__ = [
     "FREQUENCY_BANDS",
-    "agreement",
     "bootstrap_distributions",
     "bootstrap_intervals",
-    "coder_comparison",
     "evaluate_predictions",
+    "frequency_bands",
     "label_metrics_table",
     "metrics_by_frequency_band",
+    "principal_diagnosis_scores",
     "rank_true_labels",
-    "threshold_curve",
 ]
 
 FREQUENCY_BANDS: tuple[tuple[int, int | None], ...] = (
@@ -67,7 +65,7 @@ def evaluate_predictions(
     Returns:
         Flat names. Overall: those of ``set_scores`` and ``ranking_scores``. A group's scores are named
         ``<group>/<score>``; a band's ``train_count_1_10/<score>`` (highest: ``train_count_over_500``) with
-        micro_f1, macro_f1, n_labels, n_labels_present and n_true.
+        the scores of ``count_scores``.
 
     Raises:
         TypeError: if an argument has the wrong type.
@@ -85,8 +83,8 @@ def evaluate_predictions(
         scores |= {f"{group}/{name}": score for name, score in group_scores.items()}
     if train_counts is not None:
         for band in metrics_by_frequency_band(true, predicted, train_counts).to_dict("records"):
-            names = ("micro_f1", "macro_f1", "n_labels", "n_labels_present", "n_true")
-            scores |= {f"train_count_{_band_key(str(band['band']))}/{name}": float(band[name]) for name in names}
+            key = f"train_count_{band_key(str(band.pop('band')))}"
+            scores |= {f"{key}/{name}": float(score) for name, score in band.items()}
     return scores
 
 
@@ -165,13 +163,26 @@ def metrics_by_frequency_band(true: LabelMatrix, predicted: LabelMatrix, train_c
         ValueError: if shapes or lengths differ.
     """
     counts = count_labels(true, predicted)
-    n_train = _train_counts(train_counts, counts.n_true.size)
-    rows = []
-    for lowest, highest in FREQUENCY_BANDS:
-        is_inside = (n_train >= lowest) & (n_train <= (np.inf if highest is None else highest))
-        rows.append({"band": _band_name(lowest, highest)} | count_scores(counts.select(is_inside)))
+    bands = frequency_bands(_train_counts(train_counts, counts.n_true.size))
+    rows = [{"band": band} | count_scores(counts.select(labels)) for band, labels in bands.items()]
     table = pd.DataFrame(rows)
     return table.astype({name: "int64" for name in table.columns if name.startswith("n_")})
+
+
+def frequency_bands(train_counts: ArrayLike) -> dict[str, NDArray[np.int64]]:
+    """The labels of each band of training frequency, rarest first; a band may be empty.
+
+    Example:
+        >>> {band: labels.tolist() for band, labels in frequency_bands([3, 700, 10]).items() if labels.size}
+        {'1-10': [0, 2], '> 500': [1]}
+    """
+    n_train = np.asarray(train_counts, dtype=np.int64)
+    return {
+        _band_name(lowest, highest): np.flatnonzero(
+            (n_train >= lowest) & (n_train <= (np.inf if highest is None else highest))
+        )
+        for lowest, highest in FREQUENCY_BANDS
+    }
 
 
 def _band_name(lowest: int, highest: int | None) -> str:
@@ -180,72 +191,54 @@ def _band_name(lowest: int, highest: int | None) -> str:
     return str(lowest) if lowest == highest else f"{lowest}-{highest}"
 
 
-def _band_key(band: str) -> str:
+def band_key(band: str) -> str:
+    """A band's name as it stands in the names of scores."""
     return band.replace("> ", "over_").replace("-", "_")
 
 
-def agreement(label_sets_a: LabelMatrix, label_sets_b: LabelMatrix) -> dict[str, float]:
-    """Agreement of two coders on the same documents; it does not matter which one comes first.
+def principal_diagnosis_scores(
+    principal: ArrayLike,
+    predicted: LabelMatrix,
+    probabilities: NDArray[np.float32],
+    *,
+    diagnoses: ArrayLike,
+) -> dict[str, float]:
+    """How well the first diagnosis of each document is met, where the order of its codes means something.
+
+    - ``principal_accuracy``: share of these documents whose most probable diagnosis is the principal one
+      (equally probable ones: the first of the label space).
+    - ``principal_recall``: share whose principal diagnosis is among the predicted labels.
+    - ``n_documents_with_principal``.
 
     Args:
-        label_sets_a: bool CSR, shape (n_documents, n_labels).
-        label_sets_b: the same shape.
+        principal: label index of each document's principal diagnosis, shape (n_documents,); -1 where it lies
+            outside the label space (never met), -2 where the document has none (left out).
+        predicted: bool CSR, shape (n_documents, n_labels).
+        probabilities: float32, the same shape.
+        diagnoses: indices of the labels that are diagnoses; a procedure is nobody's principal diagnosis.
 
     Returns:
-        ``micro_f1``; ``macro_f1_either``: mean F1 over the labels that either coder used (not ``macro_f1``,
-        which takes one side for the truth and skips the labels that only the other used);
-        ``exact_match``; ``jaccard``; ``n_documents``; ``n_labels_used`` by either; ``n_a``, ``n_b`` and
-        ``n_shared``: labels given.
+        The scores, 0 where no document has a principal diagnosis.
 
     Raises:
-        TypeError: if one is not a CSR matrix of bool.
-        ValueError: if their shapes differ.
+        TypeError: if ``predicted`` is not a CSR matrix of bool.
+
+    Example:
+        >>> from pipeline.label_counts import label_matrix
+        >>> predicted = label_matrix([[0], [0]], 2)
+        >>> principal_diagnosis_scores([0, 1], predicted, np.float32([[0.9, 0.2], [0.8, 0.1]]), diagnoses=[0, 1])
+        {'principal_accuracy': 0.5, 'principal_recall': 0.5, 'n_documents_with_principal': 2.0}
     """
-    scores = set_scores(label_sets_a, label_sets_b)
-    counts = count_labels(label_sets_a, label_sets_b)
-    is_used = counts.n_true + counts.n_predicted > 0
-    return {name: scores[name] for name in ("micro_f1", "exact_match", "jaccard", "n_documents")} | {
-        "macro_f1_either": mean_or(counts.f1[is_used], 0.0),
-        "n_labels_used": float(is_used.sum()),
-        "n_a": scores["n_true"],
-        "n_b": scores["n_predicted"],
-        "n_shared": scores["n_true_positive"],
+    principal, diagnoses = np.asarray(principal, dtype=np.int64), np.asarray(diagnoses, dtype=np.int64)
+    predicted = as_label_matrix("predicted", predicted)
+    is_first, is_found = np.zeros(principal.size), np.zeros(principal.size)
+    for document in np.flatnonzero(principal >= 0):
+        label = principal[document]
+        is_first[document] = diagnoses[np.argmax(probabilities[document, diagnoses])] == label
+        is_found[document] = label in predicted.indices[predicted.indptr[document] : predicted.indptr[document + 1]]
+    has_one = principal > -2
+    return {
+        "principal_accuracy": mean_or(is_first[has_one], 0.0),
+        "principal_recall": mean_or(is_found[has_one], 0.0),
+        "n_documents_with_principal": float(has_one.sum()),
     }
-
-
-def coder_comparison(
-    coders: Mapping[str, LabelMatrix], gold: LabelMatrix, model_predicted: LabelMatrix
-) -> pd.DataFrame:
-    """Put the model beside human coders, all on the same documents and in one union label space.
-
-    A gold standard made from the coders' own votes flatters them: coder against coder is the honest row.
-
-    Args:
-        coders: name -> bool CSR, shape (n_documents, n_labels).
-        gold: the same shape.
-        model_predicted: the same shape.
-
-    Returns:
-        One row a pair: ``kind`` ("model vs gold", "coder vs gold", "coder vs coder", "model vs coder"),
-        ``first``, ``second``, and ``micro_f1``, ``macro_f1_either``, ``exact_match``, ``jaccard``,
-        ``n_documents`` as ``agreement`` gives them.
-
-    Raises:
-        TypeError: if one is not a CSR matrix of bool.
-        ValueError: if the shapes differ.
-    """
-    gold = as_label_matrix("gold", gold)
-    pairs: list[tuple[str, str, str, LabelMatrix, LabelMatrix]] = [
-        ("model vs gold", "model", "gold", model_predicted, gold)
-    ]
-    pairs += [("coder vs gold", name, "gold", labels, gold) for name, labels in coders.items()]
-    pairs += [
-        ("coder vs coder", first, second, coders[first], coders[second]) for first, second in combinations(coders, 2)
-    ]
-    pairs += [("model vs coder", "model", name, model_predicted, labels) for name, labels in coders.items()]
-    shown = ("micro_f1", "macro_f1_either", "exact_match", "jaccard", "n_documents")
-    rows = []
-    for kind, first, second, first_labels, second_labels in pairs:
-        scores = agreement(first_labels, second_labels)
-        rows.append({"kind": kind, "first": first, "second": second} | {name: scores[name] for name in shown})
-    return pd.DataFrame(rows).astype({"n_documents": "int64"})

@@ -1,4 +1,4 @@
-"""What needs the probabilities themselves: ranks of the true labels, areas under curves, threshold curves.
+"""What needs the probabilities themselves: ranks of the true labels, areas under curves.
 
 Probabilities are a dense float32 array of shape (n_documents, n_labels) with values in [0, 1]. Everything
 goes through it in chunks of documents or labels, so that the memory beyond the array stays below about
@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
@@ -21,7 +20,6 @@ from pipeline.label_counts import (
     as_label_matrix,
     count_by_document,
     count_by_label,
-    f1_score,
     mean_or,
     ratio,
 )
@@ -212,6 +210,9 @@ def ranking_scores(
 
     - ``micro_roc_auc``: over all cells; 0.5 if all are true or none is.
     - ``macro_roc_auc``: mean over the labels that some documents have and others do not; 0.5 if none is so.
+    - ``coverage_error``: how far down its ranking a document must be read to meet all its true labels, in
+      labels; equally probable ones are all read. Mean over documents; one without labels counts 0, as in
+      scikit-learn.
 
     Args:
         true: bool CSR, shape (n_documents, n_labels).
@@ -228,7 +229,21 @@ def ranking_scores(
     return scores | {
         "micro_roc_auc": micro_roc_auc(true, probabilities),
         "macro_roc_auc": mean_or(label_aucs[~np.isnan(label_aucs)], 0.5),
+        "coverage_error": mean_or(coverage_by_document(true, probabilities), 0.0),
     }
+
+
+def coverage_by_document(true: sparse.csr_array, probabilities: NDArray[np.float32]) -> Floats:
+    """Labels at least as probable as the least probable true one, shape (n_documents,); 0 without labels."""
+    depths = np.zeros(true.shape[0])
+    has_labels = count_by_document(true) > 0
+    if not has_labels.any():
+        return depths
+    least = np.zeros(true.shape[0], dtype=np.float32)
+    least[has_labels] = np.minimum.reduceat(true_cell_values(true, probabilities), true.indptr[:-1][has_labels])
+    for chunk in document_chunks(*probabilities.shape):
+        depths[chunk] = (probabilities[chunk] >= least[chunk, np.newaxis]).sum(axis=1)
+    return np.where(has_labels, depths, 0.0)
 
 
 def micro_roc_auc(true: sparse.csr_array, probabilities: NDArray[np.float32]) -> float:
@@ -263,77 +278,3 @@ def _auc(n_below: NDArray[np.integer], n_at_or_below: NDArray[np.integer], n_cel
     n_true = n_below.size
     wins = (int(n_below.sum()) + int(n_at_or_below.sum())) / 2 - n_true**2 / 2
     return float(wins / (n_true * (n_cells - n_true)))
-
-
-def threshold_curve(
-    true: LabelMatrix, probabilities: NDArray[np.float32], thresholds: Sequence[float] | None = None
-) -> pd.DataFrame:
-    """Micro and macro scores as one threshold moves over all labels: both curves of the report.
-
-    Args:
-        true: bool CSR, shape (n_documents, n_labels).
-        probabilities: float32, the same shape, values in [0, 1].
-        thresholds: where to compute; by default 0.01 to 0.99 in steps of 0.01 and up to 100 quantiles of
-            the true cells' probabilities, which spaces the recall evenly.
-
-    Returns:
-        One row a threshold, ascending: ``threshold``, ``micro_precision`` (0 if nothing is predicted),
-        ``micro_recall``, ``micro_f1``, ``macro_f1`` (over the labels present) and ``n_predicted``.
-
-    Raises:
-        TypeError: if an argument has the wrong type.
-        ValueError: if the shapes differ or a probability is not in [0, 1].
-    """
-    true = as_label_matrix("true", true)
-    check_probabilities(probabilities, true.shape)
-    grid = _threshold_grid(true_cell_values(true, probabilities), thresholds)
-    n_predicted = _count_by_label_and_threshold(probabilities, grid)  # (n_labels, n_thresholds)
-    n_found = _found_by_label_and_threshold(true, probabilities, grid)
-    n_true = count_by_label(true)
-    f1 = f1_score(n_found, n_true[:, np.newaxis], n_predicted)[n_true > 0]
-    found, predicted = n_found.sum(axis=0), n_predicted.sum(axis=0)
-    return pd.DataFrame(
-        {
-            "threshold": grid.astype(np.float64),
-            "micro_precision": ratio(found, predicted),
-            "micro_recall": ratio(found, np.full_like(found, n_true.sum())),
-            "micro_f1": f1_score(found, np.full_like(found, n_true.sum()), predicted),
-            "macro_f1": f1.mean(axis=0) if f1.size else np.zeros(grid.size),
-            "n_predicted": predicted,
-        }
-    )
-
-
-def _threshold_grid(true_values: NDArray[np.float32], thresholds: Sequence[float] | None) -> NDArray[np.float32]:
-    if thresholds is not None:
-        return np.unique(np.asarray(thresholds, dtype=np.float32))
-    even = np.arange(1, 100, dtype=np.float32) / np.float32(100)
-    if not true_values.size:
-        return even
-    quantiles = np.quantile(true_values, np.linspace(0, 1, 100), method="lower").astype(np.float32)
-    return np.unique(np.concatenate([even, quantiles]))
-
-
-def _count_by_label_and_threshold(probabilities: NDArray[np.float32], grid: NDArray[np.float32]) -> Counts:
-    n_labels = probabilities.shape[1]
-    counts = np.zeros(n_labels * grid.size, dtype=np.int64)
-    for chunk in document_chunks(*probabilities.shape):
-        rows, labels = np.nonzero(probabilities[chunk] >= grid[0])  # nearly all cells drop out here
-        reached = np.searchsorted(grid, probabilities[chunk][rows, labels], side="right") - 1
-        counts += np.bincount(labels * grid.size + reached, minlength=counts.size)
-    return _at_least(counts.reshape(n_labels, grid.size))
-
-
-def _found_by_label_and_threshold(
-    true: sparse.csr_array, probabilities: NDArray[np.float32], grid: NDArray[np.float32]
-) -> Counts:
-    reached = np.searchsorted(grid, true_cell_values(true, probabilities), side="right") - 1
-    cells = (true.indices.astype(np.int64) * grid.size + reached)[reached >= 0]
-    counts = np.bincount(cells, minlength=true.shape[1] * grid.size)
-    return _at_least(counts.reshape(true.shape[1], grid.size))
-
-
-def _at_least(counts: Counts) -> Counts:
-    """From cells whose highest reached threshold is t to cells that reach t, along the last axis."""
-    sums: Counts = counts[:, ::-1].cumsum(axis=1)[:, ::-1]
-    return sums

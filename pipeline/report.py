@@ -6,118 +6,51 @@ network, shows numbers, codes and settings only, and escapes every value.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import jinja2
 import pandas as pd
 from markupsafe import Markup
 
 from pipeline.figures import (
     SystemScore,
+    coverage_figure,
     frequency_figure,
     precision_recall_figure,
-    pretty_name,
-    relations_figure,
+    reliability_figure,
     systems_figure,
     threshold_figure,
-    training_figure,
 )
+from pipeline.page import render_page, write_page
+from pipeline.report_content import Baseline, ReportContent
 from pipeline.report_tables import (
-    FEW_DOCUMENTS,
     HISTORY_COLUMNS,
     as_table,
-    duration,
+    band_table,
     flat_settings,
     group_scores,
+    level_scores,
+    p_value,
     percent,
+    points,
     seen_labels,
     short,
     training_summary,
 )
+from pipeline.training_figures import relations_figure, training_figure
+from pipeline.verdicts import count_verdicts
 
 MAX_LABEL_ROWS = 3_000
 
 _HEADLINE = {
-    "micro_f1": "right and found codes in balance, every code in every document counting the same",
-    "macro_f1": "the same by code, then averaged: rare codes count as much as frequent ones",
-    "map": "how far up the true codes stand in the model's ranking, whatever the threshold",
-    "precision_at_5": "share of true codes among the five most probable ones",
+    "micro_f1": "right and found codes in balance; every code in every document counts the same",
+    "macro_f1": "the same by code, then averaged over the codes present here: rare ones count as much as frequent ones",
+    "micro_precision": "share of the proposed codes that is right",
+    "micro_recall": "share of the given codes that is found",
     "exact_match": "share of documents with exactly the right set of codes",
+    "map": "how far up the true codes stand in the ranking, whatever the threshold",
+    "precision_at_5": "share of true codes among the five most probable ones",
+    "precision_at_8": "the same among eight",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Section:
-    """A part of the report that its author adds; the text of a table's cells is escaped.
-
-    Attributes:
-        title: heading.
-        text: a paragraph.
-        table: rows, the first ``MAX_TABLE_ROWS`` of which are shown.
-        svg: from ``pipeline.figures``; goes into the page as it is.
-    """
-
-    title: str
-    text: str = ""
-    table: pd.DataFrame | None = None
-    svg: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReportContent:
-    """Everything a report shows. Nothing may hold text of a document.
-
-    Attributes:
-        experiment: its name.
-        created: when, as it shall be printed; given by the caller, so equal content gives equal bytes.
-        metrics: ``metrics.evaluate_predictions`` of the evaluated split.
-        intervals: name -> (low, high), ``metrics.bootstrap_intervals``.
-        label_table: ``metrics.label_metrics_table``.
-        frequency_bands: ``metrics.metrics_by_frequency_band``.
-        split_counts: one row a split; column ``split`` first, then counts.
-        threshold_curves: split -> ``metrics.threshold_curve``, the evaluated split first.
-        split: which split was evaluated.
-        threshold: the one in use for all codes; None where each code has its own.
-        threshold_note: how thresholds were fitted, and on what.
-        history: rows of training with columns stage, step, epoch, loss, learning_rate,
-            documents_per_second, ``val_<score>``, ``share_r1`` to ``share_r5``, mean_k; missing where a row
-            has none.
-        baselines: other systems on the same documents: name, then scores (micro_f1, macro_f1, ...).
-        published: results of others on other documents, to be read with care: same columns.
-        coder_comparison: ``metrics.coder_comparison``, where several people coded the documents.
-        coder_note: how the gold standard came about, shown beside it.
-        settings: the resolved config.
-        stage_seconds: stage -> wall-clock time in seconds.
-        facts: what identifies the run: dataset, digest, code version, machine.
-        notes: what a reader should know, each a sentence or two.
-        sections: further parts, shown before the settings.
-    """
-
-    experiment: str
-    created: str
-    metrics: Mapping[str, float]
-    intervals: Mapping[str, tuple[float, float]]
-    label_table: pd.DataFrame
-    frequency_bands: pd.DataFrame
-    split_counts: pd.DataFrame
-    threshold_curves: Mapping[str, pd.DataFrame]
-    split: str = "test"
-    threshold: float | None = None
-    threshold_note: str = "fitted on split val"
-    history: pd.DataFrame | None = None
-    baselines: pd.DataFrame | None = None
-    published: pd.DataFrame | None = None
-    coder_comparison: pd.DataFrame | None = None
-    coder_note: str = ""
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    stage_seconds: Mapping[str, float] = field(default_factory=dict)
-    facts: Mapping[str, str] = field(default_factory=dict)
-    notes: Sequence[str] = ()
-    sections: Sequence[Section] = ()
 
 
 def write_report(path: Path, report: ReportContent) -> None:
@@ -127,41 +60,32 @@ def write_report(path: Path, report: ReportContent) -> None:
         path: of the HTML file; its folder must exist.
         report: what it shows.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(render_report(report), encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_page(path, render_report(report))
 
 
 def render_report(report: ReportContent) -> str:
     """The report as HTML; equal content gives equal text."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pipeline"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": percent, "duration": duration, "pretty": pretty_name, "short": short}
     seen = seen_labels(report.label_table)
-    return environment.get_template("report.html.j2").render(
+    return render_page(
+        "report.html.j2",
         report=report,
         metrics=report.metrics,
         overall=[(name, score) for name, score in report.metrics.items() if "/" not in name],
         headline=[(name, text) for name, text in _HEADLINE.items() if name in report.metrics],
+        coder_ranges=_coder_ranges(report.coder_comparison),
         readings=_readings(report),
         figures={name: Markup(svg) for name, svg in _figures(report).items()},
         label_rows=seen.head(MAX_LABEL_ROWS).to_dict("records"),
         n_seen=len(seen),
-        few_documents=FEW_DOCUMENTS,
+        verdicts=count_verdicts(report.label_table).to_dict("records"),
+        confusions=as_table(report.confusions),
         coders=as_table(report.coder_comparison),
-        baselines=as_table(report.baselines),
-        published=as_table(report.published),
-        bands=as_table(report.frequency_bands),
-        splits=as_table(report.split_counts),
+        bands=as_table(band_table(report.frequency_bands, report.intervals)),
+        levels=as_table(level_scores(report.metrics)),
         groups=as_table(group_scores(report.metrics)),
+        splits=as_table(report.split_counts),
+        label_space=as_table(report.label_space),
+        costs=[] if report.costs is None else report.costs.to_dict("records"),
         training=as_table(training_summary(report.history)),
         sections=[
             {
@@ -176,16 +100,26 @@ def render_report(report: ReportContent) -> str:
     )
 
 
+def _coder_ranges(comparison: pd.DataFrame | None) -> dict[str, str]:
+    """Lowest and highest score of a human coder against the gold standard, for what both are scored by."""
+    if comparison is None:
+        return {}
+    rows = comparison[comparison["kind"] == "coder vs gold"]
+    columns = {"micro_f1": "micro_f1_in_label_space", "exact_match": "exact_match"}
+    return {
+        name: f"{percent(rows[column].min())}–{percent(rows[column].max())}"
+        for name, column in columns.items()
+        if len(rows) and column in rows
+    }
+
+
 def _systems(report: ReportContent) -> list[SystemScore]:
     """The model, then what it is compared with on the same documents, by micro-F1."""
     low, high = report.intervals.get("micro_f1", (None, None))
     systems = [SystemScore("This model", "model", report.metrics["micro_f1"], low, high)]
-    if report.baselines is not None:
-        names = report.baselines["name"].map(short)
-        systems += [
-            SystemScore(name, "baseline", float(score))
-            for name, score in zip(names, report.baselines["micro_f1"], strict=True)
-        ]
+    if report.baseline is not None:
+        ends = report.baseline.intervals.get("micro_f1", (None, None))
+        systems.append(SystemScore(short(report.baseline.name), "baseline", report.baseline.metrics["micro_f1"], *ends))
     if report.coder_comparison is not None:
         for row in report.coder_comparison.to_dict("records"):
             if row["kind"] != "model vs gold":
@@ -196,16 +130,7 @@ def _systems(report: ReportContent) -> list[SystemScore]:
 
 def _readings(report: ReportContent) -> list[str]:
     """What the comparison says, in sentences."""
-    score = report.metrics["micro_f1"]
-    sentences = []
-    if report.baselines is not None and len(report.baselines):
-        best = report.baselines.sort_values("micro_f1").iloc[-1]
-        points = 100 * (score - best["micro_f1"])
-        sentences.append(
-            f"The best other system on these documents, {short(best['name'])}, has a micro-F1 of "
-            f"{percent(best['micro_f1'])} %; the model is {abs(points):.1f} points "
-            f"{'above' if points >= 0 else 'below'} it."
-        )
+    sentences = [] if report.baseline is None else [_baseline_reading(report.baseline)]
     if report.coder_comparison is not None and len(report.coder_comparison):
         means = report.coder_comparison.groupby("kind")["micro_f1"].mean()
         if {"coder vs coder", "model vs coder"} <= set(means.index):
@@ -214,6 +139,22 @@ def _readings(report: ReportContent) -> list[str]:
                 f"average; the model agrees with a coder at {percent(means['model vs coder'])} %."
             )
     return sentences
+
+
+def _baseline_reading(baseline: Baseline) -> str:
+    found = baseline.differences.get("micro_f1")
+    if found is None:
+        return f"{baseline.name} has a micro-F1 of {percent(baseline.metrics['micro_f1'])} % on these documents."
+    numbers = f"95 % interval {points(found.low)} to {points(found.high)}, p {p_value(found.p_value)}"
+    if found.p_value >= 0.05 or found.low <= 0 <= found.high:
+        return (
+            f"These documents cannot tell the model and the {baseline.name} apart: micro-F1 differs by "
+            f"{points(found.difference)} points ({numbers})."
+        )
+    return (
+        f"The model is {abs(100 * found.difference):.1f} points of micro-F1 "
+        f"{'above' if found.difference > 0 else 'below'} the {baseline.name} ({numbers})."
+    )
 
 
 def _figures(report: ReportContent) -> dict[str, str]:
@@ -228,6 +169,15 @@ def _figures(report: ReportContent) -> dict[str, str]:
         figures["precision_recall"] = precision_recall_figure(evaluated, in_use)
     if report.threshold_curves:
         figures["threshold"] = threshold_figure(report.threshold_curves, chosen=report.threshold)
+    if report.reliability:
+        figures["reliability"] = reliability_figure(report.reliability)
+    if report.selective is not None and len(report.selective.curve):
+        taken = report.selective.documents
+        figures["coverage"] = coverage_figure(
+            report.selective.curve,
+            target=report.selective.target,
+            chosen=taken.coverage if taken.n_taken else None,
+        )
     if report.history is not None:
         history = report.history.reindex(columns=[*dict.fromkeys((*HISTORY_COLUMNS, *report.history.columns))])
         if history["loss"].notna().any():

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.figures import pretty_name
+from pipeline.drawing import pretty_name
 
 MAX_TABLE_ROWS = 200
 MAX_CHARS = 160
-FEW_DOCUMENTS = 10
-"""A code with fewer true documents in the split is marked: its scores say little."""
+NOT_SHARES = {"coverage_error": "labels"}
+"""Scores that are no shares, and their unit."""
 
 HISTORY_COLUMNS = ("stage", "step", "epoch", "loss", "learning_rate", "documents_per_second", "epoch_partner_share")
-_SCORE_WORDS = {"f1", "precision", "recall", "map", "match", "jaccard", "auc", "share"}
+_SCORE_WORDS = {"f1", "precision", "recall", "map", "match", "jaccard", "auc", "share", "accuracy"}
 
 
 def percent(value: float) -> str:
@@ -27,6 +27,46 @@ def percent(value: float) -> str:
         ('87.3', '–')
     """
     return "–" if pd.isna(value) else f"{100 * value:.1f}"
+
+
+def percent_or_dash(value: float | None) -> str:
+    """As ``percent``, for what may be missing."""
+    return "–" if value is None else percent(value)
+
+
+def number_or_nothing(value: float | None) -> str:
+    """A number as it stands in a table; nothing where it is missing.
+
+    Example:
+        >>> number_or_nothing(1234.5), number_or_nothing(0.234), number_or_nothing(None)
+        ('1,234', '0.234', '')
+    """
+    if value is None or np.isnan(value):
+        return ""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def points(difference: float) -> str:
+    """A difference of two scores in percentage points, with its sign.
+
+    Example:
+        >>> points(0.0213), points(-0.5), points(0.0)
+        ('+2.1', '−50.0', '0.0')
+    """
+    text = f"{abs(100 * difference):.1f}"
+    return text if text == "0.0" else ("+" if difference > 0 else "−") + text
+
+
+def p_value(value: float) -> str:
+    """A p-value as papers write it.
+
+    Example:
+        >>> p_value(0.0004), p_value(0.0312), p_value(0.5)
+        ('< 0.001', '0.031', '0.50')
+    """
+    if value < 0.001:
+        return "< 0.001"
+    return f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
 
 
 def duration(seconds: float) -> str:
@@ -86,20 +126,59 @@ def seen_labels(table: pd.DataFrame) -> pd.DataFrame:
         title=seen["title"].map(short),
         precision=seen["precision"].where(seen["n_predicted"] > 0),
         recall=seen["recall"].where(seen["n_true"] > 0),
-        few=seen["n_true"] < FEW_DOCUMENTS,
     )
 
 
+def written(name: str, score: float) -> str:
+    """A score with its unit.
+
+    Example:
+        >>> written("micro_f1", 0.5), written("n_true", 1200.0), written("coverage_error", 3.14)
+        ('50.0 %', '1,200', '3.1 labels')
+    """
+    if name.startswith("n_"):
+        return f"{score:,.0f}"
+    return f"{score:.1f} {NOT_SHARES[name]}" if name in NOT_SHARES else f"{percent(score)} %"
+
+
+_SHOWN = (
+    "n_labels", "n_labels_present", "n_true", "micro_precision", "micro_recall", "micro_f1", "macro_f1",
+    "macro_f1_all_codes", "macro_f1_caml", "map", "exact_match", "principal_accuracy",
+)  # fmt: skip
+
+
+def level_scores(metrics: Mapping[str, float]) -> pd.DataFrame:
+    """One row a level of the code tree: the codes themselves, and the levels above that were scored."""
+    rows = [{"level": "codes"} | {name: metrics[name] for name in _SHOWN if name in metrics}]
+    for level, name in (("category", "categories (three characters)"), ("chapter", "chapters")):
+        if f"{level}/micro_f1" in metrics:
+            found = {one: metrics[f"{level}/{one}"] for one in _SHOWN if f"{level}/{one}" in metrics}
+            rows.append({"level": name} | found)
+    return pd.DataFrame(rows)
+
+
 def group_scores(metrics: Mapping[str, float]) -> pd.DataFrame:
-    """Scores by group of labels ("icd10cm/micro_f1"), one row a group; bands have a table of their own."""
+    """Scores by code system ("icd10cm/micro_f1"), one row a system; bands and levels have tables of their own."""
     rows: dict[str, dict[str, float]] = {}
     for name, score in metrics.items():
         group, slash, rest = name.partition("/")
-        if slash and not group.startswith("train_count_"):
-            rows.setdefault(group, {"group": group})[rest] = score  # type: ignore[dict-item]
-    shown = ("group", "n_labels_present", "n_true", "micro_precision", "micro_recall", "micro_f1", "macro_f1", "map")
+        if slash and not group.startswith("train_count_") and group not in ("category", "chapter"):
+            rows.setdefault(group, {"code_system": group})[rest] = score  # type: ignore[dict-item]
     frame = pd.DataFrame(list(rows.values()))
-    return frame[[name for name in shown if name in frame.columns]]
+    return frame[[name for name in ("code_system", *_SHOWN) if name in frame.columns]]
+
+
+def band_table(bands: pd.DataFrame, intervals: Mapping[str, tuple[float, float]]) -> pd.DataFrame:
+    """Scores by training frequency with the intervals of micro-F1 and macro-F1; bands without labels left out."""
+    shown = bands[bands["n_labels"] > 0]
+    columns = ["n_labels", "n_labels_present", "n_true", "micro_precision", "micro_recall", "micro_f1", "macro_f1"]
+    table = shown[["band", *columns]].rename(columns={"band": "training_documents"})
+    for score in ("micro_f1", "macro_f1"):
+        names = [f"train_count_{band.replace('> ', 'over_').replace('-', '_')}/{score}" for band in shown["band"]]
+        ends = [intervals.get(name) for name in names]
+        written_ends = ["" if one is None else f"{percent(one[0])}–{percent(one[1])}" for one in ends]
+        table.insert(list(table.columns).index(score) + 1, f"95 % CI, {pretty_name(score)}", written_ends)
+    return table
 
 
 def flat_settings(settings: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:

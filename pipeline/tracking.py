@@ -87,7 +87,13 @@ def start_parent_run(config: PipelineConfig, *, is_head: bool = False) -> str | 
         if (grid_note := grid_dir / "mlflow.json").exists():
             tags["mlflow.parentRunId"] = read_json(grid_note)["run_id"]
     run = client.create_run(
-        _experiment_id(client, config), run_name=name, tags=tags | {"icd.experiment": config.experiment}
+        _experiment_id(client, config),
+        run_name=name,
+        tags=tags
+        | {
+            "icd.experiment": config.experiment,
+            "icd.experiment_dir": str(config.experiment_dir),
+        },
     )
     _log_params(client, run.info.run_id, settings)
     config.experiment_dir.mkdir(parents=True, exist_ok=True)
@@ -277,6 +283,32 @@ def _experiment_id(client: MlflowClient, config: PipelineConfig) -> str:
     view = {"selectedColumns": list(_VIEW_COLUMNS), "orderByKey": "attributes.start_time", "orderByAsc": False}
     client.set_experiment_tag(experiment_id, f"mlflow.sharedViewState.{_VIEW_KEY}", json.dumps(view))
     return experiment_id
+
+
+def experiment_dir_of_run(tracking_dir: Path, run_id: str) -> Path:
+    """The work folder of a run, parent or stage, if it still holds what that run wrote.
+
+    Raises:
+        UserError: if the store has no such run, or its folder is gone or holds another run by now.
+    """
+    from mlflow.exceptions import MlflowException
+
+    if not (os.environ.get("MLFLOW_TRACKING_URI") or (tracking_dir / "mlflow.db").exists()):
+        raise UserError(f"run {run_id}: there is no MLflow store in {tracking_dir}; name the run's work folder.")
+    client = open_store(tracking_dir)
+    try:
+        run = client.get_run(run_id)
+        if parent_id := run.data.tags.get("mlflow.parentRunId"):
+            run = client.get_run(parent_id)
+    except MlflowException:
+        raise UserError(f"run {run_id}: {tracking_uri(tracking_dir)} has no such run; see 'icd ui'.") from None
+    folder = run.data.tags.get("icd.experiment_dir")
+    if folder is None or not (Path(folder) / "mlflow.json").exists():
+        raise UserError(f"run {run_id}: its work folder is not known or gone; name the folder itself.")
+    held = read_json(Path(folder) / "mlflow.json")["run_id"]
+    if held != run.info.run_id:
+        raise UserError(f"run {run_id}: {folder} holds a later run by now ({held}); run its config again elsewhere.")
+    return Path(folder)
 
 
 def page_path(client: MlflowClient) -> str:

@@ -12,11 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.artifacts import read_json
+from pipeline.coded import gold_labels, load_baseline_split, load_coded_split, raise_split
 from pipeline.config import PipelineConfig
 from pipeline.documents import ANNOTATOR_SCHEMA, DOCUMENT_SCHEMA
 from pipeline.errors import UserError
-from pipeline.evaluation import compare_coders, count_splits, gold_labels, load_coded_split, score
+from pipeline.evaluation import compare_coders, score
 from pipeline.labels import LabelSpace
+from pipeline.report_data import count_splits
 from pipeline.stages.predict import prediction_schema
 
 DIABETES, PRESSURE, KIDNEY, OUTSIDE = "icd10cm:E11.9", "icd10cm:I10", "icd10cm:N17.9", "icd10cm:Z99.89"
@@ -75,7 +77,7 @@ def test_scores_of_a_small_table_are_those_by_hand(tmp_path: Path) -> None:
     """
     coded = load_coded_split(write(tmp_path), "test", SPACE)
     assert coded is not None
-    scores, intervals = score(coded, SPACE, ks=[1, 2], n_resamples=20, seed=0)
+    scores, intervals = score(coded, ks=[1, 2], n_resamples=20, seed=0)
     expected = {
         "n_documents": 3, "n_true": 4, "n_predicted": 3, "n_true_positive": 2, "n_true_outside_label_space": 1,
         "micro_precision": 2 / 3, "micro_recall": 1 / 2, "micro_f1": 4 / 7, "micro_f1_all_given": 1 / 2,
@@ -84,14 +86,14 @@ def test_scores_of_a_small_table_are_those_by_hand(tmp_path: Path) -> None:
     assert {name: scores[name] for name in expected} == pytest.approx(expected)
     low, high = intervals["micro_f1"]
     assert 0 <= low <= 4 / 7 <= high <= 1
-    assert score(coded, SPACE, ks=[1, 2], n_resamples=20, seed=0)[1] == intervals
+    assert score(coded, ks=[1, 2], n_resamples=20, seed=0)[1] == intervals
 
 
 def test_nothing_given_and_nothing_predicted_does_not_divide_by_zero(tmp_path: Path) -> None:
     write(tmp_path, gold={"d1": []}, predictions=[("d1", "test", [0.1, 0.2, 0.3], [])], coders=[])
     coded = load_coded_split(tmp_path, "test", SPACE)
     assert coded is not None
-    scores, _ = score(coded, SPACE, ks=[1], n_resamples=0, seed=0)
+    scores, _ = score(coded, ks=[1], n_resamples=0, seed=0)
     assert (scores["micro_f1_all_given"], scores["n_true"]) == (0, 0)
 
 
@@ -104,40 +106,124 @@ def test_labels_are_raised_to_the_level_of_the_space_and_counted_once(tmp_path: 
     assert coded is not None
     assert coded.true.toarray().astype(int).tolist() == [[1, 1]]
     assert coded.n_outside == 1
-    scores, _ = score(coded, space, ks=[1], n_resamples=0, seed=0)
+    scores, _ = score(coded, ks=[1], n_resamples=0, seed=0)
     assert scores["micro_f1_all_given"] == pytest.approx(2 * 1 / (1 + 3))
 
 
 def test_coders_and_model_are_compared_on_all_codes_that_anyone_gave(tmp_path: Path) -> None:
-    """d1, d2, d3; Z99.89 lies outside the label space but counts. B gave d3 no code.
+    """d1, d2, d3; Z99.89 lies outside the label space but counts. B was not given d3, so B is compared on d1 and d2.
 
-    Given: gold 5, A 4, B 3, model 3 (I10 | I10, N17.9 | none). Common: A and gold 4, B and gold 3, A and B 2 (Z99.89 in
-    d1, I10 in d2), model and gold 2, model and A 2, model and B 1. F1 = 2 * common / sum of both. Equal sets: A and
-    gold d1, d3; B and gold d2; model and B d3, where both have none; of the other pairs no document.
+    Given: gold 5, A 4, model 3 (I10 | I10, N17.9 | none); in d1 and d2: gold 4, A 3, B 3, model 3. Common: A and gold
+    4, B and gold 3, A and B 2 (Z99.89 in d1, I10 in d2), model and gold 2, model and A 2, model and B 1. F1 =
+    2 * common / sum of both. Equal sets: A and gold d1, d3; B and gold d2; of the other pairs no document.
     """
     folder = write(tmp_path)
     coded = load_coded_split(folder, "test", SPACE)
     assert coded is not None
-    table = compare_coders(folder, coded, SPACE)
+    table = compare_coders(folder, coded)
     assert table is not None
     found = {
-        (row.first, row.second): (row.micro_f1, row.exact_match, row.n_documents)
+        (row.first, row.second): (row.micro_f1, row.exact_match, row.n_documents, row.n_documents_left_out)
         for row in table.itertuples(index=False)
     }
     expected = {
-        ("model", "gold"): (4 / 8, 0), ("A", "gold"): (8 / 9, 2 / 3), ("B", "gold"): (6 / 8, 1 / 3),
-        ("A", "B"): (4 / 7, 0), ("model", "A"): (4 / 7, 0), ("model", "B"): (2 / 6, 1 / 3),
+        ("model", "gold"): (4 / 8, 0, 3, 0), ("A", "gold"): (8 / 9, 2 / 3, 3, 0), ("B", "gold"): (6 / 7, 1 / 2, 2, 1),
+        ("A", "B"): (4 / 6, 0, 2, 1), ("model", "A"): (4 / 7, 0, 3, 0), ("model", "B"): (2 / 6, 0, 2, 1),
     }  # fmt: skip
     assert found.keys() == expected.keys()
-    for pair, (f1, exact) in expected.items():
-        assert found[pair] == pytest.approx((f1, exact, 3)), pair
+    for pair, numbers in expected.items():
+        assert found[pair] == pytest.approx(numbers), pair
+
+
+def test_coders_are_scored_within_the_label_space_too(tmp_path: Path) -> None:
+    """Without Z99.89, which the model cannot give: gold 3 and B 2 in d1 and d2, both I10 and E11.9 of d2: 4/5."""
+    folder = write(tmp_path)
+    coded = load_coded_split(folder, "test", SPACE)
+    assert coded is not None
+    table = compare_coders(folder, coded)
+    assert table is not None
+    inside = table.set_index(["first", "second"])["micro_f1_in_label_space"]
+    assert inside["B", "gold"] == pytest.approx(4 / 5)
+    assert inside["model", "gold"] == pytest.approx(score(coded, ks=[1], n_resamples=0, seed=0)[0]["micro_f1"])
+
+
+def test_levels_above_count_a_category_met_by_a_code_outside_the_label_space(tmp_path: Path) -> None:
+    """E11.22 lies outside; at category level E11 is true, and predicted by E11.9 or E11.65 together once.
+
+    d1: E11, I10 true, E11 predicted; d2: I10 true and predicted: F1 = 2 * 2 / (2 + 3). Probabilities of E11 are the
+    higher of E11.65 and E11.9. Train has E11 in two documents, one of which carries both codes, and I10 in one.
+    """
+    space = LabelSpace(("icd10cm:E11.65", DIABETES, PRESSURE), (None,) * 3, (1, 1, 1))
+    gold = {"d1": ["icd10cm:E11.22", PRESSURE], "d2": [PRESSURE]}
+    predictions = [("d1", "test", [0.6, 0.9, 0.1], [0, 1]), ("d2", "test", [0.3, 0.2, 0.8], [2])]
+    coded = load_coded_split(write(tmp_path, gold=gold, predictions=predictions, coders=[]), "test", space)
+    assert coded is not None
+    train = [["icd10cm:E11.65", DIABETES], [DIABETES, PRESSURE]]
+    raised = raise_split(coded, "category", train)
+    assert raised is not None
+    assert raised.label_space.labels == ("icd10cm:E11", PRESSURE)
+    assert raised.label_space.train_counts == (2, 1)
+    assert raised.true.toarray().tolist() == [[True, True], [False, True]]
+    assert raised.predicted.toarray().tolist() == [[True, False], [False, True]]
+    assert raised.probabilities.tolist() == np.float32([[0.9, 0.1], [0.3, 0.8]]).tolist()
+    scores, intervals = score(coded, ks=[1], n_resamples=10, seed=0, train_label_sets=train)
+    assert scores["micro_f1"] == pytest.approx(2 * 1 / (3 + 2))
+    assert scores["category/micro_f1"] == pytest.approx(4 / 5)
+    assert scores["category/train_count_1_10/n_labels"] == 2
+    assert scores["chapter/micro_f1"] == pytest.approx(4 / 5)
+    assert {"category/micro_f1", "chapter/train_count_1_10/macro_f1"} <= intervals.keys()
+
+
+def test_levels_that_are_not_above_are_left_out(tmp_path: Path) -> None:
+    space = LabelSpace(("none:a", "none:b"), (None, None), (1, 1))
+    write(tmp_path, gold={"d1": ["none:a"]}, predictions=[("d1", "test", [0.9, 0.1], [0])], coders=[], n_labels=2)
+    coded = load_coded_split(tmp_path, "test", space)
+    assert coded is not None
+    assert not [name for name in score(coded, ks=[1], n_resamples=0, seed=0)[0] if name.startswith("c") and "/" in name]
+    chapters = LabelSpace(("icd10cm:E00-E89", "icd10cm:I00-I99"), (None, None), (1, 1), "chapter")
+    coded = load_coded_split(tmp_path, "test", chapters)
+    assert coded is not None
+    assert raise_split(coded, "category", []) is None
+
+
+def test_principal_diagnosis_is_the_first_label_where_the_order_is_known(tmp_path: Path) -> None:
+    """d1: I10, most probable and predicted. d2: E11.9, but I10 is more probable, and it is not predicted. d3: N17.9,
+    neither. d4: the principal lies outside the label space: missed. d5: a procedure alone: no principal diagnosis.
+    """
+    gold = GOLD | {"d4": [OUTSIDE, PRESSURE], "d5": ["icd10pcs:0DTJ4ZZ"]}
+    rows = [*PREDICTIONS, ("d4", "test", [0.1, 0.9, 0.1], [1]), ("d5", "test", [0.1, 0.9, 0.1], [1])]
+    coded = load_coded_split(write(tmp_path, gold=gold, predictions=rows), "test", SPACE)
+    assert coded is not None
+    scores, _ = score(coded, ks=[1], n_resamples=0, seed=0, is_sequenced=True)
+    assert (scores["principal_accuracy"], scores["principal_recall"]) == (1 / 4, 1 / 4)
+    assert scores["n_documents_with_principal"] == 4
+    assert "chapter/principal_accuracy" in scores
+    assert not [one for one in score(coded, ks=[1], n_resamples=0, seed=0)[0] if "principal" in one]
+
+
+def test_the_baseline_is_read_in_the_order_of_the_model_or_refused(tmp_path: Path) -> None:
+    coded = load_coded_split(write(tmp_path), "test", SPACE)
+    assert coded is not None
+    assert load_baseline_split(tmp_path, coded, "test") is None  # no file
+    rows = [("d1", "test", [0.1, 0.2, 0.3], [2]), ("d2", "test", [0, 0, 0], []), ("d3", "test", [1, 0, 0], [0])]
+    for kept, expected in (
+        ((), None),
+        ((0, 1, 2), [[True, False, False], [False, False, False], [False, False, True]]),
+    ):
+        table = [dict(zip(prediction_schema(3).names, rows[one], strict=True)) for one in kept]
+        pq.write_table(pa.Table.from_pylist(table, prediction_schema(3)), tmp_path / "baseline_predictions.parquet")
+        baseline = load_baseline_split(tmp_path, coded, "test")
+        assert (None if baseline is None else baseline.predicted.toarray().tolist()) == expected
+    pq.write_table(pa.Table.from_pylist(table[:2], prediction_schema(3)), tmp_path / "baseline_predictions.parquet")
+    with pytest.raises(UserError, match="model and baseline coded different documents of split test"):
+        load_baseline_split(tmp_path, coded, "test")
 
 
 def test_data_without_coders_of_these_documents_has_no_comparison(tmp_path: Path) -> None:
     folder = write(tmp_path, coders=[("t1", "A", [PRESSURE])])
     coded = load_coded_split(folder, "test", SPACE)
     assert coded is not None
-    assert compare_coders(folder, coded, SPACE) is None
+    assert compare_coders(folder, coded) is None
 
 
 def test_what_cannot_be_scored_is_refused_or_said(tmp_path: Path) -> None:

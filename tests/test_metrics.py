@@ -16,18 +16,17 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn import metrics as sk
 
+from pipeline.agreement import agreement, coder_comparison
+from pipeline.curves import threshold_curve
 from pipeline.icd_metric import IcdCodingMetric
 from pipeline.label_counts import label_matrix, set_scores
 from pipeline.metrics import (
-    agreement,
     bootstrap_distributions,
     bootstrap_intervals,
-    coder_comparison,
     evaluate_predictions,
     label_metrics_table,
     metrics_by_frequency_band,
     rank_true_labels,
-    threshold_curve,
 )
 from pipeline.ranking import ranking_scores, roc_auc_by_label
 
@@ -186,6 +185,15 @@ def test_areas_under_roc_curves_equal_scikit_learn(split: tuple[Bools, Bools, Pr
 
 
 @settings(deadline=None)
+@given(splits())
+def test_coverage_error_equals_scikit_learn(split: tuple[Bools, Bools, Probabilities]) -> None:
+    true, _, probabilities = split
+    if true.shape[1] == 1:  # scikit-learn takes one column for another kind of problem
+        true, probabilities = np.repeat(true, 2, axis=1), np.repeat(probabilities, 2, axis=1)
+    found = ranking_scores(csr(true), probabilities)["coverage_error"]
+    assert found == pytest.approx(sk.coverage_error(true, probabilities))
+
+
 @given(splits(), st.lists(st.integers(1, 9), min_size=1, max_size=3, unique=True))
 def test_ranking_scores_equal_slow_loops(split: tuple[Bools, Bools, Probabilities], ks: list[int]) -> None:
     true, _, probabilities = split

@@ -13,17 +13,19 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from pipeline import figures, report
+from pipeline import report
+from pipeline.agreement import coder_comparison
+from pipeline.curves import threshold_curve
+from pipeline.drawing import thin
 from pipeline.metrics import (
     bootstrap_intervals,
-    coder_comparison,
     evaluate_predictions,
     label_metrics_table,
     metrics_by_frequency_band,
-    threshold_curve,
 )
 from pipeline.report import ReportContent, Section, render_report, write_report
 from pipeline.report_tables import training_summary
+from pipeline.training_figures import relations_figure, training_figure
 
 EVIL = '<script>alert("$x$")</script>&'
 
@@ -226,7 +228,7 @@ def test_failed_write_leaves_the_old_report(
 
 def test_long_curves_are_thinned_to_means_of_neighbors() -> None:
     """600 points become 300 pairs: (0 + 1) / 2, (2 + 3) / 2, ..."""
-    x, y = figures._thin(np.arange(600), np.arange(600) * 2)
+    x, y = thin(np.arange(600), np.arange(600) * 2)
     assert x.tolist() == [2 * index + 0.5 for index in range(300)]
     assert np.array_equal(y, 2 * x)
 
@@ -238,7 +240,7 @@ def test_labels_with_a_partner_are_drawn_and_their_share_is_told_by_stage(html: 
     assert table is not None
     assert table["share_of_labels_with_partner"].tolist() == pytest.approx([0.6, np.nan], nan_ok=True)
     history = build_history(n_steps=5).drop(columns="partner_share_with_queue")
-    drawing = figures.relations_figure(history[history["mean_k"].notna()])
+    drawing = relations_figure(history[history["mean_k"].notna()])
     assert "Labels with a partner" in drawing
     assert "batch or queue" not in drawing
 
@@ -246,6 +248,6 @@ def test_labels_with_a_partner_are_drawn_and_their_share_is_told_by_stage(html: 
 def test_training_figure_leaves_out_a_stage_that_took_no_step() -> None:
     history = build_history(n_steps=5)
     history.loc[history["stage"] == "train_encoder", "loss"] = np.nan
-    drawing = figures.training_figure(history)
+    drawing = training_figure(history)
     assert "Loss, train classifier" in drawing
     assert "Loss, train encoder" not in drawing

@@ -7,13 +7,16 @@ Run alone:
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
 
 from pipeline.artifacts import need, write_json, writing
+from pipeline.coded import is_sequenced, load_baseline_split, load_coded_split, split_label_sets
 from pipeline.config import PipelineConfig
 from pipeline.errors import UserError
-from pipeline.evaluation import compare_coders, load_coded_split, report_content, score
+from pipeline.evaluation import compare_coders, score
 from pipeline.labels import LabelSpace
 from pipeline.report import write_report
+from pipeline.report_data import compare_baseline, report_content, without_human
 from pipeline.stages import stage_main
 from pipeline.tracking import StageRun
 
@@ -29,18 +32,30 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
         raise UserError(f"evaluate.split is {split!r}, but no document of it was coded; add it to predict.splits.")
     with writing(config, "evaluate") as output:
         scores, intervals = score(
-            coded, label_space, ks=config.evaluate.ks, n_resamples=config.evaluate.n_resamples, seed=config.seed
+            coded,
+            ks=config.evaluate.ks,
+            n_resamples=config.evaluate.n_resamples,
+            seed=config.seed,
+            train_label_sets=split_label_sets(experiment_dir, "train"),
+            is_sequenced=is_sequenced(experiment_dir),
         )
-        coders = compare_coders(experiment_dir, coded, label_space)
+        coders = compare_coders(experiment_dir, coded)
+        other = load_baseline_split(experiment_dir, coded, split)
+        baseline = None
+        if other is not None:
+            baseline = compare_baseline(
+                coded, other, ks=config.evaluate.ks, n_resamples=config.evaluate.n_resamples, seed=config.seed
+            )
         content = report_content(
             experiment_dir,
             coded,
-            label_space,
             experiment=config.experiment,
             split=split,
             scores=scores,
             intervals=intervals,
             coders=coders,
+            baseline=baseline,
+            target_precision=config.evaluate.target_precision,
         )
         write_report(output.dir / "report.html", content)
         write_json(
@@ -49,6 +64,8 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
                 "split": split,
                 "scores": scores,
                 "intervals": intervals,
+                "baseline": None if baseline is None else asdict(baseline),
+                "without_human": without_human(content),
                 "coders": None if coders is None else coders.to_dict("records"),
                 "labels": content.label_table.to_dict("records"),
             },

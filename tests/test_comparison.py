@@ -1,0 +1,143 @@
+"""Comparison of runs: what is refused and why, order of documents, the page, and run ids of MLflow."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.__main__ import main
+from pipeline.artifacts import write_json
+from pipeline.comparison import compare_runs, find_run, render_comparison, verdict
+from pipeline.config import PipelineConfig
+from pipeline.documents import DOCUMENT_SCHEMA
+from pipeline.errors import UserError
+from pipeline.labels import LabelSpace
+from pipeline.stages.predict import prediction_schema
+from pipeline.tracking import experiment_dir_of_run, finish_parent_run, start_parent_run
+
+LABELS = ("icd10cm:E11.9", "icd10cm:I10", "icd10cm:N17.9")
+TITLE = "Type 2 diabetes <script>"
+N = 60
+
+
+def write_run(
+    folder: Path,
+    *,
+    noise: float,
+    split: str = "test",
+    labels: tuple[str, ...] = LABELS,
+    documents: range = range(N),
+    turned: bool = False,
+    gold_of_first: list[str] | None = None,
+) -> Path:
+    """A finished run over made-up documents: more noise, more errors."""
+    folder.mkdir(exist_ok=True)
+    generator = np.random.default_rng(0)
+    truth = generator.random((N, len(labels))) < 0.4
+    probabilities = ((truth + noise * generator.random(truth.shape)) / (1 + noise)).astype(np.float32)
+    gold = [[label for label, is_true in zip(labels, row, strict=True) if is_true] for row in truth]
+    gold[0] = gold[0] if gold_of_first is None else gold_of_first
+    rows = [
+        {"document_id": f"d{n}", "patient_id": "p", "text": "SECRET", "labels": gold[n], "given_split": None}
+        for n in documents
+    ]
+    pq.write_table(pa.Table.from_pylist(rows, DOCUMENT_SCHEMA), folder / "documents.parquet")
+    predictions = [
+        {"document_id": f"d{n}", "split": split, "probabilities": one.tolist(), "predicted": np.flatnonzero(one > 0.5)}
+        for n, one in ((n, probabilities[n]) for n in (reversed(documents) if turned else documents))
+    ]
+    table = pa.Table.from_pylist(predictions, prediction_schema(len(labels)))
+    pq.write_table(table, folder / "predictions.parquet")
+    LabelSpace(labels, (TITLE, None, None)[: len(labels)], (20,) * len(labels)).save(folder / "label_space.json")
+    write_json(folder / "metrics.json", {"split": split})
+    return folder
+
+
+def test_runs_are_joined_by_document_whatever_their_order(tmp_path: Path) -> None:
+    a, b = (write_run(tmp_path / name, noise=2.0, turned=name == "b") for name in "ab")
+    found = compare_runs(a, b, n_resamples=20)
+    assert {one.difference for one in found.differences.values()} == {0.0}
+    assert "cannot tell the two apart" in verdict(found)
+    assert (found.name_a, found.name_b, found.n_documents, found.n_labels) == ("a", "b", N, 3)
+
+
+def test_the_better_run_is_named_whichever_comes_first(tmp_path: Path) -> None:
+    good, bad = write_run(tmp_path / "good", noise=0.5), write_run(tmp_path / "bad", noise=6.0)
+    assert verdict(compare_runs(good, bad, n_resamples=200)).startswith("good is better than bad by")
+    found = compare_runs(bad, good, n_resamples=200)
+    assert verdict(found).startswith("good is better than bad by")
+    assert set(found.wins["winner"]) <= {"B", ""}
+    assert found.differences["micro_f1"].difference < 0
+
+
+def test_page_holds_table_figure_and_codes_and_asks_nothing_from_a_network(tmp_path: Path) -> None:
+    found = compare_runs(write_run(tmp_path / "a", noise=0.5), write_run(tmp_path / "b", noise=6.0), n_resamples=50)
+    html = render_comparison(found)
+    assert "<svg" in html
+    assert f'<td class="n">{100 * found.scores_a["micro_f1"]:.1f}</td>' in html
+    assert html.count("<td>icd10cm:") == 3
+    assert "Type 2 diabetes &lt;script&gt;" in html
+    assert "SECRET" not in html
+    assert "://" not in html
+    assert not re.search(r"\bsrc\s*=|@import|<link|<iframe", html)
+    assert html == render_comparison(found)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"labels": LABELS[:2]}, r"label spaces: .*a has 3 codes .*b has 2 .*1 only in the first \(such as icd10"),
+        ({"documents": range(2, N)}, r"documents of split test: .*a has 60, .*b has 58; 2 only in the first \(such"),
+        ({"gold_of_first": []}, r"the gold labels of 1 documents differ .*first: d0"),
+        ({"split": "val"}, r"a was evaluated on split test, .*b on val"),
+    ],
+)  # fmt: skip
+def test_runs_that_cannot_be_compared_are_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    a, b = write_run(tmp_path / "a", noise=1.0, gold_of_first=[LABELS[0]]), tmp_path / "b"
+    with pytest.raises(UserError, match=message):
+        compare_runs(a, write_run(b, noise=1.0, **({"gold_of_first": [LABELS[0]]} | options)), n_resamples=5)
+
+
+def test_command_prints_the_table_and_ends_with_two_for_a_mistake(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b = write_run(tmp_path / "a", noise=0.5), write_run(tmp_path / "b", noise=6.0)
+    assert main(["compare", str(a), str(b), "--output", str(tmp_path / "c.html")]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"micro_f1 +\d\.\d{3} +\d\.\d{3} +\+\d\.\d{3} +\+\d\.\d{3} to", printed)
+    assert (tmp_path / "c.html").stat().st_size < 3e6
+    for output, message in (("no/c.html", "expected a file name"), (".", "expected a file name")):
+        assert main(["compare", str(a), str(b), "--output", str(tmp_path / output)]) == 2
+        assert message in capsys.readouterr().err
+    (b / "metrics.json").unlink()
+    assert main(["compare", str(a), str(b)]) == 2
+    assert "metrics.json is missing; run the stage 'evaluate' first" in capsys.readouterr().err
+    assert main(["compare", str(a), "nowhere"]) == 2
+    assert "'nowhere' is neither a work folder" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_run_id_leads_to_the_folder_as_long_as_it_holds_that_run(
+    tmp_path: Path, make_config: Callable[..., PipelineConfig]
+) -> None:
+    tracking_dir = tmp_path / "mlruns"
+    with pytest.raises(UserError, match="there is no MLflow store"):
+        find_run("0" * 32, tracking_dir)
+    tracking = {"enabled": True, "dir": str(tracking_dir)}
+    config = make_config(tracking=tracking)
+    run_id = start_parent_run(config)
+    finish_parent_run(config, succeeded=True)
+    assert run_id is not None
+    assert find_run(run_id, tracking_dir) == config.experiment_dir
+    with pytest.raises(UserError, match="has no such run"):
+        experiment_dir_of_run(tracking_dir, "0" * 32)
+    start_parent_run(make_config(tracking=tracking, seed=7))
+    with pytest.raises(UserError, match="holds a later run by now"):
+        experiment_dir_of_run(tracking_dir, run_id)
