@@ -210,7 +210,7 @@ def test_the_baseline_is_read_in_the_order_of_the_model_or_refused(tmp_path: Pat
         ((), None),
         ((0, 1, 2), [[True, False, False], [False, False, False], [False, False, True]]),
     ):
-        table = [dict(zip(prediction_schema(3).names, rows[one], strict=True)) for one in kept]
+        table = [dict(zip(prediction_schema(3).names[:4], rows[one], strict=True)) for one in kept]
         pq.write_table(pa.Table.from_pylist(table, prediction_schema(3)), tmp_path / "baseline_predictions.parquet")
         baseline = load_baseline_split(tmp_path, coded, "test")
         assert (None if baseline is None else baseline.predicted.toarray().tolist()) == expected
