@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from pipeline.codes import parse_label
 from pipeline.document_files import Code, NewDocument, read_documents, writing_codes
+from pipeline.ensemble import CodingModel
 from pipeline.errors import UserError
 from pipeline.labels import LabelSpace
-from pipeline.serving import Classifier
 
 _MICRO_BATCH_TOKENS = 2048
 
@@ -39,15 +39,13 @@ def code_documents(model_dir: Path, source: str, output_path: Path, *, top_k: in
     documents = _unique(read_documents(source))
     n_documents = n_codes = 0
     with writing_codes(output_path) as writer, tqdm(desc="predict", unit="doc", disable=None) as bar:
-        classifier = Classifier.load(model_dir).to("cuda" if torch.cuda.is_available() else "cpu")
+        model = CodingModel.load(model_dir).to("cuda" if torch.cuda.is_available() else "cpu")
         for_ids, for_texts = itertools.tee(documents)
         texts = (document.text for document in for_texts)
-        coded = classifier.code_texts(texts, max_tokens=_MICRO_BATCH_TOKENS)
+        coded = model.code_texts(texts, max_tokens=_MICRO_BATCH_TOKENS)
         for document, probabilities in zip(for_ids, coded, strict=True):
             has_text = bool(document.text.strip())
-            codes = (
-                propose(probabilities, classifier.label_space, classifier.settings.threshold, top_k) if has_text else []
-            )
+            codes = propose(probabilities, model.label_space, model.thresholds, top_k) if has_text else []
             writer.add(document.document_id, codes)
             n_documents, n_codes = n_documents + 1, n_codes + len(codes)
             bar.update()
@@ -56,17 +54,19 @@ def code_documents(model_dir: Path, source: str, output_path: Path, *, top_k: in
     return n_documents, n_codes
 
 
-def propose(probabilities: np.ndarray, label_space: LabelSpace, threshold: float, top_k: int | None) -> Sequence[Code]:
+def propose(
+    probabilities: np.ndarray, label_space: LabelSpace, thresholds: float | np.ndarray, top_k: int | None
+) -> Sequence[Code]:
     """Codes of one document, most probable first; equally probable ones in the order of the label space.
 
     Args:
         probabilities: (n_labels,) float32.
         label_space: what they stand for.
-        threshold: from which a code is predicted.
+        thresholds: from which a code is predicted, one or (n_labels,) float32.
         top_k: how many to give; None for the predicted ones.
     """
     order = np.argsort(-probabilities, kind="stable")
-    is_predicted = probabilities >= threshold
+    is_predicted = probabilities >= thresholds
     kept = order[:top_k] if top_k is not None else order[is_predicted[order]]
     codes = []
     for rank, index in enumerate(kept.tolist(), start=1):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple, get_args
 
 from pipeline.errors import UserError
@@ -254,3 +255,15 @@ def section_name(header: str) -> str | None:
         return _CANONICAL[name]
     is_header = len(name) >= 3 and len(words) <= 7 and _HEADER_SHAPE.fullmatch(" ".join(words))
     return name if is_header else None
+
+
+def blocks_of(texts: Iterable[str], size: int) -> Iterator[list[str]]:
+    """Lists of at most ``size`` texts."""
+    block: list[str] = []
+    for text in texts:
+        block.append(text)
+        if len(block) == size:
+            yield block
+            block = []
+    if block:
+        yield block

@@ -1,4 +1,6 @@
-"""Stage predict: classifier/, tokens/ -> predictions.parquet.
+"""Stage predict: classifier/, tokens/, documents.parquet -> predictions.parquet, baseline_predictions.parquet.
+
+The second is what TF-IDF alone says of the same documents; an empty table where no baseline was trained.
 
 Run alone:
     python -m pipeline.stages.predict --config configs/demo.yaml
@@ -18,8 +20,9 @@ import torch
 
 from pipeline.artifacts import need, writing
 from pipeline.config import PipelineConfig
+from pipeline.documents import values_of
+from pipeline.ensemble import CodingModel
 from pipeline.errors import UserError
-from pipeline.serving import Classifier, predict_rows
 from pipeline.stages import stage_main
 from pipeline.thresholds import apply_thresholds
 from pipeline.tokens import select_rows
@@ -41,37 +44,42 @@ def prediction_schema(n_labels: int) -> pa.Schema:
 
 
 def run(config: PipelineConfig, tracked: StageRun) -> None:
-    """Code the documents of the chosen splits."""
+    """Code the documents of the chosen splits, by the model and by the lexical baseline beside it."""
     if config.compute.n_threads:
         torch.set_num_threads(config.compute.n_threads)
-    classifier = Classifier.load(need(config.experiment_dir, "classifier"))
-    classifier.to("cuda" if torch.cuda.is_available() else "cpu")
+    model = CodingModel.load(need(config.experiment_dir, "classifier"))
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
     tokens = datasets.load_from_disk(str(need(config.experiment_dir, "tokens")))
     rows = select_rows(tokens, *config.predict.splits)
     if not rows:
         raise UserError(f"no document is in predict.splits = {', '.join(config.predict.splits)}.")
-    schema = prediction_schema(len(classifier.label_space))
+    schema = prediction_schema(len(model.label_space))
+    columns = tokens.select_columns(["document_id", "split"])
+    document_ids = columns["document_id"]
+    texts = values_of(need(config.experiment_dir, "documents.parquet"), "text", [document_ids[row] for row in rows])
     started = time.perf_counter()
     n_predicted, first = 0, 0
     with (
         writing(config, "predict") as output,
         pq.ParquetWriter(output.dir / "predictions.parquet", schema, compression="zstd") as writer,
+        pq.ParquetWriter(output.dir / "baseline_predictions.parquet", schema, compression="zstd") as baseline_writer,
     ):
-        for probabilities in predict_rows(
-            classifier.encoder,
-            classifier.head,
+        for probabilities, baseline in model.code_rows(
             tokens,
             rows,
-            classifier.chunks,
+            texts,
             max_tokens=config.predict.micro_batch_tokens,
             mixed_precision=config.predict.mixed_precision,
         ):
-            block = tokens.select_columns(["document_id", "split"])[rows[first : first + len(probabilities)]]
+            block = columns[rows[first : first + len(probabilities)]]
             first += len(probabilities)
-            predicted = apply_thresholds(probabilities, classifier.settings.threshold)
+            predicted = apply_thresholds(probabilities, model.thresholds)
             n_predicted += predicted.nnz
             writer.write_table(_table(block, probabilities, predicted, schema))
-        output.facts |= {"documents": len(rows), "predicted": n_predicted}
+            if baseline is not None and model.baseline_thresholds is not None:
+                of_baseline = apply_thresholds(baseline, model.baseline_thresholds)
+                baseline_writer.write_table(_table(block, baseline, of_baseline, schema))
+        output.facts |= {"documents": len(rows), "predicted": n_predicted, "baseline": model.has_baseline}
     speed = len(rows) / (time.perf_counter() - started)
     logger.info("%d documents, %d codes predicted, %.1f documents/s", len(rows), n_predicted, speed)
     tracked.log_metrics({"n_documents": len(rows), "n_predicted": n_predicted, "documents_per_second": speed})
