@@ -47,6 +47,8 @@ def stage_sources(stage: Stage, recipe: str) -> list[Path]:
     files = {_module_path(module) for module in modules}
     if "pipeline.report" in modules:
         files |= set((PACKAGE_DIR / "templates").iterdir())
+    if "pipeline.mentions" in modules:
+        files |= set((PACKAGE_DIR / "lexicon").iterdir())
     return sorted(files)
 
 

@@ -227,7 +227,7 @@ class LexicalModel:
         write_json(
             folder / "lexical.json", {"settings": vectorizer.settings.model_dump(), "parts": list(vectorizer.idf)}
         )
-        numbers = {f"columns_{name}": columns for name, columns in vectorizer.columns.items()}
+        numbers: dict[str, NDArray[Any]] = {f"columns_{name}": columns for name, columns in vectorizer.columns.items()}
         numbers |= {f"idf_{name}": idf for name, idf in vectorizer.idf.items()}
         numbers |= {
             "data": weights.data.astype(np.float32),
