@@ -1,8 +1,10 @@
-"""Fitting of a coding model from its parts: the lexical channel on split train, weights and thresholds on split val."""
+"""Fitting of a coding model: the lexical channel, the weights of the parts and the thresholds, on train and val."""
 
 from __future__ import annotations
 
+import functools
 import logging
+import operator
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pipeline.combination import (
+    BAND_STARTS,
     BandedLogistic,
     Cells,
     Platt,
@@ -37,7 +40,7 @@ from pipeline.thresholds import fit_thresholds
 logger = logging.getLogger(__name__)
 
 _COMPLETE = FEATURES.index("complete")
-_MAX_FOLD_CELLS = 20_000_000  # (document, label) pairs of split train whose mentions are held in memory: 0.5 GB
+_MAX_FOLD_CELLS = 20_000_000  # (document, label) pairs of train and val whose mentions are held in memory: 0.5 GB
 _MAX_FITTED_CELLS = 300_000
 _COMBINER_STRENGTH = 1.0
 _MIXTURE_STRENGTH = 10.0
@@ -87,24 +90,28 @@ def _ids_in_table(path: Path) -> Iterator[str]:
 
 
 @dataclass(frozen=True)
-class ValidationLogits:
-    """What the parts say of split val, each (n_documents, n_labels) float32, from models that did not see it.
+class HeldOut:
+    """What the lexical channel says of documents that the part of it in question did not see.
 
     Attributes:
-        baseline: TF-IDF alone, calibrated.
-        lexical: the whole channel.
+        true: their labels, (n_documents, n_labels) bool CSR.
+        baseline: logits of TF-IDF alone, the same shape, float32.
+        lexical: logits of the whole channel.
+        val_rows: which of the rows are split val, in its order.
     """
 
+    true: LabelMatrix
     baseline: NDArray[np.float32]
     lexical: NDArray[np.float32]
+    val_rows: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Fitter:
-    """Settings of a fit.
+    """Fits the lexical channel.
 
     Attributes:
-        kind: which model; 'neural' fits a channel for the baseline only.
+        kind: which model; for 'neural' and 'tfidf' the channel is TF-IDF alone.
         settings: of the lexical model.
         n_threads: labels fitted at a time.
         seed: of folds and draws.
@@ -115,67 +122,70 @@ class Fitter:
     n_threads: int
     seed: int
 
-    def fit_channel(
-        self, train: Corpus, val: Corpus, label_space: LabelSpace
-    ) -> tuple[LexicalChannel, ValidationLogits]:
-        """Fit on train, calibrate on val; then, where settings say so, fit TF-IDF and title counts on both."""
+    def fit_channel(self, train: Corpus, val: Corpus, label_space: LabelSpace) -> tuple[LexicalChannel, HeldOut]:
+        """Fit on folds of train and val together where that fits into memory, else on train, then val.
+
+        Nothing is calibrated or combined on a document that the scores in question were fitted on.
+        """
         started = time.perf_counter()
         has_titles = self.kind in ("lexical", "ensemble") and any(label_space.titles)
         titles = TitleIndex.build(label_space.titles, load_synonyms()) if has_titles else None
+        both, n_folds = train + val, self.settings.n_folds
+        folds = _folds(both.patients(), n_folds, self.seed)
+        if n_folds >= 2 and len(both) * len(label_space) <= _MAX_FOLD_CELLS and folds.max(initial=0) >= 1:
+            channel, held_out = self._fit_on_folds(titles, both, folds, set(val.document_ids))
+        else:
+            channel, held_out = self._fit_on_train(titles, train, val)
+        logger.info("lexical channel: %d documents, %.1f s", len(both), time.perf_counter() - started)
+        return channel, held_out
+
+    def _fit_on_folds(
+        self, titles: TitleIndex | None, both: Corpus, folds: NDArray[np.int64], val_ids: set[str]
+    ) -> tuple[LexicalChannel, HeldOut]:
+        """Every fold as seen by a model and by title counts of the others; then a model of all."""
+        vectorizer = Vectorizer.fit(both.texts, self.settings)
+        rows, true = vectorizer.transform_all(both.texts()), both.true.toarray()
+        mentions = None if titles is None else np.stack(list(titles.features(both.texts())))
+        statistics = _statistics(true, mentions)
+        scores = np.empty(true.shape, dtype=np.float32)
+        features = np.empty((*true.shape, N_CELL_FEATURES), dtype=np.float32) if mentions is not None else None
+        cells, parts = [], []
+        share = _share_of_negatives(both.true)
+        for fold in range(folds.max() + 1):
+            inside, outside = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
+            scores[inside] = self._linear(rows[outside], both.true[outside]).scores(rows[inside])
+            others = statistics - _statistics(true[inside], None if mentions is None else mentions[inside])
+            parts.append((inside, others))
+            if mentions is not None and features is not None:
+                features[inside] = cell_features(scores[inside], mentions[inside], others)
+                bands = bands_of(others.n_documents)
+                cells.append(draw_cells(features[inside], both.true[inside], bands, share=share, seed=self.seed + fold))
+        platt = Platt.fit(scores, both.true)
+        channel = LexicalChannel(LexicalModel(vectorizer, self._linear(rows, both.true)), platt, statistics, titles)
+        baseline, lexical = np.empty_like(scores), np.empty_like(scores)
+        if features is not None:
+            channel = replace(channel, combiner=_fit_combiner(Cells.joined(cells)))
+        for inside, others in parts:
+            seen = replace(channel, statistics=others)
+            baseline[inside] = seen.calibrated(scores[inside])
+            lexical[inside] = baseline[inside] if features is None else seen.combined(features[inside])
+        is_val = np.array([document_id in val_ids for document_id in both.document_ids], dtype=np.bool_)
+        return channel, HeldOut(both.true, baseline, lexical, np.flatnonzero(is_val))
+
+    def _fit_on_train(self, titles: TitleIndex | None, train: Corpus, val: Corpus) -> tuple[LexicalChannel, HeldOut]:
+        """Fit on split train, then calibrate and combine on split val; texts are streamed."""
         vectorizer = Vectorizer.fit(train.texts, self.settings)
-        rows = vectorizer.transform_all(train.texts())
-        model = LexicalModel(vectorizer, self._linear(rows, train.true))
-        val_scores = np.concatenate([model.scores(block) for block in blocks_of(val.texts(), BLOCK)])
-        channel = LexicalChannel(model, Platt.fit(val_scores, val.true), _label_counts(train.true))
+        model = LexicalModel(vectorizer, self._linear(vectorizer.transform_all(train.texts()), train.true))
+        scores = np.concatenate([model.scores(block) for block in blocks_of(val.texts(), BLOCK)])
+        channel = LexicalChannel(model, Platt.fit(scores, val.true), _streamed_statistics(titles, train), titles)
         if titles is not None:
-            channel = self._with_titles(channel, titles, rows, train, val)
+            channel = replace(channel, combiner=_fit_combiner(self._cells_of_val(channel, titles, val)))
         parts = list(channel.blocks(val.texts()))
-        logits = ValidationLogits(np.concatenate([one for one, _ in parts]), np.concatenate([one for _, one in parts]))
-        if self.settings.refit:
-            channel = self._refitted(channel, train + val, val)
-        logger.info("lexical channel: %d documents, %.1f s", len(train), time.perf_counter() - started)
-        return channel, logits
+        baseline, lexical = (np.concatenate([part[place] for part in parts]) for place in (0, 1))
+        return channel, HeldOut(val.true, baseline, lexical, np.arange(len(val)))
 
     def _linear(self, rows: sparse.csr_array, true: LabelMatrix) -> LinearScores:
         return LinearScores.fit(rows, true, self.settings, n_threads=self.n_threads, seed=self.seed)
-
-    def _with_titles(
-        self, channel: LexicalChannel, titles: TitleIndex, rows: sparse.csr_array, train: Corpus, val: Corpus
-    ) -> LexicalChannel:
-        """Learn what titles say: on folds of split train where they fit into memory, else on split val."""
-        n_documents, n_labels = train.true.shape
-        folds = _folds(train.patients(), self.settings.n_folds, self.seed)
-        if self.settings.n_folds < 2 or n_documents * n_labels > _MAX_FOLD_CELLS or folds.max() < 1:
-            statistics = _statistics(titles, train)
-            channel = replace(channel, titles=titles, statistics=statistics)
-            cells = self._cells_of_val(channel, titles, val)
-        else:
-            mentions = np.stack(list(titles.features(train.texts())))
-            statistics = TitleStatistics.of(train.true.toarray(), mentions[:, :, _COMPLETE] > 0)
-            channel = replace(channel, titles=titles, statistics=statistics)
-            cells = self._cells_of_folds(rows, mentions, statistics, folds, train)
-        prior = [1.0, *[0.0] * (N_CELL_FEATURES - 1), 0.0]
-        return replace(channel, combiner=BandedLogistic.fit(cells, prior=prior, strength=_COMBINER_STRENGTH))
-
-    def _cells_of_folds(
-        self,
-        rows: sparse.csr_array,
-        mentions: NDArray[np.float32],
-        statistics: TitleStatistics,
-        folds: NDArray[np.int64],
-        train: Corpus,
-    ) -> Cells:
-        """Every fold as seen by a model and by title counts of the others."""
-        cells = []
-        for fold in range(folds.max() + 1):
-            inside, outside = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
-            true = train.true[inside]
-            scores = self._linear(rows[outside], train.true[outside]).scores(rows[inside])
-            others = statistics - TitleStatistics.of(true.toarray(), mentions[inside][:, :, _COMPLETE] > 0)
-            features = cell_features(scores, mentions[inside], others)
-            share = _share_of_negatives(train.true)
-            cells.append(draw_cells(features, true, bands_of(others.n_documents), share=share, seed=self.seed + fold))
-        return Cells.joined(cells)
 
     def _cells_of_val(self, channel: LexicalChannel, titles: TitleIndex, val: Corpus) -> Cells:
         """Split val as seen by the channel's own model and counts of split train."""
@@ -189,26 +199,27 @@ class Fitter:
             first += len(block)
         return Cells.joined(cells)
 
-    def _refitted(self, channel: LexicalChannel, both: Corpus, val: Corpus) -> LexicalChannel:
-        vectorizer = Vectorizer.fit(both.texts, self.settings)
-        model = LexicalModel(vectorizer, self._linear(vectorizer.transform_all(both.texts()), both.true))
-        more = _label_counts(val.true) if channel.titles is None else _statistics(channel.titles, val)
-        return replace(channel, model=model, statistics=channel.statistics + more)
+
+def _fit_combiner(cells: Cells) -> BandedLogistic:
+    prior = [1.0, *[0.0] * N_CELL_FEATURES]
+    return BandedLogistic.fit(cells, prior=prior, strength=_COMBINER_STRENGTH)
 
 
-def _label_counts(true: LabelMatrix) -> TitleStatistics:
-    counts = np.asarray(true.sum(axis=0), dtype=np.float32).reshape(-1)
-    return TitleStatistics(counts, np.zeros_like(counts), np.zeros_like(counts))
+def _statistics(true: NDArray[np.bool_], mentions: NDArray[np.float32] | None) -> TitleStatistics:
+    complete = np.zeros_like(true) if mentions is None else mentions[:, :, _COMPLETE] > 0
+    return TitleStatistics.of(true, complete)
 
 
-def _statistics(titles: TitleIndex, corpus: Corpus) -> TitleStatistics:
-    total = _label_counts(corpus.true[:0])
-    first = 0
+def _streamed_statistics(titles: TitleIndex | None, corpus: Corpus) -> TitleStatistics:
+    if titles is None:
+        counts = np.asarray(corpus.true.sum(axis=0), dtype=np.float32).reshape(-1)
+        return TitleStatistics(counts, np.zeros_like(counts), np.zeros_like(counts))
+    parts, first = [], 0
     for block in blocks_of(corpus.texts(), BLOCK):
-        complete = np.stack([one[:, _COMPLETE] > 0 for one in titles.features(block)])
-        total += TitleStatistics.of(corpus.true[first : first + len(block)].toarray(), complete)
+        mentions = np.stack(list(titles.features(block)))
+        parts.append(_statistics(corpus.true[first : first + len(block)].toarray(), mentions))
         first += len(block)
-    return total
+    return functools.reduce(operator.add, parts)
 
 
 def _folds(patients: Sequence[str], n_folds: int, seed: int) -> NDArray[np.int64]:
@@ -249,11 +260,14 @@ def fit_model(
     val_true: LabelMatrix,
     *,
     neural: tuple[Classifier, NDArray[np.float32]] | None,
-    lexical: tuple[LexicalChannel, ValidationLogits] | None,
+    lexical: tuple[LexicalChannel, HeldOut] | None,
     threshold: ThresholdRule,
     n_train_documents: int,
 ) -> CodingModel:
-    """Weights of the parts and thresholds, from what they say of split val.
+    """Weights of the parts and thresholds, from what they say of documents they were not fitted on.
+
+    A channel alone is calibrated already; its thresholds come from all its held-out documents. Where an encoder
+    takes part, weights and thresholds come from split val, which chose its epoch.
 
     Args:
         kind: which parts code.
@@ -261,37 +275,33 @@ def fit_model(
         cleaning: of the text.
         val_true: labels of split val, bool CSR.
         neural: the classifier and its probabilities of split val.
-        lexical: the channel and its logits of split val; also where it is a baseline only.
+        lexical: the channel and what it says of held-out documents; also where it is a baseline only.
         threshold: by which rule thresholds are fitted.
         n_train_documents: documents of split train.
     """
-    parts = []
-    if lexical is not None and kind != "neural":
-        parts.append(lexical[1].baseline if kind == "tfidf" else lexical[1].lexical)
-    if neural is not None:
-        parts.append(logits_of(neural[1]))
-    stacked = np.stack(parts, axis=-1)  # (n_documents, n_labels, n_parts)
     bands = bands_of(label_space.train_counts)
-    cells = draw_cells(stacked, val_true, bands, share=_share_of_negatives(val_true), seed=0)
-    prior = [*[1.0 / len(parts)] * len(parts), 0.0]
-    mixture = BandedLogistic.fit(cells, prior=prior, strength=_MIXTURE_STRENGTH)
 
-    def thresholds(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    def thresholds(true: LabelMatrix, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        probabilities = probabilities_of(logits)
         return fit_thresholds(
-            threshold,
-            val_true,
-            probabilities_of(logits),
-            train_counts=label_space.train_counts,
-            n_train_documents=n_train_documents,
+            threshold, true, probabilities, train_counts=label_space.train_counts, n_train_documents=n_train_documents
         )
 
-    return CodingModel(
-        kind,
-        label_space,
-        cleaning,
-        mixture,
-        thresholds(mixture.logits(stacked, bands)),
-        None if neural is None else neural[0],
-        None if lexical is None else lexical[0],
-        None if lexical is None or kind == "tfidf" else thresholds(lexical[1].baseline),
-    )
+    channel, held_out = lexical or (None, None)
+    if neural is not None:
+        parts = [logits_of(neural[1])]
+        if held_out is not None and kind == "ensemble":
+            parts.insert(0, held_out.lexical[held_out.val_rows])
+        stacked = np.stack(parts, axis=-1)  # (n_documents, n_labels, n_parts)
+        cells = draw_cells(stacked, val_true, bands, share=_share_of_negatives(val_true), seed=0)
+        prior = [*[1.0 / len(parts)] * len(parts), 0.0]
+        mixture = BandedLogistic.fit(cells, prior=prior, strength=_MIXTURE_STRENGTH)
+        of_model = thresholds(val_true, mixture.logits(stacked, bands))
+    elif held_out is not None:
+        mixture = BandedLogistic(np.tile([1.0, 0.0], (len(BAND_STARTS), 1)))
+        of_model = thresholds(held_out.true, held_out.baseline if kind == "tfidf" else held_out.lexical)
+    else:
+        raise ValueError(f"a model of kind {kind!r} needs a part that it can code with")
+    of_baseline = None if held_out is None or kind == "tfidf" else thresholds(held_out.true, held_out.baseline)
+    classifier = None if neural is None else neural[0]
+    return CodingModel(kind, label_space, cleaning, mixture, of_model, classifier, channel, of_baseline)

@@ -29,6 +29,7 @@ N_CELL_FEATURES = 1 + len(FEATURES) + 8
 _COMPLETE = FEATURES.index("complete")
 _SVM_SCALE = np.float32(0.3)  # scores of a linear SVM on TF-IDF rows spread by about this much
 _PRIOR_HITS = 2.0  # mentions that the precision over all labels is worth
+_UNSEEN_LOGIT = -20.0
 _MAX_FALSE_ALARMS = 5.0  # more say no more
 
 
@@ -135,10 +136,6 @@ class LexicalChannel:
     titles: TitleIndex | None = None
     combiner: BandedLogistic | None = None
 
-    def baseline_logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """TF-IDF alone, calibrated: (n_texts, n_labels)."""
-        return self._without_unseen(self.platt.logits(self.model.scores(texts)))
-
     def blocks(self, texts: Iterable[str]) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         """Logits of TF-IDF alone and of the whole channel, for at most 64 texts at a time, in order.
 
@@ -147,18 +144,29 @@ class LexicalChannel:
         """
         for block in blocks_of(texts, BLOCK):
             scores = self.model.scores(block)
-            baseline = self._without_unseen(self.platt.logits(scores))
-            if self.titles is None or self.combiner is None:
+            baseline = self.calibrated(scores)
+            if self.titles is None:
                 yield baseline, baseline
             else:
                 mentions = np.stack(list(self.titles.features(block)))
-                features = cell_features(scores, mentions, self.statistics)
-                yield baseline, self.combiner.logits(features, bands_of(self.statistics.n_documents))
+                yield baseline, self.combined(cell_features(scores, mentions, self.statistics))
 
-    def _without_unseen(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        """TF-IDF knows nothing of a label without a training document."""
-        result: NDArray[np.float32] = np.where(self.statistics.n_documents > 0, logits, np.float32(-20))
+    def calibrated(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits of TF-IDF alone, which knows nothing of a label without a training document."""
+        result: NDArray[np.float32] = np.where(
+            self.statistics.n_documents > 0, self.platt.logits(scores), np.float32(_UNSEEN_LOGIT)
+        )
         return result
+
+    def combined(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits from :func:`cell_features`.
+
+        Raises:
+            ValueError: if the channel is TF-IDF alone.
+        """
+        if self.combiner is None:
+            raise ValueError("this channel has no titles")
+        return self.combiner.logits(features, bands_of(self.statistics.n_documents))
 
     def save(self, folder: Path) -> None:
         """Write a folder; JSON, TSV and safetensors only."""

@@ -211,9 +211,9 @@ class Lexical(Section):
     max_negatives: PositiveInt = Field(20_000, description="documents without a label that its SVM sees")
     max_weights: PositiveInt = Field(5_000, description="largest weights kept of a label")
     n_folds: Annotated[int, Field(ge=0)] = Field(
-        5, description="folds of split train on which titles and scores are combined; 0 or 1: on split val instead"
+        5,
+        description="folds of train and val to fit titles, calibration and thresholds on; 0: train, then val, streamed",
     )
-    refit: bool = Field(True, description="fit the lexical model again on train and val once all was chosen on val")
 
 
 class TrainClassifier(Training):
