@@ -37,6 +37,7 @@ from pipeline.code_files import writing_codes
 from pipeline.codes import load_icd10cm
 from pipeline.coding import code_documents, propose
 from pipeline.document_files import read_documents
+from pipeline.ensemble import CodingModel
 from pipeline.heads import build_head
 from pipeline.labels import LabelSpace
 from pipeline.pretrained import find_encoder, load_encoder, load_tokenizer
@@ -76,8 +77,9 @@ def save_model(folder: Path, head: str, n_labels: int, *, has_context: bool) -> 
     module = build_head(head, encoder.dim, n_labels, dropout=0.0, pooling="mean")
     labels = titles()[:n_labels]
     space = LabelSpace(tuple(label for label, _ in labels), tuple(title for _, title in labels), (1,) * n_labels)
-    settings = ClassifierSettings(head, "mean", 512, 0, 510, has_context, "raw", 0.999)
-    Classifier(encoder, module, load_tokenizer(source), space, settings).save(folder)
+    settings = ClassifierSettings(head, "mean", 512, 0, 510, has_context, "raw")
+    classifier = Classifier(encoder, module, load_tokenizer(source), space, settings)
+    CodingModel.of_classifier(classifier, threshold=0.999).save(folder)
 
 
 @torch.inference_mode()

@@ -41,6 +41,53 @@ from pipeline.settings import Section
 PUBLISHED: Mapping[str, int] = {"reports": 978, "labels": 45}
 """Of the training file."""
 
+_TITLES: Mapping[str, str] = {
+    "icd9cm:079.99": "Unspecified viral infection",
+    "icd9cm:277.00": "Cystic fibrosis without mention of meconium ileus",
+    "icd9cm:462": "Acute pharyngitis",
+    "icd9cm:486": "Pneumonia, organism unspecified",
+    "icd9cm:493.90": "Asthma, unspecified type, unspecified",
+    "icd9cm:511.9": "Unspecified pleural effusion",
+    "icd9cm:518.0": "Pulmonary collapse",
+    "icd9cm:591": "Hydronephrosis",
+    "icd9cm:592.0": "Calculus of kidney",
+    "icd9cm:593.1": "Hypertrophy of kidney",
+    "icd9cm:593.5": "Hydroureter",
+    "icd9cm:593.70": "Vesicoureteral reflux unspecified or without reflux nephropathy",
+    "icd9cm:593.89": "Other specified disorders of kidney and ureter",
+    "icd9cm:596.54": "Neurogenic bladder NOS",
+    "icd9cm:596.8": "Other specified disorders of bladder",
+    "icd9cm:599.0": "Urinary tract infection, site not specified",
+    "icd9cm:599.7": "Hematuria",
+    "icd9cm:741.90": "Spina bifida without mention of hydrocephalus, unspecified region",
+    "icd9cm:753.0": "Renal agenesis and dysgenesis",
+    "icd9cm:753.21": "Congenital obstruction of ureteropelvic junction",
+    "icd9cm:753.3": "Other specified anomalies of kidney",
+    "icd9cm:758.6": "Gonadal dysgenesis",
+    "icd9cm:759.89": "Other specified congenital anomalies",
+    "icd9cm:780.6": "Fever",
+    "icd9cm:783.0": "Anorexia",
+    "icd9cm:786.05": "Shortness of breath",
+    "icd9cm:786.07": "Wheezing",
+    "icd9cm:786.09": "Other respiratory abnormalities",
+    "icd9cm:786.2": "Cough",
+    "icd9cm:786.50": "Chest pain, unspecified",
+    "icd9cm:786.59": "Other chest pain",
+    "icd9cm:787.03": "Vomiting alone",
+    "icd9cm:788.30": "Urinary incontinence, unspecified",
+    "icd9cm:788.41": "Urinary frequency",
+    "icd9cm:789.00": "Abdominal pain, unspecified site",
+    "icd9cm:789.09": "Abdominal pain, other specified site",
+    "icd9cm:791.0": "Proteinuria",
+    "icd9cm:795.5": "Nonspecific reaction to tuberculin skin test without active tuberculosis",
+    "icd9cm:V13.02": "Personal history of urinary (tract) infection",
+    "icd9cm:V13.09": "Personal history of other specified urinary system disorders",
+    "icd9cm:V42.0": "Kidney replaced by transplant",
+    "icd9cm:V67.09": "Follow-up examination, following other surgery",
+    "icd9cm:V72.5": "Radiological examination, not elsewhere classified",
+}
+"""Of the codes of the training file, which has none itself. Source: ICD-9-CM (NCHS and CMS, public domain)."""
+
 _WHAT = "the XML file of the challenge's training reports"
 _GOLD = "CMC_MAJORITY"
 _CODE_TYPE = "ICD-9-CM"
@@ -63,8 +110,8 @@ def raw_tables(raw: Path | None, options: Options) -> list[RawTable]:
 
 
 def read_titles(raw: Path | None, options: Options, scratch_dir: Path) -> Mapping[str, str]:
-    """No titles: the file has none."""
-    return {}
+    """Titles of the codes of the training file, from ICD-9-CM itself."""
+    return _TITLES
 
 
 def read(raw: Path | None, options: Options, report: IngestReport, scratch_dir: Path) -> Iterator[Document]:

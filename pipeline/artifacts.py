@@ -35,7 +35,7 @@ STAGE_OUTPUTS: dict[Stage, tuple[str, ...]] = {
     "tokenize": ("tokens",),
     "train_encoder": ("encoder",),
     "train_classifier": ("classifier",),
-    "predict": ("predictions.parquet",),
+    "predict": ("predictions.parquet", "baseline_predictions.parquet"),
     "evaluate": ("metrics.json", "report.html"),
 }
 STAGE_INPUTS: dict[Stage, tuple[str, ...]] = {
@@ -43,8 +43,8 @@ STAGE_INPUTS: dict[Stage, tuple[str, ...]] = {
     "split": ("documents.parquet", "titles.json"),
     "tokenize": ("documents.parquet", "splits.parquet", "label_space.json"),
     "train_encoder": ("tokens", "label_space.json"),
-    "train_classifier": ("tokens", "label_space.json", "encoder"),
-    "predict": ("tokens", "classifier"),
+    "train_classifier": ("documents.parquet", "tokens", "label_space.json", "encoder"),
+    "predict": ("documents.parquet", "tokens", "classifier"),
     "evaluate": (
         "predictions.parquet",
         "documents.parquet",

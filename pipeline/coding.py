@@ -14,10 +14,10 @@ from tqdm import tqdm
 from pipeline.code_files import Code, writing_codes
 from pipeline.codes import parse_label
 from pipeline.document_files import NewDocument, read_documents
+from pipeline.ensemble import CodingModel
 from pipeline.errors import UserError
 from pipeline.evidence import Explainer
 from pipeline.labels import LabelSpace
-from pipeline.serving import Classifier
 
 _MICRO_BATCH_TOKENS = 2048
 _BLOCK = 256  # documents in memory at a time
@@ -49,9 +49,9 @@ def code_documents(
         writing_codes(output_path, has_evidence=has_evidence) as writer,
         tqdm(desc="predict", unit="doc", disable=None) as bar,
     ):
-        classifier = Classifier.load(model_dir).to("cuda" if torch.cuda.is_available() else "cpu")
-        explainer = Explainer.build(classifier, max_tokens=_MICRO_BATCH_TOKENS) if has_evidence else None
-        for document, codes in coded(classifier, documents, top_k=top_k, explainer=explainer):
+        model = CodingModel.load(model_dir).to("cuda" if torch.cuda.is_available() else "cpu")
+        explainer = Explainer.of_model(model, max_tokens=_MICRO_BATCH_TOKENS) if has_evidence else None
+        for document, codes in coded(model, documents, top_k=top_k, explainer=explainer):
             writer.add(document.document_id, codes)
             n_documents, n_codes = n_documents + 1, n_codes + len(codes)
             bar.update()
@@ -61,23 +61,22 @@ def code_documents(
 
 
 def coded(
-    classifier: Classifier, documents: Iterable[NewDocument], *, top_k: int | None, explainer: Explainer | None = None
+    model: CodingModel, documents: Iterable[NewDocument], *, top_k: int | None, explainer: Explainer | None = None
 ) -> Iterator[tuple[NewDocument, Sequence[Code]]]:
     """Code documents one after another; a document without text gets no code.
 
     Args:
-        classifier: a trained one.
+        model: a trained one.
         documents: any number; only a block of them is held at a time.
-        top_k: give so many codes a document; None gives those that reach the threshold.
+        top_k: give so many codes a document; None gives those that reach their threshold.
         explainer: finds the evidence of each code, where it is asked for.
     """
     remaining = iter(documents)
-    threshold = classifier.settings.threshold
     while block := list(itertools.islice(remaining, _BLOCK)):
         texts = [document.text for document in block]
-        probabilities = classifier.code_texts(texts, max_tokens=_MICRO_BATCH_TOKENS)
+        probabilities = model.code_texts(texts, max_tokens=_MICRO_BATCH_TOKENS)
         proposed = [
-            propose(row, classifier.label_space, threshold, top_k) if text.strip() else []
+            propose(row, model.label_space, model.thresholds, top_k) if text.strip() else []
             for text, row in zip(texts, probabilities, strict=True)
         ]
         if explainer is not None:
@@ -97,17 +96,19 @@ def _with_evidence(
     ]
 
 
-def propose(probabilities: np.ndarray, label_space: LabelSpace, threshold: float, top_k: int | None) -> Sequence[Code]:
+def propose(
+    probabilities: np.ndarray, label_space: LabelSpace, thresholds: float | np.ndarray, top_k: int | None
+) -> Sequence[Code]:
     """Codes of one document, most probable first; equally probable ones in the order of the label space.
 
     Args:
         probabilities: (n_labels,) float32.
         label_space: what they stand for.
-        threshold: from which a code is predicted.
+        thresholds: from which a code is predicted, one or (n_labels,) float32.
         top_k: how many to give; None for the predicted ones.
     """
     order = np.argsort(-probabilities, kind="stable")
-    is_predicted = probabilities >= threshold
+    is_predicted = probabilities >= thresholds
     kept = order[:top_k] if top_k is not None else order[is_predicted[order]]
     codes = []
     for rank, index in enumerate(kept.tolist(), start=1):

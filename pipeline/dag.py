@@ -50,6 +50,8 @@ def module_sources(*roots: str) -> list[Path]:
     files = {_module_path(module) for module in modules}
     if "pipeline.report" in modules:
         files |= set((PACKAGE_DIR / "templates").iterdir())
+    if "pipeline.mentions" in modules:
+        files |= set((PACKAGE_DIR / "lexicon").iterdir())
     return sorted(files)
 
 

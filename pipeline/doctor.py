@@ -128,9 +128,9 @@ def _published_findings(config: PipelineConfig) -> Iterator[Finding]:
     report: dict[str, Any] = read_json(path)
     for name, check in report["published"].items():
         found = f"{check['found']:,}, published {check['published']:,}"
-        if check["matches"]:
-            yield Finding("ok", f"n {name}", f"pass: {found}")
-        else:
+        if check["verdict"] == "differs":
             yield Finding("warning", f"n {name}", f"differs: {found}", f"{path} says what was left out, and why")
+        else:
+            yield Finding("ok", f"n {name}", f"{check['verdict']}: {found}")
     if not report["published"]:
         yield Finding("ok", "counts", f"{report['counts']['documents']:,} documents ingested; none are published")

@@ -269,3 +269,26 @@ def iterate_documents(
     """Stream the documents table in batches of at most ``n_rows`` documents."""
     with pq.ParquetFile(path) as file:
         yield from file.iter_batches(batch_size=n_rows, columns=columns)
+
+
+def values_of(path: Path, column: str, document_ids: Sequence[str]) -> Iterator[str]:
+    """Stream a column of some documents of the documents table.
+
+    Args:
+        path: the table.
+        column: 'text' or 'patient_id'.
+        document_ids: which, in the order of the table.
+
+    Raises:
+        UserError: if a document is not in the table, or ``document_ids`` have another order.
+    """
+    wanted, expected = set(document_ids), iter(document_ids)
+    for batch in iterate_documents(path, columns=["document_id", column]):
+        for document_id, value in zip(batch["document_id"].to_pylist(), batch[column].to_pylist(), strict=True):
+            if document_id in wanted:
+                if document_id != next(expected):
+                    raise UserError(f"{path}: documents and tokens differ in order; run the stage 'tokenize' again.")
+                yield value
+    missing = next(expected, None)
+    if missing is not None:
+        raise UserError(f"{path}: it lacks document {missing}; run the stages again from 'tokenize' on.")

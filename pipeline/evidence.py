@@ -25,6 +25,8 @@ import torch
 
 from pipeline.alignment import align
 from pipeline.encoder import TokenStates
+from pipeline.ensemble import CodingModel
+from pipeline.errors import UserError
 from pipeline.micro_batches import build_micro_batches
 from pipeline.serving import Classifier
 from pipeline.spans import Span, grow_spans, random_runs, tokens_within, word_of_token
@@ -60,6 +62,17 @@ class Explainer:
         pieces = classifier.tokenizer.convert_ids_to_tokens(list(range(len(classifier.tokenizer))))
         is_word = np.array([any(one.isalnum() for one in (piece or "").strip(_WORD_MARKS)) for piece in pieces])
         return cls(classifier, is_word, max_tokens, mixed_precision)
+
+    @classmethod
+    def of_model(cls, model: CodingModel, *, max_tokens: int, mixed_precision: str = "no") -> Explainer:
+        """Explain the neural part of a model.
+
+        Raises:
+            UserError: if it has none.
+        """
+        if model.neural is None:
+            raise UserError(f"evidence needs an encoder, but this model is of kind {model.kind!r}.")
+        return cls.build(model.neural, max_tokens=max_tokens, mixed_precision=mixed_precision)
 
     def explain_texts(self, texts: Sequence[str], label_ids: Sequence[Sequence[int]]) -> list[LabelSpans]:
         """Evidence in texts as given, for the labels asked of each.

@@ -18,10 +18,11 @@ from mlflow.pyfunc.model import PythonModel
 
 from pipeline.coding import coded
 from pipeline.document_files import NewDocument
-from pipeline.serving import MODEL_INPUTS, MODEL_OUTPUTS, Classifier
+from pipeline.ensemble import CodingModel
+from pipeline.serving import MODEL_INPUTS, MODEL_OUTPUTS
 
 
-class CodingModel(PythonModel):
+class MLflowModel(PythonModel):
     """Proposes codes; see the module for its input and output."""
 
     def load_context(self, context: Any) -> None:
@@ -30,7 +31,7 @@ class CodingModel(PythonModel):
         Raises:
             UserError: if it is incomplete or was changed.
         """
-        self._classifier = Classifier.load(Path(context.artifacts["classifier"]))
+        self._model = CodingModel.load(Path(context.artifacts["classifier"]))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Code the documents of a table."""
@@ -38,10 +39,10 @@ class CodingModel(PythonModel):
         documents = [NewDocument(*row) for row in zip(*columns, strict=True)]
         rows = [
             {"document_id": document.document_id} | asdict(code)
-            for document, codes in coded(self._classifier, documents, top_k=None)
+            for document, codes in coded(self._model, documents, top_k=None)
             for code in codes
         ]
         return pd.DataFrame(rows, columns=list(MODEL_OUTPUTS))
 
 
-mlflow.models.set_model(CodingModel())
+mlflow.models.set_model(MLflowModel())

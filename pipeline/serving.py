@@ -22,10 +22,10 @@ from pipeline.heads import LabelAttentionHead, LinearHead, build_head
 from pipeline.labels import LabelSpace
 from pipeline.micro_batches import ChunkSettings, MicroBatch, build_micro_batches, chunk_settings, iterate_micro_batches
 from pipeline.pretrained import load_encoder, load_tokenizer
-from pipeline.text import Preset, prepare
+from pipeline.text import Preparation, Preset, blocks_of
 from pipeline.tokens import AFFIRMED, Tokenize
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 # What a classifier reads and gives as an MLflow model: columns and MLflow's types.
 MODEL_INPUTS = {"document_id": "string", "text": "string"}
 MODEL_OUTPUTS = {
@@ -47,7 +47,6 @@ class ClassifierSettings:
         max_tokens: tokens read of a document.
         has_context: whether tokens carry their context.
         cleaning: preset that the training text went through.
-        threshold: probability from which a label is predicted; fitted on split val.
         placeholder: word that marks of de-identification were replaced by, or None.
         max_words: words that were kept of a document, or None for all.
     """
@@ -59,18 +58,18 @@ class ClassifierSettings:
     max_tokens: int
     has_context: bool
     cleaning: Preset
-    threshold: float
     placeholder: str | None = None
     max_words: int | None = None
 
-    def prepare(self, text: str) -> str:
-        """A text as the training texts were prepared."""
-        return prepare(text, self.cleaning, placeholder=self.placeholder, max_words=self.max_words)
+    @property
+    def preparation(self) -> Preparation:
+        """How the training texts were prepared."""
+        return Preparation(self.cleaning, self.placeholder, self.max_words)
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """Encoder, head, tokenizer, label space and threshold.
+    """Encoder, head, tokenizer and label space: the neural part of a model, or all of it.
 
     Attributes:
         encoder: document encoder.
@@ -95,16 +94,21 @@ class Classifier:
 
     def save(self, folder: Path) -> None:
         """Write a folder with everything, safetensors only, with a digest of every file."""
-        folder.mkdir(parents=True, exist_ok=True)
-        save_encoder(self.encoder, self.tokenizer, folder / "encoder")
-        weights = {name: value.detach().cpu().contiguous() for name, value in self.head.state_dict().items()}
-        save_file(weights, str(folder / "head.safetensors"))
+        settings = self.save_parts(folder)
         self.label_space.save(folder / "label_space.json")
         digests = {name: sha256_of(folder / name) for name in _PARTS}
         write_json(
             folder / "classifier.json",
-            {"format_version": FORMAT_VERSION, "settings": asdict(self.settings), "sha256": digests},
+            {"format_version": FORMAT_VERSION, "model": "neural", "settings": settings, "sha256": digests},
         )
+
+    def save_parts(self, folder: Path) -> dict[str, Any]:
+        """Write encoder and head; gives the settings, which the caller writes with the digests."""
+        folder.mkdir(parents=True, exist_ok=True)
+        save_encoder(self.encoder, self.tokenizer, folder / "encoder")
+        weights = {name: value.detach().cpu().contiguous() for name, value in self.head.state_dict().items()}
+        save_file(weights, str(folder / "head.safetensors"))
+        return asdict(self.settings)
 
     @classmethod
     def load(cls, folder: Path) -> Classifier:
@@ -113,7 +117,7 @@ class Classifier:
         Raises:
             UserError: if it is incomplete, changed since, or of another format version.
         """
-        settings = _checked_settings(folder)
+        settings = _settings_of(folder, checked_description(folder))
         encoder = load_encoder(folder / "encoder")
         label_space = LabelSpace.load(folder / "label_space.json")
         head = build_head(settings.head, encoder.dim, len(label_space), dropout=0.0, pooling=settings.pooling)
@@ -132,8 +136,8 @@ class Classifier:
     def code_texts(self, texts: Iterable[str], *, max_tokens: int, mixed_precision: str = "no") -> Iterator[np.ndarray]:
         """Probabilities of every label for each text, (n_labels,) float32, in order; memory does not grow."""
         tokenize = Tokenize(self.tokenizer, self.settings.max_tokens, self.settings.has_context)
-        for block in _blocks(texts, _BLOCK):
-            columns = tokenize([self.settings.prepare(text) for text in block])
+        for block in blocks_of(texts, _BLOCK):
+            columns = tokenize([self.settings.preparation(text) for text in block])
             batches = build_micro_batches(
                 range(len(block)),
                 columns["input_ids"],
@@ -146,27 +150,49 @@ class Classifier:
             )
 
 
-def _checked_settings(folder: Path) -> ClassifierSettings:
+def checked_description(folder: Path) -> dict[str, Any]:
+    """What classifier.json says, with every part that it names found as it was written.
+
+    Raises:
+        UserError: if the folder is incomplete, changed since, or of another format version.
+    """
     path = folder / "classifier.json"
     if not path.exists():
         raise UserError(f"{folder}: no classifier.json; expected the folder that the stage 'train_classifier' wrote.")
-    description = read_json(path)
+    description: Any = read_json(path)
     version = description.get("format_version") if isinstance(description, dict) else None
     if version != FORMAT_VERSION:
         raise UserError(
             f"{folder}: format version {version}, this program reads {FORMAT_VERSION}; "
             "use the program version that trained it, or train it again."
         )
-    try:
-        settings = ClassifierSettings(**description["settings"])
-        digests = {name: description["sha256"][name] for name in _PARTS}
-    except (KeyError, TypeError):
-        raise UserError(f"{path} is damaged: it lacks settings or digests; copy the folder again.") from None
+    digests = description.get("sha256")
+    if (
+        not isinstance(digests, dict)
+        or not {"model", "settings"} <= description.keys()
+        or "label_space.json" not in digests
+    ):
+        raise UserError(f"{path} is damaged: it lacks settings or digests; copy the folder again.")
     for name, digest in digests.items():
         if not (folder / name).exists():
             raise UserError(f"{folder}: {name} is missing; copy the whole folder.")
         if sha256_of(folder / name) != digest:
             raise UserError(f"{folder}: {name} is not what training wrote (its digest differs); copy the folder again.")
+    checked: dict[str, Any] = description
+    return checked
+
+
+def _settings_of(folder: Path, description: dict[str, Any]) -> ClassifierSettings:
+    if description["model"] in ("tfidf", "lexical"):
+        raise UserError(f"{folder}: a model of kind {description['model']!r} has no encoder; this needs one that has.")
+    try:
+        settings = ClassifierSettings(**description["settings"])
+        if set(_PARTS) - description["sha256"].keys():
+            raise KeyError
+    except (KeyError, TypeError):
+        raise UserError(
+            f"{folder / 'classifier.json'} is damaged: it lacks settings or digests; copy the folder again."
+        ) from None
     return settings
 
 
@@ -246,14 +272,3 @@ def _probabilities(
     encoder.train(was_training)
     head.train(was_training)
     return np.empty((0, 0), dtype=np.float32) if result is None else result
-
-
-def _blocks(texts: Iterable[str], size: int) -> Iterator[list[str]]:
-    block: list[str] = []
-    for text in texts:
-        block.append(text)
-        if len(block) == size:
-            yield block
-            block = []
-    if block:
-        yield block

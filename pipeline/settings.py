@@ -32,6 +32,8 @@ ContrastiveLossName = Literal[
 ]  # fmt: skip
 _LOG_WEIGHTED = ("sd", "sd_similarity", "sd_dissimilarity", "sd_symmetric", "sd_idf")
 HeadLossName = Literal["bce", "asl", "distribution_balanced", "zlpr"]
+ModelKind = Literal["neural", "tfidf", "lexical", "ensemble"]
+ThresholdRule = Literal["global", "per_label", "prevalence"]
 
 T = TypeVar("T")
 
@@ -264,9 +266,32 @@ class Joint(Contrastive):
     weight: Annotated[float, Field(ge=0)] = Field(0.1, description="lambda: factor of the contrastive term")
 
 
-class TrainClassifier(Training):
-    """The classifier: encoder and head trained on codes."""
+class Lexical(Section):
+    """The lexical model: TF-IDF and one linear SVM a label, and what titles of codes add to it."""
 
+    char_ngrams: bool = Field(True, description="character 2-5-grams beside words; false saves most of time and memory")
+    min_documents: PositiveInt = Field(2, description="an n-gram needs so many training documents")
+    max_features: PositiveInt = Field(
+        100_000, description="most frequent n-grams kept, of characters and of words each"
+    )
+    c: Annotated[float, Field(gt=0)] = Field(1.0, description="inverse strength of the SVM's penalty")
+    max_negatives: PositiveInt = Field(20_000, description="documents without a label that its SVM sees")
+    max_weights: PositiveInt = Field(5_000, description="largest weights kept of a label")
+    n_folds: Annotated[int, Field(ge=0)] = Field(
+        5,
+        description="folds of train and val to fit titles, calibration and thresholds on; 0: train, then val, streamed",
+    )
+
+
+class TrainClassifier(Training):
+    """The classifier: encoder and head trained on codes, a lexical model, or both together."""
+
+    model: ModelKind = Field(
+        "ensemble", description="'lexical' is 'tfidf' with titles of codes, 'ensemble' is 'neural' and 'lexical'"
+    )
+    baseline: bool = Field(True, description="fit TF-IDF beside another model, for the report")
+    threshold: ThresholdRule = Field("global", description="'per_label' is shrunk to the global one")
+    lexical: Lexical = Field(default_factory=Lexical)
     head: Literal["label_attention", "linear"] = "label_attention"
     head_learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(1e-3, description="rate of the head alone")
     head_dropout: Fraction = 0.1

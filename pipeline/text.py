@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
 from pipeline.errors import UserError
@@ -96,6 +97,25 @@ def prepare(text: str, preset: Preset, *, placeholder: str | None = None, max_wo
         'seen on deid by'
     """
     return limit_words(clean(text, preset, placeholder=placeholder), max_words)
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How texts are prepared before a model reads them; see :func:`prepare`.
+
+    Attributes:
+        preset: cleaning preset.
+        placeholder: stands for marks of de-identification, or None.
+        max_words: words kept of a document, or None for all.
+    """
+
+    preset: Preset = "raw"
+    placeholder: str | None = None
+    max_words: int | None = None
+
+    def __call__(self, text: str) -> str:
+        """Prepare one text."""
+        return prepare(text, self.preset, placeholder=self.placeholder, max_words=self.max_words)
 
 
 def limit_words(text: str, max_words: int | None) -> str:
@@ -270,3 +290,15 @@ def section_name(header: str) -> str | None:
         return _CANONICAL[name]
     is_header = len(name) >= 3 and len(words) <= 7 and _HEADER_SHAPE.fullmatch(" ".join(words))
     return name if is_header else None
+
+
+def blocks_of(texts: Iterable[str], size: int) -> Iterator[list[str]]:
+    """Lists of at most ``size`` texts."""
+    block: list[str] = []
+    for text in texts:
+        block.append(text)
+        if len(block) == size:
+            yield block
+            block = []
+    if block:
+        yield block

@@ -6,6 +6,8 @@ label: a report without any code is a possible answer.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
@@ -147,6 +149,38 @@ def prevalence_thresholds(
         just_above = np.nextafter(values, np.float32(2))
         thresholds[labels] = np.where(first_left_out < 0, np.float32(0), just_above)
     return thresholds
+
+
+def fit_thresholds(
+    rule: Literal["global", "per_label", "prevalence"],
+    true: LabelMatrix,
+    probabilities: NDArray[np.float32],
+    *,
+    train_counts: ArrayLike,
+    n_train_documents: int,
+) -> Thresholds:
+    """One threshold for every label, by the rule of that name, fitted on split val.
+
+    Args:
+        rule: 'global' (:func:`fit_global_threshold`), 'per_label' (:func:`fit_label_thresholds`) or 'prevalence'
+            (:func:`prevalence_thresholds`).
+        true: bool CSR, shape (n_documents, n_labels).
+        probabilities: float32, the same shape, values in [0, 1].
+        train_counts: documents of each label in split train.
+        n_train_documents: documents of split train.
+
+    Returns:
+        float32, shape (n_labels,).
+
+    Raises:
+        TypeError: if an argument has the wrong type.
+        ValueError: as the functions named above.
+    """
+    if rule == "per_label":
+        return fit_label_thresholds(true, probabilities)
+    if rule == "prevalence":
+        return prevalence_thresholds(probabilities, train_counts=train_counts, n_train_documents=n_train_documents)
+    return np.full(true.shape[1], fit_global_threshold(true, probabilities), dtype=np.float32)
 
 
 def apply_thresholds(probabilities: NDArray[np.float32], thresholds: float | ArrayLike) -> sparse.csr_array:

@@ -152,7 +152,7 @@ def test_a_signature_changes_with_settings_and_inputs_only(config: PipelineConfi
     before = input_signature(config, "split")
     assert input_signature(make_config(compute={"n_workers": 7}), "split") == before
     assert input_signature(make_config(tokens={"max_tokens": 7}), "split") == before
-    assert input_signature(make_config(seed=1), "split") != before
+    assert input_signature(make_config(split={"seed": 1}), "split") != before
     (config.experiment_dir / "titles.json").write_text("other")
     assert input_signature(config, "split") != before
 

@@ -14,9 +14,9 @@ from hypothesis.extra import numpy as hnp
 
 from pipeline.code_files import Code
 from pipeline.coding import code_documents, propose
+from pipeline.ensemble import CodingModel
 from pipeline.errors import UserError
 from pipeline.labels import LabelSpace
-from pipeline.serving import Classifier, ClassifierSettings
 from pipeline.thresholds import apply_thresholds
 
 
@@ -79,7 +79,7 @@ class FakeClassifier:
     """Gives I10 the probability of a text's first digit; says how far it was read."""
 
     label_space = SPACE
-    settings = ClassifierSettings("linear", "mean", 32, 0, 100, False, "raw", 0.5)
+    thresholds = np.full(4, 0.5, dtype=np.float32)
 
     def to(self, device: str) -> FakeClassifier:
         del device
@@ -93,7 +93,7 @@ class FakeClassifier:
 
 @pytest.fixture
 def _fake_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Classifier, "load", lambda _folder: FakeClassifier())
+    monkeypatch.setattr(CodingModel, "load", lambda _folder: FakeClassifier())
 
 
 def write_input(path: Path, *rows: tuple[str, str]) -> str:
@@ -139,7 +139,7 @@ def test_a_wrong_input_or_output_is_refused_before_the_model_is_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Loading a clinical BERT takes longer than finding out that a file is not there."""
-    monkeypatch.setattr(Classifier, "load", lambda folder: pytest.fail(f"{folder} was loaded"))
+    monkeypatch.setattr(CodingModel, "load", lambda folder: pytest.fail(f"{folder} was loaded"))
     source = write_input(tmp_path / "in.jsonl", ("a", "1"))
     with pytest.raises(UserError, match="no such file"):
         code_documents(tmp_path, str(tmp_path / "none.csv"), tmp_path / "codes.csv", top_k=None)

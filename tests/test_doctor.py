@@ -183,8 +183,8 @@ def test_counts_stand_beside_the_published_ones_after_ingestion(
     config = make_config(data={"recipe": "mimic4_icd10", "raw": raw})
     assert [one.state for one in findings_of(config, "counts")] == ["ok"]
     published = {
-        "summaries": {"published": 331_794, "found": 331_794, "matches": True},
-        "documents": {"published": 1500, "found": 1499, "matches": False},
+        "summaries": {"published": 331_794, "found": 331_794, "verdict": "pass"},
+        "documents": {"published": 1500, "found": 1499, "verdict": "differs"},
     }
     with writing(config, "ingest") as output:
         for name in ("documents.parquet", "annotators.parquet", "titles.json"):

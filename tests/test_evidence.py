@@ -15,6 +15,7 @@ import torch
 from pipeline.artifacts import read_manifest
 from pipeline.coding import code_documents
 from pipeline.config import PipelineConfig
+from pipeline.ensemble import CodingModel
 from pipeline.errors import UserError
 from pipeline.evidence import Explained, Explainer, FaithfulnessSample, explained_of, measure_faithfulness
 from pipeline.heads import LabelAttentionHead, build_head
@@ -34,7 +35,7 @@ def build(folder: Path, head: str = "label_attention", **changed: Any) -> Classi
     tokenizer = load_tokenizer(folder)
     values: dict[str, Any] = {
         "head": head, "pooling": "mean", "chunk_tokens": 16, "chunk_overlap": 0, "max_tokens": 200,
-        "has_context": False, "cleaning": "raw", "threshold": 0.3,
+        "has_context": False, "cleaning": "raw",
     }  # fmt: skip
     values |= changed
     module = build_head(head, encoder.dim, len(SPACE), dropout=0.0, pooling=values["pooling"]).eval()
@@ -152,7 +153,7 @@ def test_evidence_that_is_the_whole_document_is_removed_whole(tiny_encoder_dir: 
 def test_coding_with_evidence_gives_the_same_codes_and_their_spans(
     tiny_encoder_dir: Path, tmp_path: Path, top_k: int | None
 ) -> None:
-    build(tiny_encoder_dir).save(tmp_path / "model")
+    CodingModel.of_classifier(build(tiny_encoder_dir), threshold=0.3).save(tmp_path / "model")
     notes = [("a", "the patient has fever"), ("b", ""), ("c", "pneumonia and cough")]
     source = tmp_path / "notes.jsonl"
     source.write_text("".join(json.dumps({"document_id": one, "text": text}) + "\n" for one, text in notes))

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from pipeline.__main__ import main
+from pipeline.ensemble import CodingModel
 from pipeline.heads import build_head
 from pipeline.labels import LabelSpace
 from pipeline.pretrained import load_encoder, load_tokenizer
@@ -26,9 +27,10 @@ def model(tiny_encoder_dir: Path, tmp_path: Path) -> Path:
     torch.manual_seed(3)
     encoder = load_encoder(tiny_encoder_dir).eval()
     head = build_head("label_attention", encoder.dim, len(SPACE), dropout=0.0, pooling="mean").eval()
-    settings = ClassifierSettings("label_attention", "mean", 16, 0, 64, True, "raw", 0.3)
+    settings = ClassifierSettings("label_attention", "mean", 16, 0, 64, True, "raw")
     folder = tmp_path / "model"
-    Classifier(encoder, head, load_tokenizer(tiny_encoder_dir), SPACE, settings).save(folder)
+    classifier = Classifier(encoder, head, load_tokenizer(tiny_encoder_dir), SPACE, settings)
+    CodingModel.of_classifier(classifier, threshold=0.3).save(folder)
     return folder
 
 

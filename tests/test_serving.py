@@ -36,7 +36,7 @@ def build(folder: Path, head: str = "label_attention", **changed: Any) -> Classi
     encoder = load_encoder(folder).eval()
     values: dict[str, Any] = {
         "head": head, "pooling": "cls", "chunk_tokens": 16, "chunk_overlap": 2, "max_tokens": 40, "has_context": True,
-        "cleaning": "caml", "threshold": 0.3,
+        "cleaning": "caml",
     }  # fmt: skip
     module = build_head(head, encoder.dim, len(SPACE), dropout=0.5, pooling="cls").eval()
     if isinstance(module, LabelAttentionHead):
@@ -186,7 +186,7 @@ def flip_last(content: bytes) -> bytes:
         (damaged("label_space.json", lambda content: content.replace(b"I10", b"I11")), "is not what training wrote"),
         (lambda folder: (folder / "encoder" / "more.json").touch(), "encoder is not what training wrote"),
         (damaged("classifier.json", lambda content: content[:40]), r"classifier\.json is damaged"),
-        (described(format_version=2), "format version 2, this program reads 1"),
+        (described(format_version=1), "format version 1, this program reads 2"),
         (described(sha256={}), r"classifier\.json is damaged"),
         (described(sha256=None), r"classifier\.json is damaged"),
         (described(settings=None), r"classifier\.json is damaged"),

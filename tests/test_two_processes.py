@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 
 from pipeline.artifacts import read_json
 from pipeline.config import PipelineConfig
+from pipeline.ensemble import CodingModel
 from pipeline.serving import Classifier
 
 pytestmark = pytest.mark.slow
@@ -106,7 +107,7 @@ def test_stages_on_two_processes_write_what_they_write_on_one(tokenized: Pipelin
         classifier = Classifier.load(folder / "classifier")
         probabilities.append(torch.tensor([list(row) for row in classifier.code_texts(texts, max_tokens=64)]))
     torch.testing.assert_close(probabilities[0], probabilities[1], atol=1e-5, rtol=1e-4)
-    thresholds = [read_json(folder / "classifier/classifier.json")["settings"]["threshold"] for folder in (one, two)]
+    thresholds = [CodingModel.load(folder / "classifier").thresholds for folder in (one, two)]
     assert thresholds[0] == pytest.approx(thresholds[1], abs=1e-5)
     for name in ("encoder", "classifier"):
         histories = [read_json(folder / name / "training_history.json") for folder in (one, two)]

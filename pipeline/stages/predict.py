@@ -1,4 +1,6 @@
-"""Stage predict: classifier/, tokens/ -> predictions.parquet.
+"""Stage predict: classifier/, tokens/, documents.parquet -> predictions.parquet, baseline_predictions.parquet.
+
+The second is what TF-IDF alone says of the same documents; an empty table where no baseline was trained.
 
 Run alone:
     python -m pipeline.stages.predict --config configs/demo.yaml
@@ -20,9 +22,11 @@ import torch
 
 from pipeline.artifacts import need, writing
 from pipeline.config import PipelineConfig
+from pipeline.documents import values_of
+from pipeline.ensemble import CodingModel
 from pipeline.errors import UserError
 from pipeline.evidence import Explainer, FaithfulnessSample, LabelSpans
-from pipeline.serving import Classifier, predict_rows
+from pipeline.label_counts import label_lists
 from pipeline.stages import stage_main
 from pipeline.thresholds import apply_thresholds
 from pipeline.tokens import select_rows
@@ -53,46 +57,51 @@ def prediction_schema(n_labels: int) -> pa.Schema:
 
 
 def run(config: PipelineConfig, tracked: StageRun) -> None:
-    """Code the documents of the chosen splits."""
+    """Code the documents of the chosen splits, by the model and by the lexical baseline beside it."""
     if config.compute.n_threads:
         torch.set_num_threads(config.compute.n_threads)
-    classifier = Classifier.load(need(config.experiment_dir, "classifier"))
-    classifier.to("cuda" if torch.cuda.is_available() else "cpu")
+    model = CodingModel.load(need(config.experiment_dir, "classifier"))
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
     tokens = datasets.load_from_disk(str(need(config.experiment_dir, "tokens")))
     rows = select_rows(tokens, *config.predict.splits)
     if not rows:
         raise UserError(f"no document is in predict.splits = {', '.join(config.predict.splits)}.")
-    schema = prediction_schema(len(classifier.label_space))
+    schema = prediction_schema(len(model.label_space))
+    columns = tokens.select_columns(["document_id", "split"])
+    document_ids = columns["document_id"]
+    texts = values_of(need(config.experiment_dir, "documents.parquet"), "text", [document_ids[row] for row in rows])
     started = time.perf_counter()
     n_predicted, first = 0, 0
-    explainer = _explainer(config, classifier) if config.predict.evidence else None
+    explainer = _explainer(config, model) if config.predict.evidence else None
     sample = FaithfulnessSample(tokens, rows)
     with (
         writing(config, "predict") as output,
         pq.ParquetWriter(output.dir / "predictions.parquet", schema, compression="zstd") as writer,
+        pq.ParquetWriter(output.dir / "baseline_predictions.parquet", schema, compression="zstd") as baseline_writer,
     ):
-        for probabilities in predict_rows(
-            classifier.encoder,
-            classifier.head,
+        for probabilities, baseline in model.code_rows(
             tokens,
             rows,
-            classifier.chunks,
+            texts,
             max_tokens=config.predict.micro_batch_tokens,
             mixed_precision=config.predict.mixed_precision,
         ):
-            block = tokens.select_columns(["document_id", "split"])[rows[first : first + len(probabilities)]]
-            predicted = apply_thresholds(probabilities, classifier.settings.threshold)
+            block = columns[rows[first : first + len(probabilities)]]
+            predicted = apply_thresholds(probabilities, model.thresholds)
             n_predicted += predicted.nnz
             spans = None
             if explainer is not None:
-                label_ids = [part.tolist() for part in np.split(predicted.indices, predicted.indptr[1:-1])]
+                label_ids = label_lists(predicted)
                 block_rows = rows[first : first + len(probabilities)]
                 spans = explainer.explain_rows(tokens, block_rows, label_ids)
                 sample.add(first, label_ids, spans)
             first += len(probabilities)
             writer.write_table(_table(block, probabilities, predicted, spans, schema))
+            if baseline is not None and model.baseline_thresholds is not None:
+                of_baseline = apply_thresholds(baseline, model.baseline_thresholds)
+                baseline_writer.write_table(_table(block, baseline, of_baseline, None, schema))
         speed = len(rows) / (time.perf_counter() - started)
-        output.facts |= {"documents": len(rows), "predicted": n_predicted}
+        output.facts |= {"documents": len(rows), "predicted": n_predicted, "baseline": model.has_baseline}
         faithfulness = sample.measure(explainer) if explainer is not None else {}
         output.facts |= faithfulness
     logger.info("%d documents, %d codes predicted, %.1f documents/s", len(rows), n_predicted, speed)
@@ -100,9 +109,9 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
     tracked.log_metrics(faithfulness)
 
 
-def _explainer(config: PipelineConfig, classifier: Classifier) -> Explainer:
-    return Explainer.build(
-        classifier, max_tokens=config.predict.micro_batch_tokens, mixed_precision=config.predict.mixed_precision
+def _explainer(config: PipelineConfig, model: CodingModel) -> Explainer:
+    return Explainer.of_model(
+        model, max_tokens=config.predict.micro_batch_tokens, mixed_precision=config.predict.mixed_precision
     )
 
 

@@ -1,4 +1,4 @@
-"""Stage train_classifier: tokens/, encoder/ -> classifier/, self-contained, threshold fitted on split val.
+"""Stage train_classifier: documents.parquet, tokens/, encoder/ -> classifier/, thresholds fitted on split val.
 
 Run alone:
     python -m pipeline.stages.train_classifier --config configs/demo.yaml
@@ -9,15 +9,19 @@ On several GPUs:
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 from torch import nn
 
-from pipeline.artifacts import input_signature, need, read_manifest, write_json, writing
-from pipeline.config import PipelineConfig
+from pipeline.artifacts import input_signature, is_main_process, need, read_manifest, write_json, writing
+from pipeline.config import PipelineConfig, Stage
 from pipeline.encoder import ProjectionHead
+from pipeline.ensemble import CodingModel
+from pipeline.ensemble_fitting import Corpus, Fitter, build_corpora, fit_model
 from pipeline.heads import LabelAttentionHead, build_head, start_from_prevalence
 from pipeline.labels import LabelSpace
 from pipeline.losses import build_head_loss
@@ -26,7 +30,7 @@ from pipeline.objectives import ClassificationObjective, contrastive_loss_of, me
 from pipeline.pretrained import load_encoder, load_tokenizer
 from pipeline.serving import MODEL_INPUTS, MODEL_OUTPUTS, Classifier, ClassifierSettings, embed_texts
 from pipeline.stages import stage_main
-from pipeline.thresholds import fit_global_threshold
+from pipeline.text import Preparation
 from pipeline.tokens import select_rows
 from pipeline.tracking import StageRun
 from pipeline.training import build_loader, cache_frozen_layers, fit, start_accelerator
@@ -38,11 +42,41 @@ PYFUNC = Path(__file__).parents[1] / "mlflow_model.py"
 
 
 def run(config: PipelineConfig, tracked: StageRun) -> None:
-    """Train encoder and head on codes; choose the epoch and the threshold on split val."""
+    """Train the parts of the model; choose the epoch, the weights of the parts and the thresholds on split val."""
     settings, experiment_dir = config.train_classifier, config.experiment_dir
     tokens = datasets.load_from_disk(str(need(experiment_dir, "tokens")))
-    tokenizer = load_tokenizer(experiment_dir / "tokens" / "tokenizer")
     label_space = LabelSpace.load(need(experiment_dir, "label_space.json"))
+    train, val = build_corpora(
+        need(experiment_dir, "documents.parquet"),
+        tokens["document_id"],
+        tokens["split"],
+        tokens["label_ids"],
+        len(label_space),
+    )
+    with writing(config, "train_classifier") as output:
+        neural: tuple[Classifier, np.ndarray] | None = None
+        history: list[dict[str, float]] = []
+        if settings.model in ("neural", "ensemble"):
+            classifier, probabilities, history = _train_neural(config, tracked, tokens, label_space)
+            neural = classifier, probabilities
+        if is_main_process():
+            model = _fit_model(config, label_space, train, val, neural)
+            model.save(output.dir / "classifier")
+            write_json(output.dir / "classifier" / "training_history.json", history)
+            threshold = float(np.median(model.thresholds))
+            output.facts |= {"model": settings.model, "threshold": threshold, "threshold_rule": settings.threshold}
+            logger.info("median threshold %.4f, fitted on %d documents of split val", threshold, len(val))
+            tracked.log_metrics({"threshold": threshold})
+    if is_main_process() and config.tracking.log_models:
+        tracked.log_model(experiment_dir / "classifier", loader=PYFUNC, inputs=MODEL_INPUTS, outputs=MODEL_OUTPUTS)
+
+
+def _train_neural(
+    config: PipelineConfig, tracked: StageRun, tokens: datasets.Dataset, label_space: LabelSpace
+) -> tuple[Classifier, np.ndarray, list[dict[str, float]]]:
+    """The classifier of the best epoch, its probabilities of split val, and the history."""
+    settings = config.train_classifier
+    tokenizer = load_tokenizer(config.experiment_dir / "tokens" / "tokenizer")
     accelerator = start_accelerator(config.compute, mixed_precision=settings.mixed_precision, seed=config.seed)
     rows, val_rows = select_rows(tokens, "train"), select_rows(tokens, "val")
     objective = _build_objective(config, label_space, n_documents=len(rows)).to(accelerator.device)
@@ -61,35 +95,50 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
     validator = Validator(
         objective, tokens, val_rows, n_labels=len(label_space), loader=loader, accelerator=accelerator
     )
-    with writing(config, "train_classifier") as output:
-        if config.encoding.cache_frozen_layers:
-            cache_frozen_layers(objective.encoder, loader, [*rows, *val_rows], accelerator)
-        history = fit(
-            objective,
-            loader,
-            settings,
-            accelerator,
-            checkpoint_dir=experiment_dir / "checkpoints" / "train_classifier",
-            signature=input_signature(config, "train_classifier"),
-            head_parameters=lambda name: not name.startswith("encoder."),
-            head_learning_rate=settings.head_learning_rate,
-            validate=validator.scores,
-            select_by=settings.select_by,
-            patience=settings.patience,
-            log=lambda metrics, step: tracked.log_metrics(metrics, step=step),
-        )
-        probabilities = validator.probabilities()
-        if accelerator.is_main_process:
-            threshold = fit_global_threshold(validator.true, probabilities)
-            classifier_settings = _classifier_settings(config, threshold)
-            classifier = Classifier(objective.encoder, objective.head, tokenizer, label_space, classifier_settings)
-            classifier.save(output.dir / "classifier")
-            write_json(output.dir / "classifier" / "training_history.json", history)
-            output.facts["threshold"] = threshold
-            logger.info("threshold %.4f, fitted on %d documents of split val", threshold, len(val_rows))
-            tracked.log_metrics({"threshold": threshold})
-    if accelerator.is_main_process and config.tracking.log_models:
-        tracked.log_model(experiment_dir / "classifier", loader=PYFUNC, inputs=MODEL_INPUTS, outputs=MODEL_OUTPUTS)
+    if config.encoding.cache_frozen_layers:
+        cache_frozen_layers(objective.encoder, loader, [*rows, *val_rows], accelerator)
+    history = fit(
+        objective,
+        loader,
+        settings,
+        accelerator,
+        checkpoint_dir=config.experiment_dir / "checkpoints" / "train_classifier",
+        signature=input_signature(config, "train_classifier"),
+        head_parameters=lambda name: not name.startswith("encoder."),
+        head_learning_rate=settings.head_learning_rate,
+        validate=validator.scores,
+        select_by=settings.select_by,
+        patience=settings.patience,
+        log=lambda metrics, step: tracked.log_metrics(metrics, step=step),
+    )
+    probabilities = validator.probabilities()
+    classifier = Classifier(objective.encoder, objective.head, tokenizer, label_space, _classifier_settings(config))
+    return classifier, probabilities, history
+
+
+def _fit_model(
+    config: PipelineConfig,
+    label_space: LabelSpace,
+    train: Corpus,
+    val: Corpus,
+    neural: tuple[Classifier, np.ndarray] | None,
+) -> CodingModel:
+    settings = config.train_classifier
+    lexical = None
+    if settings.model != "neural" or settings.baseline:
+        n_threads = config.compute.n_threads or os.cpu_count() or 1
+        fitter = Fitter(settings.model, settings.lexical, n_threads=n_threads, seed=config.seed)
+        lexical = fitter.fit_channel(train, val, label_space)
+    return fit_model(
+        settings.model,
+        label_space,
+        _preparation(config),
+        val.true,
+        neural=neural,
+        lexical=lexical,
+        threshold=settings.threshold,
+        n_train_documents=len(train),
+    )
 
 
 def _build_objective(config: PipelineConfig, label_space: LabelSpace, *, n_documents: int) -> ClassificationObjective:
@@ -136,23 +185,34 @@ def _start_from_titles(
         logger.info("label queries start from %d code titles", sum(has_title))
 
 
-def _classifier_settings(config: PipelineConfig, threshold: float) -> ClassifierSettings:
+def _classifier_settings(config: PipelineConfig) -> ClassifierSettings:
     """What the classifier must know of the stages before: how text was cleaned and cut."""
-    ingest, tokenize = (read_manifest(config.experiment_dir, stage) for stage in ("ingest", "tokenize"))
-    if ingest is None or tokenize is None:
-        raise RuntimeError("manifests of ingest and tokenize are gone")
+    tokenize, preparation = _settings_of(config, "tokenize")["tokens"], _preparation(config)
     return ClassifierSettings(
         head=config.train_classifier.head,
         pooling=config.encoding.pooling,
         chunk_tokens=config.encoding.chunk_tokens,
         chunk_overlap=config.encoding.chunk_overlap,
-        max_tokens=tokenize["settings"]["tokens"]["max_tokens"],
-        has_context=tokenize["settings"]["tokens"]["context"],
-        cleaning=ingest["settings"]["data"]["cleaning"],
-        threshold=threshold,
-        placeholder=ingest["settings"]["data"]["placeholder"],
-        max_words=ingest["settings"]["data"]["max_words"],
+        max_tokens=tokenize["max_tokens"],
+        has_context=tokenize["context"],
+        cleaning=preparation.preset,
+        placeholder=preparation.placeholder,
+        max_words=preparation.max_words,
     )
+
+
+def _preparation(config: PipelineConfig) -> Preparation:
+    data = _settings_of(config, "ingest")["data"]
+    return Preparation(data["cleaning"], data["placeholder"], data["max_words"])
+
+
+def _settings_of(config: PipelineConfig, stage: Stage) -> dict[str, Any]:
+    """The settings that an earlier stage ran with."""
+    manifest = read_manifest(config.experiment_dir, stage)
+    if manifest is None:
+        raise RuntimeError(f"the manifest of {stage} is gone")
+    settings: dict[str, Any] = manifest["settings"]
+    return settings
 
 
 if __name__ == "__main__":
