@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,13 @@ _BLOCK = 256  # documents in memory at a time
 
 
 def code_documents(
-    model_dir: Path, source: str, output_path: Path, *, top_k: int | None, has_evidence: bool = False
+    model_dir: Path,
+    source: str,
+    output_path: Path,
+    *,
+    top_k: int | None,
+    has_evidence: bool = False,
+    mixed_precision: str = "no",
 ) -> tuple[int, int]:
     """Code documents from a file, folder or standard input.
 
@@ -34,6 +41,7 @@ def code_documents(
         output_path: .csv, .jsonl or .parquet.
         top_k: give so many codes a document, most probable first; None gives those that reach the threshold.
         has_evidence: give the spans each code rests on, too; encodes documents with codes twice.
+        mixed_precision: of the encoder: 'no', 'bf16', or 'fp16' on a GPU.
 
     Returns:
         Number of documents, number of codes written.
@@ -43,6 +51,8 @@ def code_documents(
     """
     if output_path.exists() and Path(source).exists() and output_path.samefile(source):
         raise UserError(f"--output {output_path} is the input itself; name another file.")
+    if mixed_precision == "fp16" and not torch.cuda.is_available():
+        raise UserError("--mixed-precision fp16 needs a GPU; use bf16 or no on this machine.")
     documents = _unique(read_documents(source))
     n_documents = n_codes = 0
     with (
@@ -50,8 +60,9 @@ def code_documents(
         tqdm(desc="predict", unit="doc", disable=None) as bar,
     ):
         classifier = Classifier.load(model_dir).to("cuda" if torch.cuda.is_available() else "cpu")
-        explainer = Explainer.build(classifier, max_tokens=_MICRO_BATCH_TOKENS) if has_evidence else None
-        for document, codes in _coded(classifier, documents, top_k, explainer):
+        how: dict[str, Any] = {"max_tokens": _MICRO_BATCH_TOKENS, "mixed_precision": mixed_precision}
+        explainer = Explainer.build(classifier, **how) if has_evidence else None
+        for document, codes in _coded(classifier, documents, top_k, explainer, how):
             writer.add(document.document_id, codes)
             n_documents, n_codes = n_documents + 1, n_codes + len(codes)
             bar.update()
@@ -61,13 +72,17 @@ def code_documents(
 
 
 def _coded(
-    classifier: Classifier, documents: Iterator[NewDocument], top_k: int | None, explainer: Explainer | None
+    classifier: Classifier,
+    documents: Iterator[NewDocument],
+    top_k: int | None,
+    explainer: Explainer | None,
+    how: dict[str, Any],
 ) -> Iterator[tuple[NewDocument, Sequence[Code]]]:
     """Documents with their codes, in order, block by block."""
     threshold = classifier.settings.threshold
     while block := list(itertools.islice(documents, _BLOCK)):
         texts = [document.text for document in block]
-        coded = classifier.code_texts(texts, max_tokens=_MICRO_BATCH_TOKENS)
+        coded = classifier.code_texts(texts, **how)
         proposed = [
             propose(probabilities, classifier.label_space, threshold, top_k) if text.strip() else []
             for text, probabilities in zip(texts, coded, strict=True)
