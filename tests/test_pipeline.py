@@ -28,6 +28,7 @@ data:
 encoding: {n_frozen_layers: 5, cache_frozen_layers: true, chunk_tokens: 64}
 train_encoder: {n_epochs: 1, global_batch_size: 16}
 train_classifier: {n_epochs: 2, global_batch_size: 16}
+predict: {evidence: true}
 evaluate: {n_resamples: 20}
 compute: {n_workers: 0}
 """

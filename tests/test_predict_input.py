@@ -178,3 +178,19 @@ def test_evidence_in_csv_is_a_list_in_one_column(model: Path, tmp_path: Path) ->
         (row,) = csv.DictReader(file)
     for span in json.loads(row["evidence"]):
         assert set(span) == {"start", "end", "section", "score"}
+
+
+def test_precision_reaches_the_encoder_and_fp16_asks_for_a_gpu(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.csv").write_text("document_id,text\na,the patient has fever and cough\n")
+    found = {}
+    for precision in ("no", "bf16"):
+        output = tmp_path / f"{precision}.jsonl"
+        assert predict(model, tmp_path / "a.csv", output, "--top-k", "3", "--mixed-precision", precision) == 0
+        found[precision] = {code["code"]: code["probability"] for code in rows_of(output)[0]["codes"]}
+    assert found["no"] != found["bf16"]
+    assert found["no"] == pytest.approx(found["bf16"], abs=0.05)
+    if not torch.cuda.is_available():
+        assert predict(model, tmp_path / "a.csv", tmp_path / "b.jsonl", "--mixed-precision", "fp16") == 2
+        assert "fp16 needs a GPU" in capsys.readouterr().err
