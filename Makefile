@@ -25,6 +25,7 @@ check: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.losses --sizes small
+	$(BIN)/python -m benchmarks.training --sizes small
 
 ui: $(STAMP)
 	$(BIN)/icd ui --port $(PORT)

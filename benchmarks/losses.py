@@ -1,7 +1,7 @@
 """Time and memory of the contrastive kernel, forward and backward, as a Markdown table.
 
     python -m benchmarks.losses --sizes small     # seconds
-    python -m benchmarks.losses --sizes full      # B to 4,096, L to 8,929, d to 768: some minutes
+    python -m benchmarks.losses --sizes full --write  # B to 4,096, L to 8,929, d to 768: some minutes
 
 Beside the fused losses stand, in the same run and on the same batches:
 - the floor: ``z zᵀ`` and its backward, what no contrastive loss can do without;
@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import ctypes
 import gc
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +25,9 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
+from benchmarks import results
 from pipeline.losses import ContrastiveLoss, SparseLabels
 
 SIZES = {
@@ -35,7 +36,7 @@ SIZES = {
 }
 FUSED_RULES = ("sd", "mulsupcon", "sd_per_label")
 TEMPERATURE = 0.1
-MAX_EXPANDED_ELEMENTS = 4e7
+MAX_EXPANDED_ELEMENTS = 1e8  # rows x samples; at B = 4,096 and L = 8,929 it would need several GB
 MAX_LOOP_DOCUMENTS = {"small": 64, "full": 256}
 
 
@@ -180,19 +181,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Time and memory of the contrastive losses.")
     parser.add_argument("--sizes", choices=sorted(SIZES), default="small")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
+    parser.add_argument("--write", action="store_true", help="append the table to benchmarks/RESULTS.md")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    print(
-        f"torch {torch.__version__}, {platform.machine()}, {arguments.threads} threads; forward + backward, ms "
-        f"(in brackets: times the floor); extra memory in MB\n"
-    )
+    where = results.machine(arguments.threads)
+    print(where, flush=True)
     header = ["B", "L", "d", "floor", *FUSED_RULES, "expanded rows", "double loop"]
     header += ["MB floor", "MB sd", "MB expanded"]
-    print("| " + " | ".join(header) + " |")
-    print("|" + "---|" * len(header))
-    for n_documents, n_labels, dim in SIZES[arguments.sizes]:
-        cells = measure(n_documents, n_labels, dim, MAX_LOOP_DOCUMENTS[arguments.sizes])
-        print("| " + " | ".join(cells) + " |", flush=True)
+    n_loop = MAX_LOOP_DOCUMENTS[arguments.sizes]
+    rows = [measure(*size, n_loop) for size in tqdm(SIZES[arguments.sizes], disable=None)]
+    remark = "Forward and backward, ms (in brackets: times the floor); extra memory in MB."
+    parts = [remark, results.table(header, rows)]
+    print("\n\n".join(parts))
+    if arguments.write:
+        command = f"python -m benchmarks.losses --sizes {arguments.sizes}"
+        results.keep(f"Contrastive losses, {arguments.sizes} sizes", command, where, parts)
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ class Sizes:
 
 
 SIZES = {
-    "small": Sizes((128,), 64, {"contrastive": 32, "classifier": 32}, 1, (16, 64)),
+    "small": Sizes((128,), 32, {"contrastive": 16, "classifier": 16}, 1, (16, 64)),
     "full": Sizes((128, 512), 256, {"contrastive": 64, "classifier": 32}, 3, (64, 256, 1024)),
 }
 

@@ -218,7 +218,9 @@ def fit(
         log: receives metrics and the step.
 
     Returns:
-        One row per logged step and per epoch: step, epoch, loss, learning rates, documents/s, scores.
+        One row per logged step and per epoch: step, epoch, loss, learning rates, documents/s, statistics of batches,
+        scores. ``partner_share`` of a row is the mean over the steps since the last one, ``epoch_partner_share`` that
+        over the epoch.
 
     Raises:
         UserError: if the loss is no longer finite.

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -249,6 +253,40 @@ def test_a_killed_training_goes_on_with_the_very_queue_it_had(
     assert len(expected["shares"]) == 2
 
 
+@pytest.mark.slow
+def test_a_training_that_the_system_kills_goes_on_with_the_very_queue_it_had(
+    tiny_encoder_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGKILL after step 4 of 6, in a process of its own."""
+    monkeypatch.setattr(training, "_CHECKPOINT_EVERY_S", 0.0)
+    monkeypatch.setattr(training, "_LOG_EVERY_S", 0.0)
+    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    command = [sys.executable, __file__, str(tiny_encoder_dir), str(tmp_path / "b")]
+    killed = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
+    steps: list[int] = []
+    resumed = train(
+        tiny_encoder_dir, tmp_path / "b", "contrastive", 0.9, log=lambda _, step: steps.append(step)
+    )  # fmt: skip
+    assert steps[0] == 4
+    expected = train(tiny_encoder_dir, tmp_path / "a", "contrastive", 0.9)
+    for name, value in expected.items():
+        assert torch.equal(resumed[name], value), name
+
+
+def test_the_share_of_an_epoch_is_the_mean_of_its_steps(
+    tiny_encoder_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "_LOG_EVERY_S", 0.0)
+    logged: list[dict[str, float]] = []
+    train(tiny_encoder_dir, tmp_path / "c", "contrastive", None, log=lambda metrics, _: logged.append(metrics))
+    steps = [row["partner_share"] for row in logged if "partner_share" in row]
+    epochs = [row["epoch_partner_share"] for row in logged if "epoch_partner_share" in row]
+    assert len(steps) == 6
+    assert epochs == pytest.approx([sum(steps[:3]) / 3, sum(steps[3:]) / 3])
+    assert epochs[0] != epochs[1]
+
+
 def test_a_queue_changes_what_is_learned_and_a_momentum_encoder_what_is_queued(
     tiny_encoder_dir: Path, tmp_path: Path
 ) -> None:
@@ -268,3 +306,13 @@ def test_validation_leaves_the_queue_alone_and_fit_finds_it(tiny_encoder_dir: Pa
     assert len(model.memory.queue) == 6
     assert memory_queues(model) == [model.memory.queue]
     assert isinstance(remembering(tiny_encoder_dir, "classification", 0.9), ClassificationObjective)
+
+
+def _kill_oneself(_: dict[str, float], step: int) -> None:
+    if step == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":  # as the process that is killed
+    training._CHECKPOINT_EVERY_S = training._LOG_EVERY_S = 0.0
+    train(Path(sys.argv[1]), Path(sys.argv[2]), "contrastive", 0.9, log=_kill_oneself)

@@ -62,10 +62,12 @@ def tokenized(
     batches = {"global_batch_size": 5, "micro_batch_tokens": 64, "learning_rate": 1e-3}
     return run_small(
         folder, notes, "ingest split tokenize", encoder={"model": str(encoder)},
-        train_encoder={"n_epochs": 2, "projection_dim": 8} | batches,
+        train_encoder={
+            "n_epochs": 2, "projection_dim": 8, "partner_probability": 0.5, "queue_size": 7, "momentum": 0.5, **batches,
+        },
         train_classifier={
             "n_epochs": 2, "head_dropout": 0.0, **batches,
-            "joint": {"loss": "mulsupcon", "projection_dim": 8},
+            "joint": {"loss": "mulsupcon", "projection_dim": 8, "partner_probability": 0.5, "queue_size": 7},
         },
     )  # fmt: skip
 
