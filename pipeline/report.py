@@ -27,7 +27,6 @@ from pipeline.report_tables import (
     as_table,
     band_table,
     flat_settings,
-    group_scores,
     level_scores,
     p_value,
     percent,
@@ -49,7 +48,6 @@ _HEADLINE = {
     "exact_match": "share of documents with exactly the right set of codes",
     "map": "how far up the true codes stand in the ranking, whatever the threshold",
     "precision_at_5": "share of true codes among the five most probable ones",
-    "precision_at_8": "the same among eight",
 }
 
 
@@ -78,11 +76,10 @@ def render_report(report: ReportContent) -> str:
         label_rows=seen.head(MAX_LABEL_ROWS).to_dict("records"),
         n_seen=len(seen),
         verdicts=count_verdicts(report.label_table).to_dict("records"),
-        confusions=as_table(report.confusions),
+        confusions=as_table(_near_misses(report.confusions)),
         coders=as_table(report.coder_comparison),
         bands=as_table(band_table(report.frequency_bands, report.intervals)),
         levels=as_table(level_scores(report.metrics)),
-        groups=as_table(group_scores(report.metrics)),
         splits=as_table(report.split_counts),
         label_space=as_table(report.label_space),
         costs=[] if report.costs is None else report.costs.to_dict("records"),
@@ -113,6 +110,15 @@ def _coder_ranges(comparison: pd.DataFrame | None) -> dict[str, str]:
     }
 
 
+def _near_misses(confusions: pd.DataFrame | None) -> pd.DataFrame | None:
+    """Codes with their titles in one cell each."""
+    if confusions is None:
+        return None
+    both = {name: confusions[name] + " " + confusions[f"{name}_title"] for name in ("missed", "proposed")}
+    rest = confusions[["relation", "n_documents", "share_of_missed"]]
+    return pd.DataFrame({"missed": both["missed"], "proposed instead": both["proposed"]}).join(rest)
+
+
 def _systems(report: ReportContent) -> list[SystemScore]:
     """The model, then what it is compared with on the same documents, by micro-F1."""
     low, high = report.intervals.get("micro_f1", (None, None))
@@ -124,7 +130,8 @@ def _systems(report: ReportContent) -> list[SystemScore]:
         for row in report.coder_comparison.to_dict("records"):
             if row["kind"] != "model vs gold":
                 first = "This model" if row["first"] == "model" else short(row["first"])
-                systems.append(SystemScore(f"{first} – {short(row['second'])}", row["kind"], row["micro_f1"]))
+                score = row.get("micro_f1_in_label_space", row["micro_f1"])
+                systems.append(SystemScore(f"{first} – {short(row['second'])}", row["kind"], score))
     return systems
 
 
@@ -132,7 +139,9 @@ def _readings(report: ReportContent) -> list[str]:
     """What the comparison says, in sentences."""
     sentences = [] if report.baseline is None else [_baseline_reading(report.baseline)]
     if report.coder_comparison is not None and len(report.coder_comparison):
-        means = report.coder_comparison.groupby("kind")["micro_f1"].mean()
+        # The same codes as for the model's own scores, where that is known.
+        score = next(one for one in ("micro_f1_in_label_space", "micro_f1") if one in report.coder_comparison)
+        means = report.coder_comparison.groupby("kind")[score].mean()
         if {"coder vs coder", "model vs coder"} <= set(means.index):
             sentences.append(
                 f"Two human coders agree with each other at a micro-F1 of {percent(means['coder vs coder'])} % on "

@@ -96,7 +96,7 @@ def as_table(frame: pd.DataFrame | None) -> dict[str, Any] | None:
     shown = frame.head(MAX_TABLE_ROWS)
     columns = [[_cell(str(name), value) for value in shown[name]] for name in frame.columns]
     headings = [pretty_name(str(name)) + (" (%)" if _is_score(str(name)) else "") for name in frame.columns]
-    is_number = [pd.api.types.is_numeric_dtype(frame[name]) for name in frame.columns]
+    is_number = [pd.api.types.is_numeric_dtype(frame[name]) or "95 %" in str(name) for name in frame.columns]
     return {
         "headings": list(zip(headings, is_number, strict=True)),
         "rows": [list(zip(row, is_number, strict=True)) for row in zip(*columns, strict=True)],
@@ -143,29 +143,24 @@ def written(name: str, score: float) -> str:
 
 _SHOWN = (
     "n_labels", "n_labels_present", "n_true", "micro_precision", "micro_recall", "micro_f1", "macro_f1",
-    "macro_f1_all_codes", "macro_f1_caml", "map", "exact_match", "principal_accuracy",
+    "macro_f1_all_codes", "macro_f1_caml", "map", "precision_at_5", "exact_match", "jaccard", "principal_accuracy",
 )  # fmt: skip
+_LEVELS = {"category": "categories", "chapter": "chapters"}
 
 
 def level_scores(metrics: Mapping[str, float]) -> pd.DataFrame:
-    """One row a level of the code tree: the codes themselves, and the levels above that were scored."""
-    rows = [{"level": "codes"} | {name: metrics[name] for name in _SHOWN if name in metrics}]
-    for level, name in (("category", "categories (three characters)"), ("chapter", "chapters")):
-        if f"{level}/micro_f1" in metrics:
-            found = {one: metrics[f"{level}/{one}"] for one in _SHOWN if f"{level}/{one}" in metrics}
-            rows.append({"level": name} | found)
+    """One row a score; columns: all codes, each code system alone, and the levels above that were scored."""
+    groups = dict.fromkeys(name.partition("/")[0] for name in metrics if "/" in name)
+    systems = [name for name in groups if not name.startswith("train_count_") and name not in _LEVELS]
+    columns = {"all codes": ""} | {f"only {name}": f"{name}/" for name in systems}
+    columns |= {title: f"{level}/" for level, title in _LEVELS.items() if level in groups}
+    rows = []
+    for name in _SHOWN:
+        found = {title: metrics.get(prefix + name) for title, prefix in columns.items()}
+        if found["all codes"] is not None:
+            texts = {title: "" if one is None else written(name, one) for title, one in found.items()}
+            rows.append({"score": pretty_name(name)} | texts)
     return pd.DataFrame(rows)
-
-
-def group_scores(metrics: Mapping[str, float]) -> pd.DataFrame:
-    """Scores by code system ("icd10cm/micro_f1"), one row a system; bands and levels have tables of their own."""
-    rows: dict[str, dict[str, float]] = {}
-    for name, score in metrics.items():
-        group, slash, rest = name.partition("/")
-        if slash and not group.startswith("train_count_") and group not in ("category", "chapter"):
-            rows.setdefault(group, {"code_system": group})[rest] = score  # type: ignore[dict-item]
-    frame = pd.DataFrame(list(rows.values()))
-    return frame[[name for name in ("code_system", *_SHOWN) if name in frame.columns]]
 
 
 def band_table(bands: pd.DataFrame, intervals: Mapping[str, tuple[float, float]]) -> pd.DataFrame:

@@ -15,17 +15,26 @@ from scipy import sparse
 
 from pipeline import report
 from pipeline.agreement import coder_comparison
-from pipeline.curves import threshold_curve
+from pipeline.coded import CodedSplit
+from pipeline.confusions import confusion_table, error_distances
+from pipeline.curves import reliability_table, threshold_curve
 from pipeline.drawing import thin
+from pipeline.label_counts import label_lists
+from pipeline.labels import LabelSpace
 from pipeline.metrics import (
     bootstrap_intervals,
     evaluate_predictions,
     label_metrics_table,
     metrics_by_frequency_band,
 )
-from pipeline.report import ReportContent, Section, render_report, write_report
-from pipeline.report_tables import training_summary
+from pipeline.paired import PairedDifference
+from pipeline.report import render_report, write_report
+from pipeline.report_content import Baseline, ReportContent, Section
+from pipeline.report_data import compare_baseline, count_costs, count_label_space, take_without_human
+from pipeline.report_tables import points, training_summary
+from pipeline.selective import Taken
 from pipeline.training_figures import relations_figure, training_figure
+from pipeline.verdicts import add_verdicts
 
 EVIL = '<script>alert("$x$")</script>&'
 
@@ -36,7 +45,11 @@ def build_content(*, n_labels: int = 6, title: str = "Essential (primary) hypert
     probabilities = (0.4 * truth + 0.6 * generator.random(truth.shape)).astype(np.float32)
     true, predicted = sparse.csr_array(truth), sparse.csr_array(probabilities > 0.5)
     train_counts = np.arange(n_labels) * 7
-    names = [f"icd10cm:I{index:05d}" for index in range(n_labels)]
+    names = [f"icd10cm:I{index // 10 % 100:02d}.{index % 10}" for index in range(n_labels)]
+    space = LabelSpace(tuple(names), (title,) * n_labels, tuple(train_counts.tolist()))
+    gold = [[names[index] for index in row] for row in label_lists(true)]
+    coded = CodedSplit(space, [f"d{n}" for n in range(40)], gold, true, predicted, probabilities, 0)
+    other = dataclasses.replace(coded, predicted=sparse.csr_array(probabilities > 0.7))
     curve = threshold_curve(true, probabilities)
     coders = {EVIL: true, "coder 2": predicted}
     return ReportContent(
@@ -46,18 +59,28 @@ def build_content(*, n_labels: int = 6, title: str = "Essential (primary) hypert
             true, predicted, probabilities, train_counts=train_counts, label_groups={"icd10cm": range(n_labels)}
         ),
         intervals=bootstrap_intervals(true, predicted, probabilities, n_resamples=20, seed=0),
-        label_table=label_metrics_table(
-            true, predicted, labels=names, titles=[title] * n_labels, train_counts=train_counts
+        label_table=add_verdicts(
+            label_metrics_table(true, predicted, labels=names, titles=[title] * n_labels, train_counts=train_counts)
         ),
+        reliability={"test": reliability_table(true, probabilities)},
+        selective=take_without_human(coded, coded, target=0.8),
+        confusions=confusion_table(true, predicted, labels=names, titles=[title] * n_labels),
+        error_distances=error_distances(true, predicted, labels=names),
+        label_space=count_label_space(coded),
         frequency_bands=metrics_by_frequency_band(true, predicted, train_counts),
         split_counts=pd.DataFrame({"split": ["train", "test"], "n_documents": [100, 40]}),
         threshold_curves={"test": curve, "val": curve},
         threshold=0.5,
         history=build_history(n_steps=30),
-        baselines=pd.DataFrame({"name": ["TF-IDF"], "micro_f1": [0.5]}),
+        baseline=compare_baseline(coded, other, ks=(5, 8), n_resamples=40, seed=0),
         coder_comparison=coder_comparison(coders, true, predicted),
         settings={"seed": 0, "data": {"recipe": "synthetic", "options": {"n_documents": 40}}},
-        stage_seconds={"ingest": 1.5, "train_encoder": 83.0},
+        costs=count_costs(
+            {
+                "ingest": {"duration_s": 1.5, "facts": {"documents": 30}, "peak_memory_mb": 321},
+                "train_encoder": {"duration_s": 83.0, "facts": {}},
+            }
+        ),
     )
 
 
@@ -106,7 +129,7 @@ def test_no_id_occurs_twice(html: str) -> None:
 
 def test_figures_are_well_formed_and_point_to_their_own_ids(html: str) -> None:
     drawings = re.findall(r"<svg .*?</svg>", html, flags=re.DOTALL)
-    assert len(drawings) == 6
+    assert len(drawings) == 8
     for drawing in drawings:
         ids = {element.get("id") for element in ET.fromstring(drawing).iter()}
         assert set(re.findall(r'href="#([^"]*)"|url\(#([^)]*)\)', drawing)) <= {
@@ -123,10 +146,10 @@ def test_markup_in_any_value_stays_text(content: ReportContent) -> None:
             **names,
             label_table=content.label_table.assign(label=EVIL, title=EVIL),
             threshold_curves={EVIL: content.threshold_curves["test"]},
-            baselines=table,
-            published=table,
+            baseline=Baseline(name=EVIL, metrics=content.metrics, intervals={}, differences={}),
+            label_space=table,
             settings={EVIL: {EVIL: EVIL}, "one": EVIL},
-            stage_seconds={EVIL: 1.0},
+            costs=count_costs({EVIL: {"duration_s": 1.0, "facts": {}}}),
             facts={EVIL: EVIL},
             notes=[EVIL],
             sections=[Section(title=EVIL, text=EVIL, table=table)],
@@ -137,28 +160,79 @@ def test_markup_in_any_value_stays_text(content: ReportContent) -> None:
 
 
 def test_first_screen_answers_how_good_how_sure_compared_with_what(content: ReportContent, html: str) -> None:
-    first = html[html.index("<main>") : html.index("Human coders")]
+    first = html[html.index("<main>") : html.index("Beside other systems")]
+    baseline = content.baseline
+    assert baseline is not None
     for name in ("micro_f1", "macro_f1", "map", "exact_match"):
-        assert f'<div class="score">{100 * content.metrics[name]:.1f}<small>' in first
+        assert f'<b class="big">{100 * content.metrics[name]:.1f}</b>' in first
         low, high = content.intervals[name]
-        assert f"CI {100 * low:.1f}–{100 * high:.1f}" in first
-    assert "TF-IDF, has a micro-F1 of 50.0 %" in first
-    assert f"{100 * abs(content.metrics['micro_f1'] - 0.5):.1f} points" in first
+        assert f"{100 * low:.1f}–{100 * high:.1f}" in first
+        assert f"{100 * baseline.metrics[name]:.1f}<br>" in first
+        assert f"<b>{points(baseline.differences[name].difference)}</b>" in first
+    assert "without a human" in first
+    assert "codes that occur here" in first
+    coders = content.coder_comparison
+    assert coders is not None
+    gold = coders[coders["kind"] == "coder vs gold"]["micro_f1_in_label_space"]
+    assert f"{100 * gold.min():.1f}–{100 * gold.max():.1f}" in first
+
+
+@pytest.mark.parametrize(
+    ("difference", "sentence"),
+    [
+        (PairedDifference(0.05, 0.02, 0.08, 0.01), "The model is 5.0 points of micro-F1 above the SVM (95 % interval"),
+        (PairedDifference(-0.05, -0.08, -0.02, 0.01), "The model is 5.0 points of micro-F1 below the SVM"),
+        (PairedDifference(0.05, -0.01, 0.08, 0.01), "cannot tell the model and the SVM apart"),
+        (PairedDifference(0.05, 0.01, 0.08, 0.2), "cannot tell the model and the SVM apart"),
+    ],
+)
+def test_a_difference_is_called_one_only_where_both_methods_see_it(
+    content: ReportContent, difference: PairedDifference, sentence: str
+) -> None:
+    baseline = Baseline(name="SVM", metrics=content.metrics, intervals={}, differences={"micro_f1": difference})
+    assert sentence in render_report(dataclasses.replace(content, baseline=baseline))
+
+
+def test_what_is_taken_without_a_human_is_said_with_what_it_misses(content: ReportContent) -> None:
+    taken = Taken("documents", 0.9, 0.25, 10, 0.9, 0.8, 0.96, 0.5, 0.3)
+    shown = dataclasses.replace(content.selective, target=0.95, documents=taken)  # type: ignore[type-var]
+    html = render_report(dataclasses.replace(content, selective=shown))
+    assert "<b>25.0&nbsp;% of the documents</b> (10)" in html
+    assert "50.0&nbsp;% of their given codes are found, and 30.0&nbsp;% of them have exactly" in html
+    assert "The precision asked for is not kept here" in html
+    nothing = dataclasses.replace(shown, documents=Taken("documents", None, 0, 0, 0, 0, 1, 0, None))
+    assert "no document should be taken" in render_report(dataclasses.replace(content, selective=nothing))
+
+
+def test_cost_shows_what_a_manifest_has(html: str) -> None:
+    assert '<td>ingest</td><td class="n">1.5 s</td><td class="n">20</td><td class="n">321</td>' in html
+    assert '<td>train encoder</td><td class="n">1 min 23 s</td><td class="n"></td><td class="n"></td>' in html
 
 
 def test_coder_sentence_gives_the_mean_agreements(content: ReportContent) -> None:
     """Coders agree at 0.6 and 0.8 with each other, the model at 0.5 with one: means 70 % and 50 %."""
     rows = [("coder vs coder", "a", "b", 0.6), ("coder vs coder", "a", "c", 0.8), ("model vs coder", "model", "a", 0.5)]
     table = pd.DataFrame(rows, columns=["kind", "first", "second", "micro_f1"])
-    html = render_report(dataclasses.replace(content, coder_comparison=table, baselines=None))
+    html = render_report(dataclasses.replace(content, coder_comparison=table, baseline=None))
     assert "agree with each other at a micro-F1 of 70.0 % on average; the model agrees with a coder at 50.0 %" in html
 
 
 def test_report_without_anything_optional_says_that_it_stands_alone(content: ReportContent) -> None:
-    nothing = dict.fromkeys(("history", "baselines", "coder_comparison", "threshold"))
-    html = render_report(
-        dataclasses.replace(content, **nothing, intervals={}, threshold_curves={}, settings={}, stage_seconds={})
+    optional = (
+        "history",
+        "baseline",
+        "coder_comparison",
+        "threshold",
+        "selective",
+        "confusions",
+        "label_space",
+        "costs",
     )
+    nothing = dict.fromkeys(optional)
+    empty: dict[str, dict[str, object]] = {
+        name: {} for name in ("intervals", "threshold_curves", "settings", "reliability", "error_distances")
+    }
+    html = render_report(dataclasses.replace(content, **nothing, **empty))
     assert "the numbers above stand alone" in html
     assert "the threshold of that code" in html
     assert "<h2>Training</h2>" not in html
@@ -179,14 +253,14 @@ def test_undefined_scores_of_a_code_are_dashes_and_codes_never_seen_are_left_out
             "precision": [0.0, 0.0, 0.0, 1.0], "recall": [0.0, 0.0, 0.0, 1.0], "f1": [0.0, 0.0, 0.0, 1.0],
         }
     )  # fmt: skip
-    html = render_report(dataclasses.replace(content, label_table=table))
+    html = render_report(dataclasses.replace(content, label_table=add_verdicts(table)))
     rows = html.split('<table id="codes">')[1].split("</table>")[0].split("<tr")[2:]
-    assert [[cell.strip() for cell in re.findall(r"<td[^>]*>([^<]*)", row)] for row in rows] == [
-        ["d", "", "4", "50", "50", "100.0", "100.0", "100.0"],
-        ["a", "A", "1", "3", "0", "–", "0.0", "0.0"],
-        ["b", "B", "2", "0", "2", "0.0", "–", "0.0"],
+    cells = [[re.sub(r"<[^>]*>", "", cell).strip() for cell in row.split("<td")[1:]] for row in rows]
+    assert [[cell.partition(">")[2] for cell in row] for row in cells] == [
+        ["d", "", "trust", "4", "50", "50", "100.0", "92.9–100.0", "100.0", "100.0"],
+        ["a", "A", "too few to tell", "1", "3", "0", "–", "–", "0.0", "0.0"],
+        ["b", "B", "too few to tell", "2", "0", "2", "0.0", "0.0–65.8", "–", "0.0"],
     ]
-    assert [' class="few"' in row for row in rows] == [False, True, True]
     assert re.search(r"\bnan\b", html, flags=re.IGNORECASE) is None
 
 

@@ -11,7 +11,7 @@
   const isText = i => !table.tHead.rows[0].cells[i].classList.contains("n");
   const value = (row, i) => {
     const text = row.cells[i].textContent.trim();
-    return isText(i) ? text : text === "–" ? -1 : Number(text);
+    return isText(i) ? text : text === "–" ? -1 : parseFloat(text.replaceAll(",", ""));
   };
   [...table.tHead.rows[0].cells].forEach((head, i) => head.firstElementChild.addEventListener("click", () => {
     const up = head.getAttribute("aria-sort") === "descending" || (isText(i) && !head.hasAttribute("aria-sort"));
