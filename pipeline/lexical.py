@@ -192,14 +192,14 @@ def _fit_label(
     if n_documents - len(positives) > settings.max_negatives:
         negatives = np.random.default_rng(seed).choice(np.flatnonzero(~is_positive), settings.max_negatives, False)
         kept = np.sort(np.concatenate([positives, negatives]))
-    model = LinearSVC(C=settings.c, dual=True, random_state=seed).fit(rows[kept], is_positive[kept])
+    # Not dual: that solver draws from one generator of the process, so threads would not repeat their results.
+    model = LinearSVC(C=settings.c, dual=False).fit(rows[kept], is_positive[kept])
     return _largest(model.coef_[0].astype(np.float32), settings.max_weights), float(model.intercept_[0])
 
 
 def _largest(weights: NDArray[np.float32], n_kept: int) -> sparse.csr_array:
     if np.count_nonzero(weights) > n_kept:
-        limit = np.partition(np.abs(weights), -n_kept)[-n_kept]
-        weights = np.where(np.abs(weights) >= limit, weights, np.float32(0))
+        weights[np.argsort(np.abs(weights), kind="stable")[:-n_kept]] = 0
     row: sparse.csr_array = sparse.csr_array(weights.reshape(1, -1))
     return row
 

@@ -215,3 +215,34 @@ def test_scores_of_label_attention_are_attention_times_its_gradient_by_autograd(
     (gradient,) = torch.autograd.grad(logits[:, 4].sum(), attention)
     expected = (attention * gradient)[:, 4].detach()
     torch.testing.assert_close(head.token_scores(states, [4])[:, 0], expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_label_attention_does_not_collapse_where_the_original_does(dtype: torch.dtype) -> None:
+    """States of length 300 (an encoder without a last LayerNorm), a large learning rate, half precision.
+
+    The original (softmax over unnormalised scores in half precision, no LayerNorm) saturates there and ends by giving
+    every label to every document. Each document of this data has one of five labels, told by one of its tokens.
+    """
+    torch.manual_seed(0)
+    states = torch.randn(40, 12, DIM) * 100
+    labels = torch.arange(40) % N_LABELS
+    states[torch.arange(40), 3] = torch.eye(DIM)[labels] * 1000
+    batch = TokenStates(
+        states.to(dtype), torch.ones(40, 12, dtype=torch.bool), torch.zeros(40, 12, dtype=torch.long), states[:, 0]
+    )
+    head = LabelAttentionHead(DIM, N_LABELS, dropout=0.0)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=0.05)
+    targets = torch.nn.functional.one_hot(labels, N_LABELS).float()
+    for _ in range(60):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+            logits = head(batch)
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits.float(), targets)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)
+        optimizer.step()
+    predicted = logits > 0
+    assert logits.isfinite().all()
+    assert 30 <= predicted.sum() <= 50, "40 are true, 200 would be all"
+    assert (predicted == targets.bool()).float().mean() > 0.9

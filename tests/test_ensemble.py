@@ -1,0 +1,200 @@
+"""The whole model: every kind through the stages, from the folder, with a baseline and thresholds of its own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.artifacts import sha256_of
+from pipeline.coding import code_documents
+from pipeline.config import PipelineConfig
+from pipeline.ensemble import CodingModel
+from pipeline.errors import UserError
+from pipeline.labels import LabelSpace
+from pipeline.serving import Classifier
+from pipeline.thresholds import apply_thresholds
+
+KINDS = ("neural", "tfidf", "lexical", "ensemble")
+STAGES = "ingest split tokenize train_encoder"
+Runner = Callable[..., PipelineConfig]
+
+
+def settings(kind: str, **more: Any) -> dict[str, Any]:
+    return {"model": kind, "n_epochs": 1, "global_batch_size": 8, "head_dropout": 0.0, "micro_batch_tokens": 64} | more
+
+
+@pytest.fixture(scope="module")
+def prepared(run_small: Runner, small_notes: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("prepared")
+    run_small(folder, small_notes, STAGES)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(
+    run_small: Runner, small_notes: list[dict[str, Any]], prepared: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., PipelineConfig]:
+    """A folder in which a kind of model was trained and coded the documents; each is trained once."""
+    done: dict[str, PipelineConfig] = {}
+
+    def train(kind: str, **more: Any) -> PipelineConfig:
+        key = json.dumps([kind, more], sort_keys=True)
+        if key not in done:
+            folder = tmp_path_factory.mktemp(kind)
+            shutil.copytree(prepared, folder, dirs_exist_ok=True)
+            done[key] = run_small(
+                folder, small_notes, "train_classifier predict", train_classifier=settings(kind, **more)
+            )
+        return done[key]
+
+    return train
+
+
+def coded(config: PipelineConfig, name: str = "predictions") -> tuple[np.ndarray, list[list[int]]]:
+    table = pq.read_table(config.experiment_dir / f"{name}.parquet")
+    n_labels = len(LabelSpace.load(config.experiment_dir / "label_space.json"))
+    flat = table["probabilities"].combine_chunks().flatten().to_numpy()
+    return flat.reshape(-1, n_labels), table["predicted"].to_pylist()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_texts_through_the_folder_get_the_probabilities_and_codes_of_the_stage(
+    trained: Callable[..., PipelineConfig], small_notes: list[dict[str, Any]], kind: str
+) -> None:
+    config = trained(kind)
+    probabilities, predicted = coded(config)
+    model = CodingModel.load(config.experiment_dir / "classifier")
+    texts = [note["text"] for note in small_notes if note["split"] != "train"]
+    again = np.stack(list(model.code_texts(texts, max_tokens=64)))
+    np.testing.assert_allclose(again, probabilities, atol=1e-6)
+    lists = np.split(
+        apply_thresholds(probabilities, model.thresholds).indices, np.cumsum([len(one) for one in predicted])
+    )
+    assert [one.tolist() for one in lists[:-1]] == predicted
+    assert model.kind == kind
+    assert (model.neural is not None) == (kind in ("neural", "ensemble"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_baseline_is_tf_idf_alone_with_thresholds_of_its_own(
+    trained: Callable[..., PipelineConfig], kind: str
+) -> None:
+    """What stands beside every kind is what the model 'tfidf' says itself; beside that one stands nothing."""
+    config = trained(kind)
+    probabilities, predicted = coded(config, "baseline_predictions")
+    if kind == "tfidf":
+        assert not len(probabilities)
+    else:
+        of_tfidf, predicted_by_tfidf = coded(trained("tfidf"))
+        np.testing.assert_allclose(probabilities, of_tfidf, atol=1e-6)
+        assert predicted == predicted_by_tfidf
+    schemas = [
+        pq.read_schema(config.experiment_dir / f"{name}.parquet") for name in ("predictions", "baseline_predictions")
+    ]
+    assert schemas[0] == schemas[1]
+
+
+def test_without_a_baseline_the_table_is_empty(trained: Callable[..., PipelineConfig]) -> None:
+    config = trained("neural", baseline=False)
+    assert not len(coded(config, "baseline_predictions")[0])
+    assert not (config.experiment_dir / "classifier" / "lexical").exists()
+
+
+@pytest.mark.parametrize("rule", ["per_label", "prevalence"])
+def test_thresholds_follow_the_rule(trained: Callable[..., PipelineConfig], rule: str) -> None:
+    by_rule = CodingModel.load(trained("lexical", threshold=rule).experiment_dir / "classifier").thresholds
+    of_all = CodingModel.load(trained("lexical").experiment_dir / "classifier").thresholds
+    assert len(set(of_all.tolist())) == 1
+    assert len(set(by_rule.tolist())) > 1
+
+
+def test_labels_of_test_documents_change_no_byte_of_a_lexical_model(
+    trained: Callable[..., PipelineConfig],
+    run_small: Runner,
+    small_notes: list[dict[str, Any]],
+    tmp_path: Path,
+) -> None:
+    notes = [note | ({"codes": ["I10"]} if note["split"] == "test" else {}) for note in small_notes]
+    run_small(tmp_path / "other", notes, STAGES)
+    config = run_small(tmp_path / "other", notes, "train_classifier", train_classifier=settings("lexical"))
+    assert sha256_of(config.experiment_dir / "classifier") == sha256_of(
+        trained("lexical").experiment_dir / "classifier"
+    )
+
+
+def test_without_folds_the_channel_is_fitted_on_train_and_calibrated_on_val(
+    trained: Callable[..., PipelineConfig],
+) -> None:
+    config = trained("lexical", lexical={"n_folds": 0})
+    model = CodingModel.load(config.experiment_dir / "classifier")
+    assert model.lexical is not None
+    assert model.lexical.statistics.n_documents.tolist() == list(model.label_space.train_counts)
+    assert np.isfinite(coded(config)[0]).all()
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize("kind", KINDS)
+def test_new_documents_are_coded_by_every_kind(
+    trained: Callable[..., PipelineConfig], tmp_path: Path, kind: str
+) -> None:
+    notes = [
+        {"document_id": f"n{place}", "text": text} for place, text in enumerate(["fever", "", "\u200b", "x " * 9000])
+    ]
+    (tmp_path / "notes.jsonl").write_text("".join(json.dumps(note) + "\n" for note in notes), encoding="utf-8")
+    folder = trained(kind).experiment_dir / "classifier"
+    n_documents, n_codes = code_documents(folder, str(tmp_path / "notes.jsonl"), tmp_path / "codes.csv", top_k=2)
+    assert (n_documents, n_codes) == (4, 6)  # a note of blanks has no code
+
+
+def change(folder: Path, **entries: Any) -> None:
+    path = folder / "classifier.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | entries))
+
+
+def without_part(folder: Path, name: str) -> None:
+    digests = json.loads((folder / "classifier.json").read_text())["sha256"]
+    change(folder, sha256={part: digest for part, digest in digests.items() if part != name})
+
+
+def other_label_space(folder: Path) -> None:
+    space = LabelSpace.load(folder / "label_space.json")
+    LabelSpace(space.labels[:2], space.titles[:2], space.train_counts[:2]).save(folder / "label_space.json")
+    digests = json.loads((folder / "classifier.json").read_text())["sha256"]
+    change(folder, sha256=digests | {"label_space.json": sha256_of(folder / "label_space.json")})
+
+
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        (
+            lambda folder: (folder / "lexical" / "synonyms.tsv").write_text("a\tb\n"),
+            "lexical is not what training wrote",
+        ),
+        (lambda folder: (folder / "combination.safetensors").unlink(), r"combination\.safetensors is missing"),
+        (lambda folder: change(folder, model="forest"), "is damaged: it lacks parts"),
+        (lambda folder: without_part(folder, "lexical"), "is damaged: it lacks parts"),
+        (lambda folder: without_part(folder, "combination.safetensors"), "is damaged: it lacks parts"),
+        (lambda folder: change(folder, format_version=1), "format version 1, this program reads 2"),
+        (other_label_space, "do not fit the label space"),
+    ],
+)
+def test_a_folder_that_was_changed_is_refused(
+    trained: Callable[..., PipelineConfig], tmp_path: Path, damage: Callable[[Path], object], expected: str
+) -> None:
+    folder = tmp_path / "classifier"
+    shutil.copytree(trained("lexical").experiment_dir / "classifier", folder)
+    damage(folder)
+    with pytest.raises(UserError, match=expected):
+        CodingModel.load(folder)
+
+
+def test_an_encoder_is_asked_of_a_model_that_has_none(trained: Callable[..., PipelineConfig]) -> None:
+    with pytest.raises(UserError, match="a model of kind 'tfidf' has no encoder"):
+        Classifier.load(trained("tfidf").experiment_dir / "classifier")
