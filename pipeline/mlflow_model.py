@@ -33,7 +33,7 @@ class MLflowModel(PythonModel):
         """
         self._model = CodingModel.load(Path(context.artifacts["classifier"]))
 
-    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+    def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:  # type: ignore[override]
         """Code the documents of a table."""
         columns = (model_input[name].astype(str) for name in MODEL_INPUTS)
         documents = [NewDocument(*row) for row in zip(*columns, strict=True)]
