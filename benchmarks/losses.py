@@ -15,13 +15,10 @@ repeats; extra memory is the growth of the process's peak resident set (Linux on
 from __future__ import annotations
 
 import argparse
-import ctypes
-import gc
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -141,21 +138,7 @@ def least_times(candidates: dict[str, Callable[[], None]], batch: Batch) -> dict
 def extra_memory(run: Callable[[], None], batch: Batch) -> float | None:
     """Growth of the peak resident set in MB during one run, None where the system does not tell."""
     batch.projections.grad = None
-    gc.collect()
-    try:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")
-        before = resident_mb("VmRSS")
-        run()
-        return max(resident_mb("VmHWM") - before, 0.0)
-    except OSError:
-        return None
-
-
-def resident_mb(name: str) -> float:
-    """One line of /proc/self/status in MB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(name))
+    return results.growth_of_peak(run)
 
 
 def measure(n_documents: int, n_labels: int, dim: int, max_loop: int) -> list[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import datetime
+import gc
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -26,6 +28,23 @@ def machine(n_threads: int) -> str:
 
 def _lines(path: str) -> list[str]:
     return Path(path).read_text(encoding="utf-8").splitlines() if Path(path).exists() else []
+
+
+def growth_of_peak(run: Callable[[], None]) -> float | None:
+    """Growth of the peak resident set in MB during a run, None where the system does not tell (it is not Linux)."""
+    gc.collect()
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts from what is resident now
+        before = _resident_mb("VmRSS")
+        run()
+        return max(_resident_mb("VmHWM") - before, 0.0)
+    except OSError:
+        return None
+
+
+def _resident_mb(name: str) -> float:
+    return next(int(line.split()[1]) / 1024 for line in _lines("/proc/self/status") if line.startswith(name))
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
