@@ -250,8 +250,11 @@ def build_corpora(
         rows = [row for row, one in enumerate(splits) if one == split]
         true = label_matrix([label_ids[row] for row in rows], n_labels)
         corpora.append(Corpus(documents_path, [document_ids[row] for row in rows], true))
-    if not len(corpora[1]):
-        raise UserError("split val has no document to fit thresholds on; raise split.val in the config.")
+    if not corpora[1].true.nnz:
+        raise UserError(
+            f"split val has {len(corpora[1])} documents and no label of the label space to fit thresholds on; "
+            "raise split.val in the config."
+        )
     return corpora[0], corpora[1]
 
 
