@@ -18,7 +18,7 @@ from pipeline.label_counts import LabelMatrix
 BAND_STARTS = (0, 1, 3, 11, 101)
 """Training documents from which a band begins: none, 1-2, 3-10, 11-100, more."""
 _N_STEPS = 50
-_MAX_MOVE = 3.0  # of one weight in a step: far from the optimum Newton's method overshoots
+_SHARES = [0.5**halvings for halvings in range(30)]
 
 Floats = NDArray[np.floating]
 
@@ -52,17 +52,27 @@ def fit_logistic(
     """
     features = np.asarray(features, dtype=np.float64)
     prior = np.asarray(prior, dtype=np.float64)
-    weights = prior.copy()
+
+    def loss(weights: Floats) -> float:
+        logits = features @ weights
+        distance = weights - prior
+        return float(sample_weights @ (np.logaddexp(0, logits) - true * logits) + strength / 2 * distance @ distance)
+
+    weights, now = prior.copy(), loss(prior)
     for _ in range(_N_STEPS):
         probabilities = expit(features @ weights)
         gradient = features.T @ (sample_weights * (probabilities - true)) + strength * (weights - prior)
         curvature = sample_weights * probabilities * (1 - probabilities)
         hessian = (features * curvature[:, None]).T @ features + strength * np.eye(len(weights))
         move = np.linalg.solve(hessian, gradient)
-        largest = np.abs(move).max(initial=0.0)
-        weights -= move * min(1.0, _MAX_MOVE / max(largest, 1e-12))
-        if largest < 1e-6:
+        # Far from the optimum a whole step can lead away from it, and from there ever further.
+        share, after = next(
+            ((share, after) for share in _SHARES if (after := loss(weights - share * move)) < now), (0.0, now)
+        )
+        weights = weights - share * move
+        if now - after <= 1e-9 * (1 + abs(now)):
             break
+        now = after
     return weights
 
 

@@ -43,7 +43,9 @@ _COMPLETE = FEATURES.index("complete")
 _MAX_FOLD_CELLS = 20_000_000  # (document, label) pairs of train and val whose mentions are held in memory: 0.5 GB
 _MAX_FITTED_CELLS = 300_000
 _COMBINER_STRENGTH = 1.0
-_MIXTURE_STRENGTH = 10.0
+_MIXTURE_STRENGTH = 100.0
+# The channel is calibrated and all that rare codes have; an encoder of little data is neither.
+_PRIOR_WEIGHTS = {"ensemble": [0.8, 0.4, 0.0], "neural": [1.0, 0.0]}
 
 
 @dataclass(frozen=True)
@@ -248,8 +250,11 @@ def build_corpora(
         rows = [row for row, one in enumerate(splits) if one == split]
         true = label_matrix([label_ids[row] for row in rows], n_labels)
         corpora.append(Corpus(documents_path, [document_ids[row] for row in rows], true))
-    if not len(corpora[1]):
-        raise UserError("split val has no document to fit thresholds on; raise split.val in the config.")
+    if not corpora[1].true.nnz:
+        raise UserError(
+            f"split val has {len(corpora[1])} documents and no label of the label space to fit thresholds on; "
+            "raise split.val in the config."
+        )
     return corpora[0], corpora[1]
 
 
@@ -294,8 +299,7 @@ def fit_model(
             parts.insert(0, held_out.lexical[held_out.val_rows])
         stacked = np.stack(parts, axis=-1)  # (n_documents, n_labels, n_parts)
         cells = draw_cells(stacked, val_true, bands, share=_share_of_negatives(val_true), seed=0)
-        prior = [*[1.0 / len(parts)] * len(parts), 0.0]
-        mixture = BandedLogistic.fit(cells, prior=prior, strength=_MIXTURE_STRENGTH)
+        mixture = BandedLogistic.fit(cells, prior=_PRIOR_WEIGHTS[kind], strength=_MIXTURE_STRENGTH)
         of_model = thresholds(val_true, mixture.logits(stacked, bands))
     elif held_out is not None:
         mixture = BandedLogistic(np.tile([1.0, 0.0], (len(BAND_STARTS), 1)))

@@ -152,9 +152,10 @@ class LinearScores:
         started = time.perf_counter()
         columns = sparse.csc_array(true)
         n_labels = columns.shape[1]
+        doubles: sparse.csr_array = rows.astype(np.float64)  # as the solver wants them, once instead of for every label
 
         def fit_one(label: int) -> tuple[sparse.csr_array, float]:
-            return _fit_label(rows, _documents_of(columns, label), settings, seed + label)
+            return _fit_label(doubles, _documents_of(columns, label), settings, seed + label)
 
         with warnings.catch_warnings(), ThreadPoolExecutor(n_threads) as threads:
             warnings.simplefilter("ignore", ConvergenceWarning)  # a label more or less exact: pruning costs more
@@ -188,12 +189,12 @@ def _fit_label(
         return nothing, _ALWAYS_SCORE
     is_positive = np.zeros(n_documents, dtype=np.bool_)
     is_positive[positives] = True
-    kept = np.arange(n_documents)
     if n_documents - len(positives) > settings.max_negatives:
         negatives = np.random.default_rng(seed).choice(np.flatnonzero(~is_positive), settings.max_negatives, False)
         kept = np.sort(np.concatenate([positives, negatives]))
+        rows, is_positive = rows[kept], is_positive[kept]
     # Not dual: that solver draws from one generator of the process, so threads would not repeat their results.
-    model = LinearSVC(C=settings.c, dual=False).fit(rows[kept], is_positive[kept])
+    model = LinearSVC(C=settings.c, dual=False).fit(rows, is_positive)
     return _largest(model.coef_[0].astype(np.float32), settings.max_weights), float(model.intercept_[0])
 
 

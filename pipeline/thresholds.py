@@ -58,12 +58,49 @@ def _best_threshold(true_values: NDArray[np.float32], n_predicted: NDArray[np.in
     return highest
 
 
+def fit_calibrated_threshold(
+    true: LabelMatrix, probabilities: NDArray[np.float32], *, shrinkage: float = 300.0
+) -> float:
+    r"""The global threshold of calibrated probabilities, steady where there are few documents.
+
+    Of calibrated probabilities the threshold with the highest expected F1 is half of that F1. The fitted threshold t
+    with its F1 F, from n true cells, is pulled there: ``(n t + shrinkage F / 2) / (n + shrinkage)``. With 90 true cells
+    t alone moves by 0.1 and more from sample to sample, F by 0.03.
+
+    Source: Lipton, Elkan and Naryanaswamy, "Optimal Thresholding of Classifiers to Maximize F1 Measure", ECML 2014,
+    theorem 1. The shrinkage is ours.
+
+    Args:
+        true: bool CSR, shape (n_documents, n_labels).
+        probabilities: float32, the same shape, values in [0, 1].
+        shrinkage: true cells that the theorem is worth, at least 0.
+
+    Raises:
+        TypeError: if an argument has the wrong type.
+        ValueError: as :func:`fit_global_threshold`, and if ``shrinkage`` is negative.
+
+    Example:
+        >>> true = sparse.csr_array(np.array([[True, False], [True, False]]))
+        >>> fit_calibrated_threshold(true, np.float32([[0.75, 0.5], [0.25, 0.125]]), shrinkage=2)  # F1 is 0.8
+        0.325
+    """
+    if shrinkage < 0:
+        raise ValueError(f"shrinkage must be at least 0, got {shrinkage}.")
+    fitted = fit_global_threshold(true, probabilities)
+    predicted = apply_thresholds(probabilities, fitted)
+    n_true = int(as_label_matrix("true", true).nnz)
+    n_found = int(true.multiply(predicted).nnz)
+    best = 2 * n_found / (n_true + predicted.nnz)
+    return (n_true * fitted + shrinkage * best / 2) / (n_true + shrinkage)
+
+
 def fit_label_thresholds(
     true: LabelMatrix,
     probabilities: NDArray[np.float32],
     *,
     shrinkage: float = 20.0,
     min_positives: int = 6,
+    global_threshold: float | None = None,
 ) -> Thresholds:
     r"""One threshold a label, pulled toward the global one the less is known of the label.
 
@@ -75,6 +112,7 @@ def fit_label_thresholds(
         probabilities: float32, the same shape, values in [0, 1].
         shrinkage: true documents that the global threshold is worth, at least 0; 0 takes the own one.
         min_positives: true documents a label needs for a threshold of its own, at least 1.
+        global_threshold: to which the others are pulled; None fits it.
 
     Returns:
         float32, shape (n_labels,), values in [0, 1].
@@ -88,7 +126,8 @@ def fit_label_thresholds(
         raise ValueError(
             f"shrinkage must be at least 0 and min_positives at least 1, got {shrinkage} and {min_positives}."
         )
-    global_threshold = fit_global_threshold(true, probabilities)
+    if global_threshold is None:
+        global_threshold = fit_global_threshold(true, probabilities)
     columns = as_label_matrix("true", true).tocsc()
     n_true = np.diff(columns.indptr)
     thresholds = np.full(n_true.size, global_threshold)
@@ -159,11 +198,11 @@ def fit_thresholds(
     train_counts: ArrayLike,
     n_train_documents: int,
 ) -> Thresholds:
-    """One threshold for every label, by the rule of that name, fitted on split val.
+    """One threshold for every label by the rule of that name, from calibrated probabilities of held-out documents.
 
     Args:
-        rule: 'global' (:func:`fit_global_threshold`), 'per_label' (:func:`fit_label_thresholds`) or 'prevalence'
-            (:func:`prevalence_thresholds`).
+        rule: 'global' (:func:`fit_calibrated_threshold`), 'per_label' (:func:`fit_label_thresholds`, pulled to the
+            former) or 'prevalence' (:func:`prevalence_thresholds`).
         true: bool CSR, shape (n_documents, n_labels).
         probabilities: float32, the same shape, values in [0, 1].
         train_counts: documents of each label in split train.
@@ -176,11 +215,12 @@ def fit_thresholds(
         TypeError: if an argument has the wrong type.
         ValueError: as the functions named above.
     """
-    if rule == "per_label":
-        return fit_label_thresholds(true, probabilities)
     if rule == "prevalence":
         return prevalence_thresholds(probabilities, train_counts=train_counts, n_train_documents=n_train_documents)
-    return np.full(true.shape[1], fit_global_threshold(true, probabilities), dtype=np.float32)
+    of_all = fit_calibrated_threshold(true, probabilities)
+    if rule == "per_label":
+        return fit_label_thresholds(true, probabilities, global_threshold=of_all)
+    return np.full(true.shape[1], of_all, dtype=np.float32)
 
 
 def apply_thresholds(probabilities: NDArray[np.float32], thresholds: float | ArrayLike) -> sparse.csr_array:

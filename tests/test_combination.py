@@ -57,6 +57,17 @@ def test_cells_that_a_line_parts_leave_finite_weights() -> None:
     assert np.isfinite(found).all()
 
 
+def test_a_start_far_from_the_optimum_is_left_for_it() -> None:
+    """Steps of Newton's method from here lead away; the loss is convex, so the optimum is the same from anywhere."""
+    some = cells(300, 2, seed=3)
+    features = some.features * 8
+    found = [
+        fit_logistic(features, some.true, sample_weights=np.ones(300), prior=np.array(prior), strength=1e-6)
+        for prior in ([0.0, 0.0], [5.0, -5.0])
+    ]
+    np.testing.assert_allclose(found[0], found[1], atol=1e-3)
+
+
 def test_a_band_without_a_cell_takes_the_shared_weights() -> None:
     """All cells lie in band 4. Shared weights and the deviation of band 4 are penalised alike, so each takes half of
     the way from the prior; the other bands have the shared half alone."""

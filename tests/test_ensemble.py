@@ -16,6 +16,7 @@ from pipeline.artifacts import sha256_of
 from pipeline.coding import code_documents
 from pipeline.config import PipelineConfig
 from pipeline.ensemble import CodingModel
+from pipeline.ensemble_fitting import build_corpora
 from pipeline.errors import UserError
 from pipeline.labels import LabelSpace
 from pipeline.serving import Classifier
@@ -198,3 +199,10 @@ def test_a_folder_that_was_changed_is_refused(
 def test_an_encoder_is_asked_of_a_model_that_has_none(trained: Callable[..., PipelineConfig]) -> None:
     with pytest.raises(UserError, match="a model of kind 'tfidf' has no encoder"):
         Classifier.load(trained("tfidf").experiment_dir / "classifier")
+
+
+def test_a_split_val_without_a_label_is_a_users_mistake(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="split val has 1 documents and no label"):
+        build_corpora(tmp_path, ["a", "b"], ["train", "val"], [[0], []], 2)
+    with pytest.raises(UserError, match="split val has 0 documents and no label"):
+        build_corpora(tmp_path, ["a"], ["train"], [[0]], 2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,8 +14,10 @@ from scipy import sparse
 
 from pipeline.thresholds import (
     apply_thresholds,
+    fit_calibrated_threshold,
     fit_global_threshold,
     fit_label_thresholds,
+    fit_thresholds,
     prevalence_thresholds,
 )
 
@@ -180,3 +184,25 @@ def test_wrong_input_is_refused() -> None:
         prevalence_thresholds(probabilities, train_counts=[1], n_train_documents=5)
     with pytest.raises(ValueError, match="no label can have more"):
         prevalence_thresholds(probabilities, train_counts=[6, 1], n_train_documents=5)
+
+
+def test_the_threshold_of_calibrated_probabilities_is_pulled_to_half_of_its_f1() -> None:
+    """Two true cells, found from 0.25 on with one false: F1 = 4/5. (2 · 0.25 + 6 · 0.4) / 8 = 0.3625."""
+    true = sparse.csr_array(np.array([[True, False], [True, False]]))
+    probabilities = np.float32([[0.75, 0.5], [0.25, 0.125]])
+    assert fit_calibrated_threshold(true, probabilities, shrinkage=6) == pytest.approx(0.3625)
+    assert fit_calibrated_threshold(true, probabilities, shrinkage=0) == fit_global_threshold(true, probabilities)
+    with pytest.raises(ValueError, match="shrinkage must be at least 0"):
+        fit_calibrated_threshold(true, probabilities, shrinkage=-1)
+
+
+@pytest.mark.parametrize("rule", ["global", "per_label", "prevalence"])
+def test_every_rule_gives_a_threshold_for_every_label(rule: Literal["global", "per_label", "prevalence"]) -> None:
+    draw = np.random.default_rng(0)
+    probabilities = draw.random((300, 4)).astype(np.float32)
+    true = sparse.csr_array(draw.random((300, 4)) < probabilities * np.array([1, 1, 0.5, 0.01]))
+    found = fit_thresholds(rule, true, probabilities, train_counts=[100, 100, 50, 1], n_train_documents=300)
+    assert (found.shape, found.dtype) == ((4,), np.float32)
+    assert (len(set(found.tolist())) == 1) == (rule == "global")
+    if rule == "per_label":
+        assert found[3] == np.float32(fit_calibrated_threshold(true, probabilities)), "too few positives of its own"
