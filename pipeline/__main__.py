@@ -150,11 +150,11 @@ def _report_failure(config: PipelineConfig, members: Sequence[Member]) -> int:
 
     failures = dag.failures(members)
     for failure in failures:
-        sys.stderr.write(
-            f"error: {failure['folder']} stage {failure['stage']}: {failure['message']}\n".replace("  ", " ")
-        )
+        member = f"{failure['folder']} " if failure["folder"] else ""
+        sys.stderr.write(f"error: {member}stage {failure['stage']}: {failure['message']}\n")
     if not failures:
-        sys.stderr.write(f"error: a stage failed; see {config.experiment_dir / 'logs'}.\n")
+        logs = config.experiment_dir / "logs"
+        sys.stderr.write(f"error: a stage failed, see {logs}; where that says nothing, add --dry-run to see the DAG.\n")
     return _USER_ERROR if failures else 1
 
 
