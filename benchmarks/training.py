@@ -37,13 +37,15 @@ from benchmarks import results
 from pipeline import training
 from pipeline.encoder import ProjectionHead, TokenStates
 from pipeline.heads import build_head
+from pipeline.loading import BatchLoader
 from pipeline.losses import SparseLabels, build_contrastive_loss, build_head_loss, relation_statistics
 from pipeline.micro_batches import ChunkSettings
 from pipeline.objectives import ClassificationObjective, ContrastiveObjective, multi_hot
 from pipeline.pretrained import find_encoder, load_encoder
 from pipeline.sampling import BatchPlan
-from pipeline.settings import Compute, TrainClassifier, TrainEncoder
-from pipeline.training import BatchLoader, fit, start_accelerator
+from pipeline.settings import Compute
+from pipeline.training import fit, start_accelerator
+from pipeline.training_settings import TrainClassifier, TrainEncoder
 
 Stage = Literal["contrastive", "classifier"]
 N_LABELS, N_LABELS_EACH, DIM = 200, 8, 128

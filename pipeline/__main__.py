@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(arguments: argparse.Namespace) -> int:
     from pipeline import dag, grid
-    from pipeline.artifacts import guarded_io, lock
+    from pipeline.files import guarded_io, lock
 
     config = load_config(arguments.config, arguments.set)
     members = grid.expand(config)
@@ -124,8 +124,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from pipeline.artifacts import guarded_io
     from pipeline.doctor import examine, render
+    from pipeline.files import guarded_io
 
     config = load_config(arguments.config, arguments.set)
     with guarded_io(config.experiment_dir):  # a raw folder that may not be read
@@ -166,7 +166,7 @@ def _print_grid(config: PipelineConfig) -> None:
 
 
 def _print_summary(config: PipelineConfig) -> None:
-    from pipeline.artifacts import read_json
+    from pipeline.files import read_json
 
     experiment_dir = config.experiment_dir
     metrics = read_json(experiment_dir / "metrics.json")
@@ -238,7 +238,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 
 def _ui(arguments: argparse.Namespace) -> int:
-    from pipeline.tracking import open_store, page_path, tracking_uri
+    from pipeline.mlflow_store import open_store, page_path, tracking_uri
 
     tracking_dir = Path("mlruns")
     page = page_path(open_store(tracking_dir))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import errno
 import hashlib
 import importlib.metadata
 import json
@@ -24,10 +23,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from pipeline.config import PipelineConfig, Stage, stage_settings
 from pipeline.errors import UserError
+from pipeline.files import guarded_io, lock, read_json, sha256_of, write_json
 
 STAGE_OUTPUTS: dict[Stage, tuple[str, ...]] = {
     "ingest": ("documents.parquet", "annotators.parquet", "titles.json", "ingest_report.json"),
@@ -62,9 +60,6 @@ PRODUCERS: dict[Stage, tuple[Stage, ...]] = {
     stage: tuple(one for one, outputs in STAGE_OUTPUTS.items() if set(outputs) & set(inputs))
     for stage, inputs in STAGE_INPUTS.items()
 }
-_FULL_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# What safetensors and tokenizers (Rust), SQLite and torch.save say of it.
-_FULL_DISK_PHRASES = (*(f"(os error {number})" for number in _FULL_DISK_ERRORS), "disk is full", "unexpected pos ")
 _VERSIONED_PACKAGES = (
     "accelerate", "datasets", "evaluate", "icd-contrast", "mlflow", "numpy", "pandas", "pyarrow",
     "snakemake", "spacy", "torch", "transformers",
@@ -149,88 +144,6 @@ def writing(
             _put_in_place(temporary, experiment_dir, stage)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def guarded_io(where: Path) -> Iterator[None]:
-    """Turn a full disk, a file-size limit or a missing permission into a UserError."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        if _is_full_disk(error):
-            raise UserError(
-                f"{where}: the disk is full or a limit on file size was hit. "
-                "Earlier outputs are intact; free space and run again."
-            ) from error
-        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise UserError(f"{error.filename or where}: {error.strerror}; mend its permissions.") from error
-        raise
-
-
-def _is_full_disk(error: BaseException) -> bool:
-    """Whether an error says so; several libraries raise types of their own and put the number in the message."""
-    if isinstance(error, OSError) and error.errno in _FULL_DISK_ERRORS:
-        return True
-    return not isinstance(error, OSError) and any(phrase in str(error) for phrase in _FULL_DISK_PHRASES)
-
-
-@contextlib.contextmanager
-def lock(experiment_dir: Path, name: str) -> Iterator[None]:
-    """Hold an exclusive lock, which the system frees even when the process is killed.
-
-    Raises:
-        UserError: if another process holds it.
-    """
-    folder = experiment_dir / ".locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    holder = folder / f"{name}.holder"
-    held = filelock.FileLock(folder / f"{name}.lock", timeout=0)
-    try:
-        held.acquire()
-    except filelock.Timeout:
-        who = holder.read_text(encoding="utf-8") if holder.exists() else "another process"
-        raise UserError(f"{experiment_dir}: '{name}' is running already ({who}); wait for it or stop it.") from None
-    try:
-        holder.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
-        yield
-    finally:
-        held.release()
-
-
-def sha256_of(path: Path) -> str:
-    """Digest of a file, or of a folder's files with their relative names in order."""
-    digest = hashlib.sha256()
-    if not path.is_dir():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    for file_path in sorted(one for one in path.rglob("*") if one.is_file() and one.name != ".snakemake_timestamp"):
-        digest.update(file_path.relative_to(path).as_posix().encode() + b"\0")
-        digest.update(bytes.fromhex(sha256_of(file_path)))
-    return digest.hexdigest()
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON whole or not at all, readable by people."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file that a stage wrote.
-
-    Raises:
-        UserError: if it is damaged.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}); remove it and run its stage again.") from None
 
 
 def _manifest(

@@ -15,9 +15,9 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.artifacts import guarded_io
 from pipeline.codes import parse_label
 from pipeline.errors import UserError
+from pipeline.files import guarded_io
 from pipeline.labels import LabelSpace
 from pipeline.spans import Span
 

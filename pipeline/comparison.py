@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from pipeline.artifacts import guarded_io, need, read_json
+from pipeline.artifacts import need
 from pipeline.coded import CodedSplit, load_coded_split
 from pipeline.errors import UserError
 from pipeline.figures import difference_figure
+from pipeline.files import guarded_io, read_json
 from pipeline.labels import LabelSpace
 from pipeline.metrics import evaluate_predictions, metrics_by_frequency_band
 from pipeline.page import render_page, write_page

@@ -26,10 +26,9 @@ from pipeline.settings import (
     SplitSettings,
     Tokens,
     Tracking,
-    TrainClassifier,
-    TrainEncoder,
     absolute,
 )
+from pipeline.training_settings import TrainClassifier, TrainEncoder
 
 Stage = Literal["ingest", "split", "tokenize", "train_encoder", "train_classifier", "predict", "evaluate"]
 

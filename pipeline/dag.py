@@ -13,9 +13,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import data_recipes
-from pipeline.artifacts import STAGE_OUTPUTS, manifest_path, read_manifest, write_json
+from pipeline.artifacts import STAGE_OUTPUTS, manifest_path, read_manifest
 from pipeline.config import STAGE_SECTIONS, PipelineConfig, Stage, stage_settings
 from pipeline.errors import UserError
+from pipeline.files import write_json
 from pipeline.grid import Member
 
 PACKAGE_DIR = Path(__file__).parent

@@ -15,9 +15,10 @@ from typing import Any
 import data_recipes
 from data_recipes._raw_checks import RowCount, count_rows
 from pipeline import dag
-from pipeline.artifacts import read_json, read_manifest
+from pipeline.artifacts import read_manifest
 from pipeline.config import PipelineConfig, stage_settings
 from pipeline.errors import UserError
+from pipeline.files import read_json
 from pipeline.machine import Finding, machine_findings
 
 

@@ -19,15 +19,15 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from pipeline.artifacts import sha256_of, write_json
 from pipeline.combination import BAND_STARTS, BandedLogistic, bands_of, logits_of, probabilities_of
 from pipeline.errors import UserError
+from pipeline.files import sha256_of, write_json
 from pipeline.labels import LabelSpace
 from pipeline.lexical_channel import LexicalChannel
 from pipeline.serving import FORMAT_VERSION, Classifier, checked_description, predict_rows
-from pipeline.settings import ModelKind
 from pipeline.text import Preparation, blocks_of
 from pipeline.thresholds import Thresholds
+from pipeline.training_settings import ModelKind
 
 _BLOCK = 256
 _HAS_NEURAL = ("neural", "ensemble")

@@ -33,9 +33,9 @@ from pipeline.lexical import LexicalModel, LinearScores, Vectorizer
 from pipeline.lexical_channel import BLOCK, N_CELL_FEATURES, LexicalChannel, TitleStatistics, cell_features
 from pipeline.mentions import FEATURES, TitleIndex, load_synonyms
 from pipeline.serving import Classifier
-from pipeline.settings import Lexical, ModelKind, ThresholdRule
 from pipeline.text import Preparation, blocks_of
 from pipeline.thresholds import fit_thresholds
+from pipeline.training_settings import Lexical, ModelKind, ThresholdRule
 
 logger = logging.getLogger(__name__)
 

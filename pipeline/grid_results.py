@@ -16,9 +16,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pipeline.artifacts import need, read_json
+from pipeline.artifacts import need
 from pipeline.coded import CodedSplit, load_baseline_split, load_coded_split
 from pipeline.errors import UserError
+from pipeline.files import read_json
 from pipeline.grid import Member
 from pipeline.intervals import bootstrap_distributions
 from pipeline.label_counts import label_lists, label_matrix, set_scores

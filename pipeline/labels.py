@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
-from pipeline.artifacts import read_json, write_json
 from pipeline.codes import LEVELS, Level, at_level
 from pipeline.errors import UserError
+from pipeline.files import read_json, write_json
 from pipeline.titles import title
 
 

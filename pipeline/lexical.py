@@ -27,11 +27,11 @@ from sklearn.preprocessing import normalize
 from sklearn.svm import LinearSVC
 from tqdm import tqdm
 
-from pipeline.artifacts import read_json, write_json
 from pipeline.errors import UserError
+from pipeline.files import read_json, write_json
 from pipeline.label_counts import LabelMatrix
-from pipeline.settings import Lexical
 from pipeline.text import blocks_of
+from pipeline.training_settings import Lexical
 
 logger = logging.getLogger(__name__)
 

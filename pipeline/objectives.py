@@ -16,7 +16,7 @@ from pipeline.heads import LabelAttentionHead, LinearHead
 from pipeline.losses import SparseLabels, build_contrastive_loss, partner_share, relation_statistics
 from pipeline.memory_queue import Memory, build_memory
 from pipeline.micro_batches import Batch, MicroBatch
-from pipeline.settings import Contrastive
+from pipeline.training_settings import Contrastive
 
 
 class ContrastiveObjective(nn.Module):

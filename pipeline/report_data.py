@@ -13,12 +13,13 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from pipeline.artifacts import need, read_json, read_manifest
+from pipeline.artifacts import need, read_manifest
 from pipeline.coded import CodedSplit, load_coded_split
 from pipeline.codes import parse_label
 from pipeline.config import STAGE_SECTIONS
 from pipeline.confusions import confusion_table, error_distances
 from pipeline.curves import reliability_table, threshold_curve
+from pipeline.files import read_json
 from pipeline.metrics import (
     bootstrap_intervals,
     evaluate_predictions,

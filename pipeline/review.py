@@ -23,10 +23,10 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from pipeline.artifacts import guarded_io
 from pipeline.code_files import Code, read_codes
 from pipeline.document_files import read_documents
 from pipeline.errors import UserError
+from pipeline.files import guarded_io
 from pipeline.sentences import find_sentences
 from pipeline.spans import Span
 from pipeline.text import PREAMBLE, find_sections

@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm import tqdm
 
-from pipeline.artifacts import read_json, sha256_of, write_json
 from pipeline.encoder import DocumentEncoder
 from pipeline.errors import UserError
+from pipeline.files import read_json, sha256_of, write_json
 from pipeline.heads import LabelAttentionHead, LinearHead, build_head
 from pipeline.labels import LabelSpace
 from pipeline.micro_batches import ChunkSettings, MicroBatch, build_micro_batches, chunk_settings, iterate_micro_batches

@@ -1,8 +1,4 @@
-"""MLflow: one parent run per experiment, one child run per stage; numbers and settings, never text of a document.
-
-The store is SQLite in ``tracking.dir`` unless ``MLFLOW_TRACKING_URI`` names a server. It is created once under a
-lock, since processes that create it at the same time break it.
-"""
+"""MLflow: one parent run per experiment, one child run per stage; numbers and settings, never text of a document."""
 
 from __future__ import annotations
 
@@ -17,11 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import filelock
-
-from pipeline.artifacts import ARTIFACTS, git_commit, is_main_process, read_json, read_manifest, write_json
+from pipeline.artifacts import ARTIFACTS, git_commit, is_main_process, read_manifest
 from pipeline.config import STAGE_SECTIONS, PipelineConfig, Stage
 from pipeline.errors import UserError
+from pipeline.files import read_json, write_json
+from pipeline.mlflow_store import experiment_id, open_store, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -31,31 +27,7 @@ logger = logging.getLogger(__name__)
 _MAX_VALUE_CHARS = 250
 _MAX_BATCH = 500
 _MAX_PARAMS = 100  # MLflow refuses more at a time
-_STORE_LOCK = ".store.lock"
-_EXPERIMENT = "icd-contrast"
-_VIEW_KEY = "icd"
-_VIEW_COLUMNS = (
-    "metrics.`micro_f1`", "metrics.`macro_f1`", "metrics.`map`", "metrics.`precision_at_5`", "params.`data.recipe`",
-    "params.`encoder.model`", "params.`train_encoder.loss`", "params.`train_classifier.head`", "params.`seed`",
-)  # fmt: skip
 _NOT_PARAMETERS = {"work_dir", "tracking", "compute", "grid"}
-
-
-def tracking_uri(tracking_dir: Path) -> str:
-    """Where runs are stored: ``MLFLOW_TRACKING_URI``, else SQLite in the folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{tracking_dir.resolve()}/mlflow.db"
-
-
-def open_store(tracking_dir: Path) -> MlflowClient:
-    """Give a client of the store, created if needed (under a lock)."""
-    from mlflow.tracking import MlflowClient
-
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
-    tracking_dir.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(tracking_dir / _STORE_LOCK):
-        client = MlflowClient(tracking_uri(tracking_dir))
-        client.search_experiments(max_results=1)  # creates and migrates the database
-    return client
 
 
 def start_parent_run(config: PipelineConfig, *, is_head: bool = False) -> str | None:
@@ -87,7 +59,7 @@ def start_parent_run(config: PipelineConfig, *, is_head: bool = False) -> str | 
         if (grid_note := grid_dir / "mlflow.json").exists():
             tags["mlflow.parentRunId"] = read_json(grid_note)["run_id"]
     run = client.create_run(
-        _experiment_id(client, config),
+        experiment_id(client, config.tracking.dir),
         run_name=name,
         tags=tags
         | {
@@ -268,23 +240,6 @@ def _digests(manifest: Mapping[str, Any]) -> dict[str, str]:
     return digests
 
 
-def _experiment_id(client: MlflowClient, config: PipelineConfig) -> str:
-    """The MLflow experiment that collects all runs of this project."""
-    with filelock.FileLock(config.tracking.dir / _STORE_LOCK):
-        known = client.get_experiment_by_name(_EXPERIMENT)
-        if known is not None:
-            if known.lifecycle_stage == "deleted":  # on the page; its name stays taken
-                client.restore_experiment(known.experiment_id)
-            return str(known.experiment_id)
-        local = not os.environ.get("MLFLOW_TRACKING_URI")
-        location = (config.tracking.dir / "artifacts").resolve().as_uri() if local else None
-        experiment_id = str(client.create_experiment(_EXPERIMENT, artifact_location=location))
-    # What the page itself stores when a view is shared: here, scores and settings as columns of the run list.
-    view = {"selectedColumns": list(_VIEW_COLUMNS), "orderByKey": "attributes.start_time", "orderByAsc": False}
-    client.set_experiment_tag(experiment_id, f"mlflow.sharedViewState.{_VIEW_KEY}", json.dumps(view))
-    return experiment_id
-
-
 def experiment_dir_of_run(tracking_dir: Path, run_id: str) -> Path:
     """The work folder of a run, parent or stage, if it still holds what that run wrote.
 
@@ -298,8 +253,8 @@ def experiment_dir_of_run(tracking_dir: Path, run_id: str) -> Path:
     client = open_store(tracking_dir)
     try:
         run = client.get_run(run_id)
-        if parent_id := run.data.tags.get("mlflow.parentRunId"):
-            run = client.get_run(parent_id)
+        if "icd.stage" in run.data.tags:
+            run = client.get_run(run.data.tags["mlflow.parentRunId"])
     except MlflowException:
         raise UserError(f"run {run_id}: {tracking_uri(tracking_dir)} has no such run; see 'icd ui'.") from None
     folder = run.data.tags.get("icd.experiment_dir")
@@ -309,12 +264,6 @@ def experiment_dir_of_run(tracking_dir: Path, run_id: str) -> Path:
     if held != run.info.run_id:
         raise UserError(f"run {run_id}: {folder} holds a later run by now ({held}); run its config again elsewhere.")
     return Path(folder)
-
-
-def page_path(client: MlflowClient) -> str:
-    """Path of the run list in the MLflow page, with scores and settings as columns."""
-    known = client.get_experiment_by_name(_EXPERIMENT)
-    return f"#/experiments/{known.experiment_id}/runs?viewStateShareKey={_VIEW_KEY}" if known else ""
 
 
 def _is_alive(client: MlflowClient, run_id: str) -> bool:

@@ -6,36 +6,32 @@ from its last checkpoint as if it had not been.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
-import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import datasets
 import torch
 import yaml
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from pipeline.encoder import DocumentEncoder
+from pipeline.checkpoints import Checkpoints, LoopState
 from pipeline.errors import UserError
+from pipeline.loading import BatchLoader
 from pipeline.memory_queue import memory_queues
-from pipeline.micro_batches import Batch, ChunkSettings, build_micro_batches, chunk_settings, iterate_micro_batches
-from pipeline.sampling import BatchPlan, Partners
-from pipeline.settings import Compute, Encoding, Training
+from pipeline.micro_batches import Batch
+from pipeline.settings import Compute
+from pipeline.training_settings import Training
 
 logger = logging.getLogger(__name__)
 
 _LOG_EVERY_S = 2.0
-_CHECKPOINT_EVERY_S = 600.0
 
 
 def start_accelerator(compute: Compute, *, mixed_precision: str, seed: int) -> Accelerator:
@@ -70,119 +66,6 @@ def _expected_processes(launch_path: Path | None) -> int:
         return int(yaml.safe_load(launch_path.read_text(encoding="utf-8")).get("num_processes", 1))
     except (OSError, AttributeError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"compute.accelerate_config: {launch_path} cannot be read ({error}).") from None
-
-
-@dataclass(frozen=True)
-class BatchLoader:
-    """Turns planned rows into batches of tokens.
-
-    Attributes:
-        tokens: the tokenized data set.
-        plan: which rows make up a step.
-        settings: how documents are cut into chunks.
-        micro_batch_tokens: size of a micro-batch.
-        n_workers: processes that prepare batches; 0 for none beside this one.
-    """
-
-    tokens: datasets.Dataset
-    plan: BatchPlan
-    settings: ChunkSettings
-    micro_batch_tokens: int
-    n_workers: int = 0
-
-    def epoch(self, epoch: int, *, first_step: int, accelerator: Accelerator) -> Iterator[Batch]:
-        """This process's batches of an epoch, from ``first_step`` on."""
-        planned = self.plan.local_batches(epoch, rank=accelerator.process_index, n_processes=accelerator.num_processes)[
-            first_step:
-        ]
-        # A generator of its own: drawing from the global one here would change dropout after a resume.
-        loader = DataLoader(
-            _Planned(self, planned), batch_size=None, num_workers=self.n_workers, generator=torch.Generator()
-        )
-        for batch in loader:
-            yield batch.to(accelerator.device)
-
-    def collate(self, rows: Sequence[int], n_global: int) -> Batch:
-        """Read rows and cut them into micro-batches."""
-        rows = [int(row) for row in rows]
-        columns = self.tokens.select_columns(["input_ids", "context_ids", "label_ids"])[rows]
-        micro_batches = build_micro_batches(
-            rows,
-            columns["input_ids"],
-            columns["context_ids"],
-            self.settings,
-            max_tokens=self.micro_batch_tokens,
-        )
-        labels_of_row = dict(zip(rows, columns["label_ids"], strict=True))
-        label_ids = [labels_of_row[row] for one in micro_batches for row in one.rows.tolist()]
-        return Batch(micro_batches, label_ids, n_global)
-
-
-class _Planned(torch.utils.data.Dataset[Batch]):
-    """Batches by step, for a DataLoader."""
-
-    def __init__(self, loader: BatchLoader, planned: list[tuple[Any, int]]) -> None:
-        self._loader, self._planned = loader, planned
-
-    def __len__(self) -> int:
-        return len(self._planned)
-
-    def __getitem__(self, index: int) -> Batch:
-        return self._loader.collate(*self._planned[index])
-
-
-def build_loader(
-    tokens: datasets.Dataset,
-    rows: Sequence[int],
-    tokenizer: Any,
-    settings: Training,
-    encoding: Encoding,
-    *,
-    seed: int,
-    compute: Compute,
-    partner_probability: float = 0.0,
-) -> BatchLoader:
-    """Batches of ``rows`` as settings ask for them."""
-    partners = None
-    if partner_probability:
-        partners = Partners(partner_probability, tokens.select_columns(["label_ids"])[rows]["label_ids"])
-    return BatchLoader(
-        tokens,
-        BatchPlan(rows, settings.global_batch_size, seed, partners),
-        chunk_settings(tokenizer, chunk_tokens=encoding.chunk_tokens, chunk_overlap=encoding.chunk_overlap),
-        settings.micro_batch_tokens,
-        # On a machine without a GPU the cores are better spent on the encoder.
-        compute.n_workers if torch.cuda.is_available() else 0,
-    )
-
-
-def cache_frozen_layers(
-    encoder: DocumentEncoder, loader: BatchLoader, rows: Sequence[int], accelerator: Accelerator
-) -> None:
-    """Compute frozen layers once for all rows (every process for all of them: which it meets changes by epoch)."""
-    batches = iterate_micro_batches(loader.tokens, rows, loader.settings, max_tokens=loader.micro_batch_tokens)
-    dtype = torch.bfloat16 if accelerator.mixed_precision == "bf16" else torch.float32
-    encoder.fill_cache(batches, len(rows), accelerator.device, dtype)
-
-
-@dataclass
-class LoopState:
-    """Where a training stands; saved with every checkpoint."""
-
-    epoch: int = 0
-    step: int = 0
-    best_score: float = -math.inf
-    n_epochs_without_gain: int = 0
-    history: list[dict[str, float]] = field(default_factory=list)
-    partner_shares: list[float] = field(default_factory=list)
-
-    def state_dict(self) -> dict[str, Any]:
-        """For accelerate's checkpoints."""
-        return dict(vars(self))
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """From accelerate's checkpoints."""
-        vars(self).update(state)
 
 
 def fit(
@@ -230,7 +113,7 @@ def fit(
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     state = LoopState()
     accelerator.register_for_checkpointing(state, scheduler, *memory_queues(model))
-    checkpoints = _Checkpoints(checkpoint_dir, signature, accelerator)
+    checkpoints = Checkpoints(checkpoint_dir, signature, accelerator)
     checkpoints.resume()
     loop = _Loop(wrapped, loader, optimizer, scheduler, state, settings, accelerator, checkpoints, log)
     while state.epoch < settings.n_epochs and state.n_epochs_without_gain < patience:
@@ -256,7 +139,7 @@ class _Loop:
     state: LoopState
     settings: Training
     accelerator: Accelerator
-    checkpoints: _Checkpoints
+    checkpoints: Checkpoints
     log: Callable[[dict[str, float], int], None]
 
     def run_epoch(self) -> None:
@@ -361,75 +244,6 @@ class _Meter:
         row = means | {"documents_per_second": self._n_documents / seconds}
         self._reset()
         return row
-
-
-class _Checkpoints:
-    """Checkpoints that are whole or not there, of one signature only."""
-
-    def __init__(self, folder: Path, signature: str, accelerator: Accelerator) -> None:
-        key = hashlib.sha256(f"{signature} processes={accelerator.num_processes}".encode()).hexdigest()[:16]
-        self._root, self._folder, self._accelerator = folder, folder / key, accelerator
-        self._saved_at = time.monotonic()
-        if accelerator.is_main_process:
-            for other in folder.glob("*"):
-                if other != self._folder:
-                    shutil.rmtree(other)
-            self._folder.mkdir(parents=True, exist_ok=True)
-        accelerator.wait_for_everyone()
-
-    def resume(self) -> None:
-        """Go on from the newest whole checkpoint, if there is one."""
-        whole = [path for path in self._folder.glob("epoch-*") if not path.name.endswith(".tmp")]
-        if whole:
-            # By what the name says: removing half of an older one, before a kill, changed that one last.
-            newest = max(whole, key=lambda path: [int(part) for part in path.name.split("-") if part.isdigit()])
-            self._accelerator.load_state(str(newest))
-            logger.info("resumed from checkpoint %s", newest.name)
-
-    def save_if_due(self, name: str) -> None:
-        """Save when ten minutes have passed on any process; all save together."""
-        due = torch.tensor(float(time.monotonic() - self._saved_at >= _CHECKPOINT_EVERY_S))
-        if self._accelerator.num_processes > 1:
-            due = self._accelerator.reduce(due.to(self._accelerator.device), reduction="sum")
-        if due:
-            self.save(name)
-
-    def save(self, name: str) -> None:
-        """Save everything under a temporary name, rename, then remove older ones."""
-        temporary = self._folder / f"{name}.tmp"
-        self._accelerator.save_state(str(temporary))
-        self._accelerator.wait_for_everyone()
-        if self._accelerator.is_main_process:
-            older = [path for path in self._folder.glob("epoch-*") if path != temporary]
-            temporary.rename(self._folder / name)
-            for path in older:
-                shutil.rmtree(path)
-        self._accelerator.wait_for_everyone()
-        self._saved_at = time.monotonic()
-
-    def save_best(self, model: nn.Module) -> None:
-        """Keep the weights of the best epoch so far."""
-        from safetensors.torch import save_model
-
-        if self._accelerator.is_main_process:
-            temporary = self._folder / "best.tmp"
-            save_model(model, str(temporary))
-            temporary.rename(self._folder / "best.safetensors")
-
-    def load_best(self, model: nn.Module) -> None:
-        """Put the weights of the best epoch back."""
-        from safetensors.torch import load_model
-
-        self._accelerator.wait_for_everyone()
-        best = self._folder / "best.safetensors"
-        if best.exists():
-            load_model(model, str(best))
-
-    def remove(self) -> None:
-        """Remove all checkpoints: training has ended."""
-        self._accelerator.wait_for_everyone()
-        if self._accelerator.is_main_process:
-            shutil.rmtree(self._root, ignore_errors=True)
 
 
 def _build_optimizer(

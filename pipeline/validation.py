@@ -13,11 +13,11 @@ from torch import nn
 
 from pipeline.errors import UserError
 from pipeline.label_counts import label_matrix, set_scores
+from pipeline.loading import BatchLoader
 from pipeline.objectives import ClassificationObjective
 from pipeline.ranking import rank_scores
 from pipeline.serving import predict_rows
 from pipeline.thresholds import apply_thresholds, fit_global_threshold
-from pipeline.training import BatchLoader
 
 _SCORES = ("micro_f1", "macro_f1", "map")
 

@@ -12,13 +12,13 @@ from torch import nn
 
 from pipeline.encoder import ProjectionHead
 from pipeline.heads import build_head
+from pipeline.loading import BatchLoader
 from pipeline.losses import build_contrastive_loss, build_head_loss
 from pipeline.micro_batches import ChunkSettings
 from pipeline.objectives import ClassificationObjective, ContrastiveObjective
 from pipeline.pretrained import load_encoder
 from pipeline.sampling import BatchPlan
-from pipeline.settings import TrainClassifier, TrainEncoder, Training
-from pipeline.training import BatchLoader
+from pipeline.training_settings import TrainClassifier, TrainEncoder, Training
 
 N_LABELS = 4
 

@@ -21,20 +21,16 @@ from pipeline.artifacts import (
     STAGE_INPUTS,
     STAGE_OUTPUTS,
     git_commit,
-    guarded_io,
     input_signature,
     is_main_process,
-    lock,
     manifest_path,
     need,
-    read_json,
     read_manifest,
-    sha256_of,
-    write_json,
     writing,
 )
 from pipeline.config import STAGE_SECTIONS, PipelineConfig, stage_settings
 from pipeline.errors import UserError
+from pipeline.files import guarded_io, lock, read_json, sha256_of, write_json
 
 MakeConfig = Callable[..., PipelineConfig]
 

@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.__main__ import main
-from pipeline.artifacts import write_json
 from pipeline.comparison import compare_runs, find_run, render_comparison, verdict
 from pipeline.config import PipelineConfig
 from pipeline.documents import DOCUMENT_SCHEMA
 from pipeline.errors import UserError
+from pipeline.files import write_json
 from pipeline.labels import LabelSpace
 from pipeline.stages.predict import prediction_schema
 from pipeline.tracking import experiment_dir_of_run, finish_parent_run, start_parent_run

@@ -29,12 +29,12 @@ from small_training import build_objective
 from torch import Tensor, nn
 
 from pipeline import distributed
+from pipeline.loading import BatchLoader
 from pipeline.memory_queue import memory_queues
 from pipeline.micro_batches import Batch, ChunkSettings
 from pipeline.objectives import contrastive_loss_of, memory_of
 from pipeline.sampling import BatchPlan
-from pipeline.settings import Contrastive, ContrastiveLossName
-from pipeline.training import BatchLoader
+from pipeline.training_settings import Contrastive, ContrastiveLossName
 
 TIMEOUT_S = 300
 N_LABELS, DIM = 7, 8

@@ -15,9 +15,10 @@ import pandas as pd
 import pytest
 
 from pipeline.__main__ import main
-from pipeline.artifacts import write_json, writing
+from pipeline.artifacts import writing
 from pipeline.config import PipelineConfig
 from pipeline.doctor import examine, render
+from pipeline.files import write_json
 from pipeline.machine import Finding
 
 CANARY = "ZEBRAFINCH"

@@ -12,12 +12,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.artifacts import sha256_of
 from pipeline.coding import code_documents
 from pipeline.config import PipelineConfig
 from pipeline.ensemble import CodingModel
 from pipeline.ensemble_fitting import build_corpora
 from pipeline.errors import UserError
+from pipeline.files import sha256_of
 from pipeline.labels import LabelSpace
 from pipeline.serving import Classifier
 from pipeline.thresholds import apply_thresholds

@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.artifacts import read_json
 from pipeline.coded import gold_labels, load_baseline_split, load_coded_split, raise_split
 from pipeline.config import PipelineConfig
 from pipeline.documents import ANNOTATOR_SCHEMA, DOCUMENT_SCHEMA
 from pipeline.errors import UserError
 from pipeline.evaluation import compare_coders, score
+from pipeline.files import read_json
 from pipeline.labels import LabelSpace
 from pipeline.report_data import count_splits
 from pipeline.stages.predict import prediction_schema

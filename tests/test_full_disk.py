@@ -13,7 +13,7 @@ import pytest
 START = """
 import random, resource, signal, sys
 from pathlib import Path
-from pipeline import artifacts, documents
+from pipeline import artifacts, documents, errors, files
 from pipeline.config import PipelineConfig
 from pipeline.code_files import writing_codes
 
@@ -27,7 +27,7 @@ try:
     with writing_codes(Path(sys.argv[1])) as writer:
         for index in range(30_000):
             writer.add(str(index * 7919 % 104729), [])
-except artifacts.UserError as error:
+except errors.UserError as error:
     print(error)
 """
 INGEST = """
@@ -42,13 +42,13 @@ def ingest(n_documents):
         paths = output.dir / "documents.parquet", output.dir / "annotators.parquet"
         documents.write_documents(map(document, range(n_documents)), *paths, documents.IngestReport())
         for name in ("titles.json", "ingest_report.json"):
-            artifacts.write_json(output.dir / name, n_documents)
+            files.write_json(output.dir / name, n_documents)
 
 ingest(1)
 limit(int(sys.argv[2]))
 try:
     ingest(6)
-except artifacts.UserError as error:
+except errors.UserError as error:
     print(error)
 """
 

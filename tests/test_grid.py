@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import dag, grid
-from pipeline.artifacts import STAGE_INPUTS, read_manifest, share_outputs, write_json, writing
+from pipeline.artifacts import STAGE_INPUTS, read_manifest, share_outputs, writing
 from pipeline.config import PipelineConfig
 from pipeline.errors import UserError
+from pipeline.files import write_json
 from pipeline.grid_report import write_grid_report
 from pipeline.grid_results import as_rows, collect, text_table
 from pipeline.labels import LabelSpace

@@ -12,7 +12,7 @@ from sklearn.svm import LinearSVC
 
 from pipeline.errors import UserError
 from pipeline.lexical import UNSEEN_SCORE, LexicalModel, LinearScores, Vectorizer
-from pipeline.settings import Lexical
+from pipeline.training_settings import Lexical
 
 TEXTS = [
     "Cough and fever.", "No cough today", "fever, chills and cough", "Pneumonia of the left lung",

@@ -18,15 +18,17 @@ from hypothesis import strategies as st
 from small_training import N_LABELS, build_loader, build_objective, settings_of
 from torch import Tensor, nn
 
-from pipeline import training
+from pipeline import checkpoints, training
 from pipeline.encoder import ProjectionHead
+from pipeline.loading import BatchLoader
 from pipeline.losses import CONTRASTIVE_LOSSES, SparseLabels, build_contrastive_loss
 from pipeline.memory_queue import Memory, MemoryQueue, MomentumEncoder, memory_queues
 from pipeline.objectives import ClassificationObjective, ContrastiveObjective, memory_of
 from pipeline.pretrained import load_encoder
 from pipeline.sampling import BatchPlan, Partners
-from pipeline.settings import Compute, TrainEncoder
-from pipeline.training import BatchLoader, fit, start_accelerator
+from pipeline.settings import Compute
+from pipeline.training import fit, start_accelerator
+from pipeline.training_settings import TrainEncoder
 
 DIM = 3
 
@@ -235,7 +237,7 @@ def test_a_killed_training_goes_on_with_the_very_queue_it_had(
 ) -> None:
     """Two epochs of three steps; killed after step 1 or 4 (inside an epoch) or 3 (at its end)."""
     kind, momentum, stop_at = case
-    monkeypatch.setattr(training, "_CHECKPOINT_EVERY_S", 0.0)
+    monkeypatch.setattr(checkpoints, "EVERY_S", 0.0)
     monkeypatch.setattr(training, "_LOG_EVERY_S", 0.0)
     expected = train(tiny_encoder_dir, tmp_path / "a", kind, momentum)
 
@@ -258,7 +260,7 @@ def test_a_training_that_the_system_kills_goes_on_with_the_very_queue_it_had(
     tiny_encoder_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SIGKILL after step 4 of 6, in a process of its own."""
-    monkeypatch.setattr(training, "_CHECKPOINT_EVERY_S", 0.0)
+    monkeypatch.setattr(checkpoints, "EVERY_S", 0.0)
     monkeypatch.setattr(training, "_LOG_EVERY_S", 0.0)
     environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     command = [sys.executable, __file__, str(tiny_encoder_dir), str(tmp_path / "b")]
@@ -314,5 +316,5 @@ def _kill_oneself(_: dict[str, float], step: int) -> None:
 
 
 if __name__ == "__main__":  # as the process that is killed
-    training._CHECKPOINT_EVERY_S = training._LOG_EVERY_S = 0.0
+    checkpoints.EVERY_S = training._LOG_EVERY_S = 0.0
     train(Path(sys.argv[1]), Path(sys.argv[2]), "contrastive", 0.9, log=_kill_oneself)

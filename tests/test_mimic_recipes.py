@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_recipes import synthetic
-from pipeline.artifacts import read_json
 from pipeline.config import PipelineConfig
 from pipeline.config_files import load_config
+from pipeline.files import read_json
 from pipeline.labels import LabelSpace
 from pipeline.stages import ingest, run_stage, split
 

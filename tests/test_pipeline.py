@@ -215,6 +215,20 @@ def _page(address: str) -> str:
             time.sleep(0.5)
 
 
+def test_doctor_review_and_compare_work_on_a_finished_run(finished: Path) -> None:
+    doctor = icd(finished, "doctor", "small.yaml")
+    assert doctor.returncode == 0, doctor.stdout
+    assert "0 warnings" in doctor.stdout
+    predictions = "work/small/predictions.parquet"
+    review = icd(finished, "review", predictions, "--notes", "notes.jsonl", "--output", "work/review.html")
+    assert review.returncode == 0, review.stderr
+    assert MARKER in (finished / "work" / "review.html").read_text(encoding="utf-8"), "the page shows the notes"
+    compare = icd(finished, "compare", "work/small", "work/small", "--output", "same.html")
+    assert compare.returncode == 0, compare.stderr
+    assert re.search(r"micro_f1 .*\+0\.000", compare.stdout)
+    assert MARKER not in (finished / "same.html").read_text(encoding="utf-8")
+
+
 def test_mlflow_has_one_parent_with_a_child_per_stage(finished: Path) -> None:
     from mlflow.tracking import MlflowClient
 

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from pipeline import serving
-from pipeline.artifacts import sha256_of
 from pipeline.errors import UserError
+from pipeline.files import sha256_of
 from pipeline.heads import LabelAttentionHead, build_head
 from pipeline.labels import LabelSpace
 from pipeline.micro_batches import build_micro_batches

@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.artifacts import read_manifest, write_json
+from pipeline.artifacts import read_manifest
 from pipeline.config import PipelineConfig, view_for_stage
 from pipeline.documents import Document, IngestReport, write_documents
 from pipeline.errors import UserError
+from pipeline.files import write_json
 from pipeline.splits import (
     SPLITS,
     assign_folds,

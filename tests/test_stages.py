@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import artifacts
+from pipeline import files
 from pipeline.config import PipelineConfig
 from pipeline.config_files import validate_config
 from pipeline.errors import UserError
@@ -40,7 +40,7 @@ def test_a_stage_exits_by_the_kind_of_its_error_and_notes_a_users_mistake(
     assert run_stage(config, "predict", run) == status
     assert (logs / "predict.failure.json").exists() == is_noted
     if is_noted:
-        noted = artifacts.read_json(logs / "predict.failure.json")
+        noted = files.read_json(logs / "predict.failure.json")
         assert noted == {"stage": "predict", "message": "mend it"}
 
 
@@ -113,6 +113,6 @@ def test_a_users_mistake_ends_a_stage_with_exit_2_and_no_traceback(
     assert expected in result.stderr
     assert "Traceback" not in result.stderr
     if "--set" not in arguments and "a.yaml" in arguments:
-        noted = artifacts.read_json(tmp_path / "work" / "a" / "logs" / "split.failure.json")
+        noted = files.read_json(tmp_path / "work" / "a" / "logs" / "split.failure.json")
         assert expected in noted["message"]
         assert expected in (tmp_path / "work" / "a" / "logs" / "split.log").read_text()

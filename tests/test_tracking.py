@@ -12,18 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pipeline.artifacts import write_json
 from pipeline.config import PipelineConfig
 from pipeline.errors import UserError
-from pipeline.tracking import (
-    StageRun,
-    finish_parent_run,
-    open_store,
-    page_path,
-    stage_run,
-    start_parent_run,
-    tracking_uri,
-)
+from pipeline.files import write_json
+from pipeline.mlflow_store import open_store, page_path, tracking_uri
+from pipeline.tracking import StageRun, finish_parent_run, stage_run, start_parent_run
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

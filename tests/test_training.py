@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from small_training import N_LABELS, build_loader, build_objective, settings_of
 from torch import nn
 
-from pipeline import training
+from pipeline import checkpoints, training
 from pipeline.errors import UserError
 from pipeline.settings import Compute
 from pipeline.training import fit, start_accelerator
@@ -60,7 +60,7 @@ def test_a_resumed_training_ends_with_the_very_weights_of_one_that_was_not_inter
     tiny_encoder_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, stop_at: int
 ) -> None:
     """Two epochs of three steps; stopped after step 1 or 4 (inside an epoch) or 3 (at its end)."""
-    monkeypatch.setattr(training, "_CHECKPOINT_EVERY_S", 0.0)
+    monkeypatch.setattr(checkpoints, "EVERY_S", 0.0)
     monkeypatch.setattr(training, "_LOG_EVERY_S", 0.0)
     expected = train(tiny_encoder_dir, tmp_path / "a", kind, dropout=0.2, signature="s")
 
@@ -83,7 +83,7 @@ def test_a_resumed_training_ends_with_the_very_weights_of_one_that_was_not_inter
 def test_a_checkpoint_of_other_settings_is_not_used(
     tiny_encoder_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "_CHECKPOINT_EVERY_S", 0.0)
+    monkeypatch.setattr(checkpoints, "EVERY_S", 0.0)
     monkeypatch.setattr(training, "_LOG_EVERY_S", 0.0)
 
     def stop(_: dict[str, float], step: int) -> None:
@@ -124,7 +124,7 @@ def test_a_training_killed_while_it_validates_still_keeps_the_best_epoch(
     tiny_encoder_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_in_epoch: int, saves_every_step: bool
 ) -> None:
     """With a checkpoint of the epoch's last step the validation alone is done again, else the whole epoch is."""
-    monkeypatch.setattr(training, "_CHECKPOINT_EVERY_S", 0.0 if saves_every_step else 1e9)
+    monkeypatch.setattr(checkpoints, "EVERY_S", 0.0 if saves_every_step else 1e9)
     monkeypatch.setattr(training, "_LOG_EVERY_S", 0.0)
     expected, whole_history = train_validated(tiny_encoder_dir, tmp_path / "a")
     with pytest.raises(KeyboardInterrupt):
@@ -143,7 +143,7 @@ def test_a_training_killed_while_it_removes_an_old_checkpoint_goes_on_from_the_n
     tiny_encoder_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Half removed, the old folder is the one that changed last."""
-    monkeypatch.setattr(training, "_CHECKPOINT_EVERY_S", 0.0)
+    monkeypatch.setattr(checkpoints, "EVERY_S", 0.0)
     monkeypatch.setattr(training, "_LOG_EVERY_S", 0.0)
     expected = train(tiny_encoder_dir, tmp_path / "a", "classification", dropout=0.2, signature="s")
     remove_tree = shutil.rmtree

@@ -20,9 +20,9 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from pipeline.artifacts import read_json
 from pipeline.config import PipelineConfig
 from pipeline.ensemble import CodingModel
+from pipeline.files import read_json
 from pipeline.serving import Classifier
 
 pytestmark = pytest.mark.slow

@@ -15,10 +15,11 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.artifacts import guarded_io, is_main_process, write_json
+from pipeline.artifacts import is_main_process
 from pipeline.config import DISTRIBUTED_STAGES, PipelineConfig, Stage, view_for_stage
 from pipeline.config_files import load_config
 from pipeline.errors import UserError, describe_bug
+from pipeline.files import guarded_io, write_json
 from pipeline.tracking import StageRun, stage_run
 
 logger = logging.getLogger(__name__)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict
 
-from pipeline.artifacts import need, write_json, writing
+from pipeline.artifacts import need, writing
 from pipeline.coded import is_sequenced, load_baseline_split, load_coded_split, split_label_sets
 from pipeline.config import PipelineConfig
 from pipeline.errors import UserError
 from pipeline.evaluation import compare_coders, score
+from pipeline.files import write_json
 from pipeline.labels import LabelSpace
 from pipeline.report import write_report
 from pipeline.report_data import compare_baseline, report_content, without_human

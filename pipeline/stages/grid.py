@@ -10,9 +10,9 @@ import logging
 
 import pandas as pd
 
-from pipeline.artifacts import write_json
 from pipeline.config import PipelineConfig
 from pipeline.errors import UserError
+from pipeline.files import write_json
 from pipeline.grid import expand
 from pipeline.grid_report import write_grid_report
 from pipeline.grid_results import as_rows, collect, text_table

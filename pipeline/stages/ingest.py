@@ -10,9 +10,10 @@ import functools
 import logging
 
 import data_recipes
-from pipeline.artifacts import sha256_of, write_json, writing
+from pipeline.artifacts import writing
 from pipeline.config import PipelineConfig
 from pipeline.documents import IngestReport, write_documents
+from pipeline.files import sha256_of, write_json
 from pipeline.stages import stage_main
 from pipeline.text import prepare
 from pipeline.tracking import StageRun

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 
 import pyarrow.parquet as pq
 
-from pipeline.artifacts import need, read_json, writing
+from pipeline.artifacts import need, writing
 from pipeline.config import PipelineConfig
 from pipeline.errors import UserError
+from pipeline.files import read_json
 from pipeline.label_counts import label_matrix
 from pipeline.labels import LabelSpace
 from pipeline.settings import SplitSettings

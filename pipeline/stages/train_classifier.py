@@ -17,13 +17,15 @@ import datasets
 import numpy as np
 from torch import nn
 
-from pipeline.artifacts import input_signature, is_main_process, need, read_manifest, write_json, writing
+from pipeline.artifacts import input_signature, is_main_process, need, read_manifest, writing
 from pipeline.config import PipelineConfig, Stage
 from pipeline.encoder import ProjectionHead
 from pipeline.ensemble import CodingModel
 from pipeline.ensemble_fitting import Corpus, Fitter, build_corpora, fit_model
+from pipeline.files import write_json
 from pipeline.heads import LabelAttentionHead, build_head, start_from_prevalence
 from pipeline.labels import LabelSpace
+from pipeline.loading import build_loader, cache_frozen_layers
 from pipeline.losses import build_head_loss
 from pipeline.micro_batches import ChunkSettings
 from pipeline.objectives import ClassificationObjective, contrastive_loss_of, memory_of
@@ -33,7 +35,7 @@ from pipeline.stages import stage_main
 from pipeline.text import Preparation
 from pipeline.tokens import select_rows
 from pipeline.tracking import StageRun
-from pipeline.training import build_loader, cache_frozen_layers, fit, start_accelerator
+from pipeline.training import fit, start_accelerator
 from pipeline.validation import Validator
 
 logger = logging.getLogger(__name__)

@@ -13,17 +13,19 @@ import logging
 import datasets
 from accelerate import Accelerator
 
-from pipeline.artifacts import input_signature, need, write_json, writing
+from pipeline.artifacts import input_signature, need, writing
 from pipeline.config import PipelineConfig
 from pipeline.encoder import DocumentEncoder, ProjectionHead
+from pipeline.files import write_json
 from pipeline.labels import LabelSpace
+from pipeline.loading import build_loader, cache_frozen_layers
 from pipeline.objectives import ContrastiveObjective, contrastive_loss_of, memory_of
 from pipeline.pretrained import find_encoder, load_encoder, load_tokenizer
 from pipeline.serving import save_encoder
 from pipeline.stages import stage_main
 from pipeline.tokens import select_rows
 from pipeline.tracking import StageRun
-from pipeline.training import build_loader, cache_frozen_layers, fit, start_accelerator
+from pipeline.training import fit, start_accelerator
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,65 @@
+"""The MLflow store: SQLite in ``tracking.dir`` unless ``MLFLOW_TRACKING_URI`` names a server.
+
+It is created once under a lock, since processes that create it at the same time break it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import filelock
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+_STORE_LOCK = ".store.lock"
+_EXPERIMENT = "icd-contrast"
+_VIEW_KEY = "icd"
+_VIEW_COLUMNS = (
+    "metrics.`micro_f1`", "metrics.`macro_f1`", "metrics.`map`", "metrics.`precision_at_5`", "params.`data.recipe`",
+    "params.`encoder.model`", "params.`train_encoder.loss`", "params.`train_classifier.head`", "params.`seed`",
+)  # fmt: skip
+
+
+def tracking_uri(tracking_dir: Path) -> str:
+    """Where runs are stored: ``MLFLOW_TRACKING_URI``, else SQLite in the folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{tracking_dir.resolve()}/mlflow.db"
+
+
+def open_store(tracking_dir: Path) -> MlflowClient:
+    """Give a client of the store, created if needed (under a lock)."""
+    from mlflow.tracking import MlflowClient
+
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    tracking_dir.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(tracking_dir / _STORE_LOCK):
+        client = MlflowClient(tracking_uri(tracking_dir))
+        client.search_experiments(max_results=1)  # creates and migrates the database
+    return client
+
+
+def experiment_id(client: MlflowClient, tracking_dir: Path) -> str:
+    """The MLflow experiment that collects all runs of this project."""
+    with filelock.FileLock(tracking_dir / _STORE_LOCK):
+        known = client.get_experiment_by_name(_EXPERIMENT)
+        if known is not None:
+            if known.lifecycle_stage == "deleted":  # on the page; its name stays taken
+                client.restore_experiment(known.experiment_id)
+            return str(known.experiment_id)
+        local = not os.environ.get("MLFLOW_TRACKING_URI")
+        location = (tracking_dir / "artifacts").resolve().as_uri() if local else None
+        created = str(client.create_experiment(_EXPERIMENT, artifact_location=location))
+    # What the page itself stores when a view is shared: here, scores and settings as columns of the run list.
+    view = {"selectedColumns": list(_VIEW_COLUMNS), "orderByKey": "attributes.start_time", "orderByAsc": False}
+    client.set_experiment_tag(created, f"mlflow.sharedViewState.{_VIEW_KEY}", json.dumps(view))
+    return created
+
+
+def page_path(client: MlflowClient) -> str:
+    """Path of the run list in the MLflow page, with scores and settings as columns."""
+    known = client.get_experiment_by_name(_EXPERIMENT)
+    return f"#/experiments/{known.experiment_id}/runs?viewStateShareKey={_VIEW_KEY}" if known else ""
