@@ -44,8 +44,10 @@ _MAX_FOLD_CELLS = 20_000_000  # (document, label) pairs of train and val whose m
 _MAX_FITTED_CELLS = 300_000
 _COMBINER_STRENGTH = 1.0
 _MIXTURE_STRENGTH = 100.0
-# The channel is calibrated and all that rare codes have; an encoder of little data is neither.
-_PRIOR_WEIGHTS = {"ensemble": [0.8, 0.4, 0.0], "neural": [1.0, 0.0]}
+_NEURAL_ALONE = np.array([1.0, 0.0])
+# Channel, encoder, intercept by band of training frequency. The channel is calibrated and knows titles; an encoder says
+# nothing of a code that it was not trained on, and little of one with two documents.
+_ENSEMBLE = np.array([[1.0, 0.0, 0.0], [1.0, 0.1, 0.0], [0.8, 0.4, 0.0], [0.8, 0.4, 0.0], [0.8, 0.4, 0.0]])
 
 
 @dataclass(frozen=True)
@@ -299,7 +301,9 @@ def fit_model(
             parts.insert(0, held_out.lexical[held_out.val_rows])
         stacked = np.stack(parts, axis=-1)  # (n_documents, n_labels, n_parts)
         cells = draw_cells(stacked, val_true, bands, share=_share_of_negatives(val_true), seed=0)
-        mixture = BandedLogistic.fit(cells, prior=_PRIOR_WEIGHTS[kind], strength=_MIXTURE_STRENGTH)
+        mixture = BandedLogistic.fit(
+            cells, prior=_ENSEMBLE if kind == "ensemble" else _NEURAL_ALONE, strength=_MIXTURE_STRENGTH
+        )
         of_model = thresholds(val_true, mixture.logits(stacked, bands))
     elif held_out is not None:
         mixture = BandedLogistic(np.tile([1.0, 0.0], (len(BAND_STARTS), 1)))
