@@ -44,6 +44,7 @@ _MAX_FOLD_CELLS = 20_000_000  # (document, label) pairs of train and val whose m
 _MAX_FITTED_CELLS = 300_000
 _COMBINER_STRENGTH = 1.0
 _MIXTURE_STRENGTH = 100.0
+_MIN_DOCUMENTS_OF_ENCODER = 3
 _NEURAL_ALONE = np.array([1.0, 0.0])
 # Channel, encoder, intercept by band of training frequency. The channel is calibrated and knows titles; an encoder says
 # nothing of a code that it was not trained on, and little of one with two documents.
@@ -274,7 +275,8 @@ def fit_model(
     """Weights of the parts and thresholds, from what they say of documents they were not fitted on.
 
     A channel alone is calibrated already; its thresholds come from all its held-out documents. Where an encoder
-    takes part, weights and thresholds come from split val, which chose its epoch.
+    takes part, weights and thresholds come from split val, which chose its epoch; but codes with fewer than three
+    training documents, of which it knows next to nothing, keep the thresholds of the channel.
 
     Args:
         kind: which parts code.
@@ -305,6 +307,10 @@ def fit_model(
             cells, prior=_ENSEMBLE if kind == "ensemble" else _NEURAL_ALONE, strength=_MIXTURE_STRENGTH
         )
         of_model = thresholds(val_true, mixture.logits(stacked, bands))
+        if held_out is not None and kind == "ensemble":
+            # These codes are the channel's, and its thresholds rest on many more documents than split val has.
+            is_rare = np.asarray(label_space.train_counts) < _MIN_DOCUMENTS_OF_ENCODER
+            of_model = np.where(is_rare, thresholds(held_out.true, held_out.lexical), of_model)
     elif held_out is not None:
         mixture = BandedLogistic(np.tile([1.0, 0.0], (len(BAND_STARTS), 1)))
         of_model = thresholds(held_out.true, held_out.baseline if kind == "tfidf" else held_out.lexical)
