@@ -133,22 +133,23 @@ class BandedLogistic:
     weights: NDArray[np.float64]
 
     @classmethod
-    def fit(cls, cells: Cells, *, prior: Sequence[float], strength: float) -> BandedLogistic:
+    def fit(cls, cells: Cells, *, prior: ArrayLike, strength: float) -> BandedLogistic:
         """Fit weights shared by all bands and each band's deviation from them, both penalised.
 
         Args:
             cells: to fit on.
-            prior: shared weights without evidence, (n_features + 1,) with the intercept; deviations start at 0.
+            prior: weights without evidence, intercept last: (n_features + 1,), or one row for each band.
             strength: of the penalty, in cells.
         """
-        n_bands, width = len(BAND_STARTS), len(prior)
+        n_bands, width = len(BAND_STARTS), np.shape(prior)[-1]
+        of_band = np.broadcast_to(np.asarray(prior, dtype=np.float64), (n_bands, width))
         columns = np.column_stack([cells.features, np.ones(len(cells.true), dtype=np.float32)])
         design = np.zeros((len(columns), width * (n_bands + 1)), dtype=np.float32)
         design[:, :width] = columns
         for band in range(n_bands):
             inside = cells.bands == band
             design[inside, width * (band + 1) : width * (band + 2)] = columns[inside]
-        start = np.concatenate([np.asarray(prior, dtype=np.float64), np.zeros(width * n_bands)])
+        start = np.concatenate([of_band[-1], (of_band - of_band[-1]).reshape(-1)])
         flat = fit_logistic(design, cells.true, sample_weights=cells.sample_weights, prior=start, strength=strength)
         shared, deviations = flat[:width], flat[width:].reshape(n_bands, width)
         return cls(shared + deviations)

@@ -44,8 +44,11 @@ _MAX_FOLD_CELLS = 20_000_000  # (document, label) pairs of train and val whose m
 _MAX_FITTED_CELLS = 300_000
 _COMBINER_STRENGTH = 1.0
 _MIXTURE_STRENGTH = 100.0
-# The channel is calibrated and all that rare codes have; an encoder of little data is neither.
-_PRIOR_WEIGHTS = {"ensemble": [0.8, 0.4, 0.0], "neural": [1.0, 0.0]}
+_MIN_DOCUMENTS_OF_ENCODER = 3
+_NEURAL_ALONE = np.array([1.0, 0.0])
+# Channel, encoder, intercept by band of training frequency. The channel is calibrated and knows titles; an encoder says
+# nothing of a code that it was not trained on, and little of one with two documents.
+_ENSEMBLE = np.array([[1.0, 0.0, 0.0], [1.0, 0.1, 0.0], [0.8, 0.4, 0.0], [0.8, 0.4, 0.0], [0.8, 0.4, 0.0]])
 
 
 @dataclass(frozen=True)
@@ -272,7 +275,8 @@ def fit_model(
     """Weights of the parts and thresholds, from what they say of documents they were not fitted on.
 
     A channel alone is calibrated already; its thresholds come from all its held-out documents. Where an encoder
-    takes part, weights and thresholds come from split val, which chose its epoch.
+    takes part, weights and thresholds come from split val, which chose its epoch; but codes with fewer than three
+    training documents, of which it knows next to nothing, keep the thresholds of the channel.
 
     Args:
         kind: which parts code.
@@ -299,8 +303,14 @@ def fit_model(
             parts.insert(0, held_out.lexical[held_out.val_rows])
         stacked = np.stack(parts, axis=-1)  # (n_documents, n_labels, n_parts)
         cells = draw_cells(stacked, val_true, bands, share=_share_of_negatives(val_true), seed=0)
-        mixture = BandedLogistic.fit(cells, prior=_PRIOR_WEIGHTS[kind], strength=_MIXTURE_STRENGTH)
+        mixture = BandedLogistic.fit(
+            cells, prior=_ENSEMBLE if kind == "ensemble" else _NEURAL_ALONE, strength=_MIXTURE_STRENGTH
+        )
         of_model = thresholds(val_true, mixture.logits(stacked, bands))
+        if held_out is not None and kind == "ensemble":
+            # These codes are the channel's, and its thresholds rest on many more documents than split val has.
+            is_rare = np.asarray(label_space.train_counts) < _MIN_DOCUMENTS_OF_ENCODER
+            of_model = np.where(is_rare, thresholds(held_out.true, held_out.lexical), of_model)
     elif held_out is not None:
         mixture = BandedLogistic(np.tile([1.0, 0.0], (len(BAND_STARTS), 1)))
         of_model = thresholds(held_out.true, held_out.baseline if kind == "tfidf" else held_out.lexical)

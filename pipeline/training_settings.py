@@ -122,7 +122,9 @@ class TrainClassifier(Training):
         "ensemble", description="'lexical' is 'tfidf' with titles of codes, 'ensemble' is 'neural' and 'lexical'"
     )
     baseline: bool = Field(True, description="fit TF-IDF beside another model, for the report")
-    threshold: ThresholdRule = Field("global", description="'per_label' is shrunk to the global one")
+    threshold: ThresholdRule = Field(
+        "global", description="'per_label' is shrunk to the global one; see docs/decisions/0004"
+    )
     lexical: Lexical = Field(default_factory=Lexical)
     head: Literal["label_attention", "linear"] = "label_attention"
     head_learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(1e-3, description="rate of the head alone")

@@ -75,6 +75,14 @@ def test_a_band_without_a_cell_takes_the_shared_weights() -> None:
     np.testing.assert_allclose(fitted.weights[0] * 2, fitted.weights[4], atol=1e-5)
 
 
+def test_each_band_stays_at_its_own_prior_without_a_cell() -> None:
+    nothing = Cells(
+        np.zeros((0, 2), dtype=np.float32), np.zeros(0, dtype=np.bool_), np.zeros(0, dtype=np.int64), np.zeros(0)
+    )
+    prior = np.arange(15.0).reshape(5, 3)
+    np.testing.assert_allclose(BandedLogistic.fit(nothing, prior=prior, strength=1.0).weights, prior)
+
+
 def test_logits_are_the_weights_of_each_labels_band() -> None:
     weights = np.arange(15.0).reshape(5, 3)
     features = np.random.default_rng(0).normal(size=(2, 3, 2)).astype(np.float32)
