@@ -3,6 +3,8 @@ PYTHON ?= python3
 # What pip installs as torch; a site with GPUs or a mirror of its own gives its build here.
 ICD_TORCH ?= torch==2.13.0
 PORT ?= 5000
+# Processes that run tests; the tests of a file stay together.
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -14,14 +16,14 @@ run: $(STAMP)
 	$(BIN)/icd run configs/demo.yaml
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" -n $(JOBS) --dist loadfile
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.losses --sizes small
