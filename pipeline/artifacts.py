@@ -45,6 +45,7 @@ STAGE_INPUTS: dict[Stage, tuple[str, ...]] = {
     "predict": ("documents.parquet", "tokens", "classifier"),
     "evaluate": (
         "predictions.parquet",
+        "baseline_predictions.parquet",
         "documents.parquet",
         "annotators.parquet",
         "ingest_report.json",

@@ -114,7 +114,9 @@ def _near_misses(confusions: pd.DataFrame | None) -> pd.DataFrame | None:
     """Codes with their titles in one cell each."""
     if confusions is None:
         return None
-    both = {name: confusions[name] + " " + confusions[f"{name}_title"] for name in ("missed", "proposed")}
+    # As text also where there is no row, of which pandas would make numbers.
+    columns = confusions.astype(dict.fromkeys(("missed", "missed_title", "proposed", "proposed_title"), "str"))
+    both = {name: columns[name] + " " + columns[f"{name}_title"] for name in ("missed", "proposed")}
     rest = confusions[["relation", "n_documents", "share_of_missed"]]
     return pd.DataFrame({"missed": both["missed"], "proposed instead": both["proposed"]}).join(rest)
 

@@ -238,6 +238,11 @@ def test_report_without_anything_optional_says_that_it_stands_alone(content: Rep
     assert "<h2>Training</h2>" not in html
 
 
+def test_a_report_without_any_near_miss_says_nothing_of_them(content: ReportContent) -> None:
+    assert content.confusions is not None
+    assert render_report(dataclasses.replace(content, confusions=content.confusions[:0].astype(float)))
+
+
 def test_report_on_val_warns_that_its_scores_flatter(content: ReportContent, html: str) -> None:
     warning = "better than those on new documents"
     assert warning in render_report(dataclasses.replace(content, split="val"))
