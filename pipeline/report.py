@@ -112,7 +112,7 @@ def _coder_ranges(comparison: pd.DataFrame | None) -> dict[str, str]:
 
 def _near_misses(confusions: pd.DataFrame | None) -> pd.DataFrame | None:
     """Codes with their titles in one cell each."""
-    if confusions is None:
+    if confusions is None or confusions.empty:
         return None
     both = {name: confusions[name] + " " + confusions[f"{name}_title"] for name in ("missed", "proposed")}
     rest = confusions[["relation", "n_documents", "share_of_missed"]]
