@@ -39,6 +39,7 @@ from pipeline.documents import Document, IngestReport
 from pipeline.errors import UserError
 from pipeline.settings import absolute
 
+IS_SEQUENCED = True
 PUBLISHED_ROWS: Mapping[str, int] = {"notes": 2_083_180, "discharge_summaries": 59_652}
 """Rows of NOTEEVENTS in MIMIC-III 1.4, and those of discharge summaries."""
 

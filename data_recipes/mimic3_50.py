@@ -19,7 +19,7 @@ from pydantic import Field
 
 from data_recipes import _mimic3
 
-__all__ = ["PUBLISHED", "Options", "raw_files", "raw_tables", "read", "read_titles"]
+__all__ = ["IS_SEQUENCED", "PUBLISHED", "Options", "raw_files", "raw_tables", "read", "read_titles"]
 
 PUBLISHED: Mapping[str, int] = {
     **_mimic3.PUBLISHED_ROWS,
@@ -30,6 +30,7 @@ PUBLISHED: Mapping[str, int] = {
 }
 """The published split leaves most admissions out, so documents are counted by split."""
 
+IS_SEQUENCED = _mimic3.IS_SEQUENCED
 raw_files, raw_tables = _mimic3.raw_files, _mimic3.raw_tables
 read, read_titles = _mimic3.read, _mimic3.read_titles
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 
 from data_recipes import _mimic3
 
-__all__ = ["PUBLISHED", "Options", "raw_files", "raw_tables", "read", "read_titles"]
+__all__ = ["IS_SEQUENCED", "PUBLISHED", "Options", "raw_files", "raw_tables", "read", "read_titles"]
 
 PUBLISHED: Mapping[str, int] = {
     **_mimic3.PUBLISHED_ROWS,
@@ -28,5 +28,6 @@ PUBLISHED: Mapping[str, int] = {
 """Documents before the rare codes are left out; the published split holds 52,712 of them."""
 
 Options = _mimic3.Options
+IS_SEQUENCED = _mimic3.IS_SEQUENCED
 raw_files, raw_tables = _mimic3.raw_files, _mimic3.raw_tables
 read, read_titles = _mimic3.read, _mimic3.read_titles

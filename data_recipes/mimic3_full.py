@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from data_recipes import _mimic3
 
-__all__ = ["PUBLISHED", "Options", "raw_files", "raw_tables", "read", "read_titles"]
+__all__ = ["IS_SEQUENCED", "PUBLISHED", "Options", "raw_files", "raw_tables", "read", "read_titles"]
 
 PUBLISHED: Mapping[str, int] = {
     **_mimic3.PUBLISHED_ROWS,
@@ -26,5 +26,6 @@ PUBLISHED: Mapping[str, int] = {
 """Admissions without codes are not counted; codes as they are, see ``compatibility``."""
 
 Options = _mimic3.Options
+IS_SEQUENCED = _mimic3.IS_SEQUENCED
 raw_files, raw_tables = _mimic3.raw_files, _mimic3.raw_tables
 read, read_titles = _mimic3.read, _mimic3.read_titles

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from data_recipes import _mimic4
 
-__all__ = ["PUBLISHED", "Options", "raw_files", "raw_tables", "read", "read_titles"]
+__all__ = ["IS_SEQUENCED", "PUBLISHED", "Options", "raw_files", "raw_tables", "read", "read_titles"]
 
 PUBLISHED: Mapping[str, int] = {
     "summaries": _mimic4.N_SUMMARIES,
@@ -29,6 +29,7 @@ PUBLISHED: Mapping[str, int] = {
 }
 """Of MIMIC-IV 2.2 with MIMIC-IV-Note 2.2."""
 
+IS_SEQUENCED = _mimic4.IS_SEQUENCED
 raw_files, raw_tables = _mimic4.raw_files, _mimic4.raw_tables
 read, read_titles = _mimic4.read, _mimic4.read_titles
 

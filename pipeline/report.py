@@ -112,7 +112,7 @@ def _coder_ranges(comparison: pd.DataFrame | None) -> dict[str, str]:
 
 def _near_misses(confusions: pd.DataFrame | None) -> pd.DataFrame | None:
     """Codes with their titles in one cell each."""
-    if confusions is None:
+    if confusions is None or confusions.empty:
         return None
     # As text also where there is no row, of which pandas would make numbers.
     columns = confusions.astype(dict.fromkeys(("missed", "missed_title", "proposed", "proposed_title"), "str"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -262,9 +263,12 @@ def test_the_scores_of_a_whole_run_are_those_of_scikit_learn_on_its_tables(
 ) -> None:
     from sklearn.metrics import f1_score
 
+    from pipeline.stages import evaluate, run_stage
+
     notes = [dict(note) for note in small_notes]
     next(note for note in notes if note["split"] == "test")["codes"] = ["I10", "N17.9"]  # N17.9 is nowhere in train
-    folder = run_small(tmp_path, notes, ALL_STAGES).experiment_dir
+    config = run_small(tmp_path, notes, ALL_STAGES)
+    folder = config.experiment_dir
     metrics = read_json(folder / "metrics.json")
     space = LabelSpace.load(folder / "label_space.json")
     predictions = pq.read_table(folder / "predictions.parquet", filters=[("split", "==", "test")]).to_pylist()
@@ -282,3 +286,11 @@ def test_the_scores_of_a_whole_run_are_those_of_scikit_learn_on_its_tables(
     for row in predictions:
         assert row["predicted"] == [index for index, one in enumerate(row["probabilities"]) if one >= threshold]
     assert "1 given codes of these documents lie outside the label space" in (folder / "report.html").read_text()
+    assert metrics["baseline"] is None
+    # The predictions themselves as a baseline: evaluated again, it differs nowhere.
+    shutil.copy(folder / "predictions.parquet", folder / "baseline_predictions.parquet")
+    assert run_stage(config, "evaluate", evaluate.run) == 0
+    baseline = read_json(folder / "metrics.json")["baseline"]
+    assert baseline["metrics"]["micro_f1"] == scores["micro_f1"]
+    assert baseline["differences"]["micro_f1"] == [0, 0, 0, 1]
+    assert "Lexical baseline" in (folder / "report.html").read_text()
