@@ -208,8 +208,9 @@ def test_a_grid_runs_end_to_end_and_a_second_time_does_nothing(
     assert first.stderr.count("ingest: start") == 1
     assert first.stderr.count("evaluate: start") == 2
     assert ": start" not in second.stderr
-    (row,) = json.loads((tmp_path / "work" / "study" / "grid.json").read_text())["rows"]
-    assert row["n_documents"] == len(small_notes)
+    row, baseline = json.loads((tmp_path / "work" / "study" / "grid.json").read_text())["rows"]
+    assert (row["variant"], baseline["variant"]) == ("none", "lexical baseline")
+    assert row["n_documents"] == baseline["n_documents"] == len(small_notes)
     client = MlflowClient(f"sqlite:///{tmp_path}/mlruns/mlflow.db")
     runs = client.search_runs([client.get_experiment_by_name("icd-contrast").experiment_id])
     study = next(run for run in runs if run.info.run_name == "study")
