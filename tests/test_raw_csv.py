@@ -148,7 +148,7 @@ def test_a_lost_header_does_not_bring_a_row_of_data_into_the_message(tmp_path: P
     assert "MARKER" not in str(caught.value)
 
 
-RAW = gzip.compress(as_csv([[str(i), "I10", "some text " * i] for i in range(300)]))
+RAW = gzip.compress(as_csv([[str(i), "I10", "some text " * i] for i in range(300)]), mtime=0)
 
 
 @pytest.mark.parametrize(
