@@ -26,11 +26,9 @@ from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from pipeline.grid_results import VariantResult, as_rows
-from pipeline.intervals import bootstrap_distributions
+from pipeline.grid_results import Pooled, VariantResult, as_rows
 from pipeline.label_counts import label_matrix
 from pipeline.losses import build_contrastive_loss
-from pipeline.metrics import evaluate_predictions
 from pipeline.ranking import rank_scores
 from pipeline.thresholds import apply_thresholds, fit_global_threshold
 
@@ -163,16 +161,10 @@ def score(result: VariantResult, network: Network, parts: dict[str, Part], choic
     threshold = fit_global_threshold(matrix(parts["val"].labels), probabilities(network, parts["val"]))
     true, given = matrix(parts["test"].labels), probabilities(network, parts["test"])
     predicted = apply_thresholds(given, threshold)
-    scores = evaluate_predictions(true, predicted, given, ks=(5,))
-    scores["label_map"] = float(average_precision_score(parts["test"].labels.numpy(), given, average="macro"))
-    result.scores.append(scores)
-    result.choices[choice] = result.choices.get(choice, 0) + 1
-    result.document_ids = [str(row) for row in range(true.shape[0])]
-    n_before = len(result.scores) - 1
-    drawn = bootstrap_distributions(true, predicted, given, n_resamples=N_RESAMPLES, seed=0)
-    for name, values in drawn.items():
-        before = result.distributions.get(name, np.zeros_like(values))
-        result.distributions[name] = (before * n_before + values) / (n_before + 1)
+    pooled = Pooled([str(row) for row in range(true.shape[0])], true, predicted, given)
+    result.add_seed(pooled, [choice], train_counts=None, n_resamples=N_RESAMPLES, seed=0)
+    label_map = average_precision_score(parts["test"].labels.numpy(), given, average="macro")
+    result.scores[-1]["label_map"] = float(label_map)
 
 
 def main() -> None:

@@ -60,6 +60,18 @@ class Options(_mimic.Options):
     icd_version: Literal[10, 9] = Field(10, description="which codes; admissions without any are left out")
 
 
+class Icd9Options(Options):
+    """Settings of the recipes of ICD-9."""
+
+    icd_version: Literal[9] = Field(9, description="which codes; admissions without any are left out")
+
+
+class Icd10Options(Options):
+    """Settings of the recipes of ICD-10."""
+
+    icd_version: Literal[10] = Field(10, description="which codes; admissions without any are left out")
+
+
 class _Summary(NamedTuple):
     note_id: str
     patient_id: str

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from pydantic import Field
 
 from data_recipes import _mimic3
+from data_recipes._mimic3 import IS_SEQUENCED, raw_files, raw_tables, read, read_titles
 
 __all__ = ["IS_SEQUENCED", "PUBLISHED", "Options", "raw_files", "raw_tables", "read", "read_titles"]
 
@@ -29,10 +30,6 @@ PUBLISHED: Mapping[str, int] = {
     "documents_given_test": 1_729,
 }
 """The published split leaves most admissions out, so documents are counted by split."""
-
-IS_SEQUENCED = _mimic3.IS_SEQUENCED
-raw_files, raw_tables = _mimic3.raw_files, _mimic3.raw_tables
-read, read_titles = _mimic3.read, _mimic3.read_titles
 
 
 class Options(_mimic3.Options):

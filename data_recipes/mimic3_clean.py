@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from data_recipes import _mimic3
+from data_recipes._mimic3 import IS_SEQUENCED, raw_files, raw_tables, read, read_titles
 
 __all__ = ["IS_SEQUENCED", "PUBLISHED", "Options", "raw_files", "raw_tables", "read", "read_titles"]
 
@@ -28,6 +29,3 @@ PUBLISHED: Mapping[str, int] = {
 """Documents before the rare codes are left out; the published split holds 52,712 of them."""
 
 Options = _mimic3.Options
-IS_SEQUENCED = _mimic3.IS_SEQUENCED
-raw_files, raw_tables = _mimic3.raw_files, _mimic3.raw_tables
-read, read_titles = _mimic3.read, _mimic3.read_titles

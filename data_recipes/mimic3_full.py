@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from data_recipes import _mimic3
+from data_recipes._mimic3 import IS_SEQUENCED, raw_files, raw_tables, read, read_titles
 
 __all__ = ["IS_SEQUENCED", "PUBLISHED", "Options", "raw_files", "raw_tables", "read", "read_titles"]
 
@@ -26,6 +27,3 @@ PUBLISHED: Mapping[str, int] = {
 """Admissions without codes are not counted; codes as they are, see ``compatibility``."""
 
 Options = _mimic3.Options
-IS_SEQUENCED = _mimic3.IS_SEQUENCED
-raw_files, raw_tables = _mimic3.raw_files, _mimic3.raw_tables
-read, read_titles = _mimic3.read, _mimic3.read_titles

@@ -12,11 +12,10 @@ Split: the published one (``data.options.splits_path``); without it the project 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
-
-from pydantic import Field
 
 from data_recipes import _mimic4
+from data_recipes._mimic4 import IS_SEQUENCED, raw_files, raw_tables, read, read_titles
+from data_recipes._mimic4 import Icd10Options as Options
 
 __all__ = ["IS_SEQUENCED", "PUBLISHED", "Options", "raw_files", "raw_tables", "read", "read_titles"]
 
@@ -29,13 +28,3 @@ PUBLISHED: Mapping[str, int] = {
     "documents_given_test": 7_851,
 }
 """Of MIMIC-IV 2.2 with MIMIC-IV-Note 2.2, all codes."""
-
-IS_SEQUENCED = _mimic4.IS_SEQUENCED
-raw_files, raw_tables = _mimic4.raw_files, _mimic4.raw_tables
-read, read_titles = _mimic4.read, _mimic4.read_titles
-
-
-class Options(_mimic4.Options):
-    """Settings of the recipe."""
-
-    icd_version: Literal[10] = Field(10, description="which codes; admissions without any are left out")

@@ -102,7 +102,7 @@ def _run(arguments: argparse.Namespace) -> int:
         dag.raw_files(member.config)  # refuses an unknown recipe or option before anything runs
     with guarded_io(config.experiment_dir), lock(config.experiment_dir, "icd run"):
         dag.clear_after_kill(config)
-        dag.clear_failures(members)
+        dag.clear_failures(config, members)
         snakemake_arguments = dag.snakemake_arguments(
             config,
             members,
@@ -148,13 +148,14 @@ def _snakemake(arguments: list[str]) -> int:
 def _report_failure(config: PipelineConfig, members: Sequence[Member]) -> int:
     from pipeline import dag
 
-    failures = dag.failures(members)
+    failures = dag.failures(config, members)
     for failure in failures:
         member = f"{failure['folder']} " if failure["folder"] else ""
         sys.stderr.write(f"error: {member}stage {failure['stage']}: {failure['message']}\n")
     if not failures:
-        logs = config.experiment_dir / "logs"
-        sys.stderr.write(f"error: a stage failed, see {logs}; where that says nothing, add --dry-run to see the DAG.\n")
+        where = ", ".join(map(str, dag.tracebacks(config, members))) or str(config.experiment_dir / "logs")
+        hint = "where that says nothing, add --dry-run to see the DAG"
+        sys.stderr.write(f"error: a stage failed, see {where}; {hint}.\n")
     return _USER_ERROR if failures else 1
 
 

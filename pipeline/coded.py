@@ -46,6 +46,13 @@ class CodedSplit:
     probabilities: NDArray[np.float32]
     n_outside: int
 
+    def in_order_of(self, document_ids: Sequence[str]) -> CodedSplit | None:
+        """The same documents in another order; None where they are not the same."""
+        places = {document_id: row for row, document_id in enumerate(self.document_ids)}
+        if places.keys() != set(document_ids):
+            return None
+        return self.take(np.array([places[document_id] for document_id in document_ids]))
+
     def take(self, rows: NDArray[np.int64]) -> CodedSplit:
         """Some documents, in the order of ``rows``."""
         gold = [self.gold[row] for row in rows]
@@ -109,13 +116,13 @@ def load_baseline_split(experiment_dir: Path, coded: CodedSplit, split: str) -> 
     baseline = load_coded_split(experiment_dir, split, coded.label_space, name=name)
     if baseline is None:
         return None
-    places = {document_id: row for row, document_id in enumerate(baseline.document_ids)}
-    if places.keys() != set(coded.document_ids):
+    ordered = baseline.in_order_of(coded.document_ids)
+    if ordered is None:
         raise UserError(
             f"{experiment_dir}: model and baseline coded different documents of split {split}; "
             "run the stage 'predict' again."
         )
-    return baseline.take(np.array([places[document_id] for document_id in coded.document_ids]))
+    return ordered
 
 
 def gold_labels(experiment_dir: Path, document_ids: Sequence[str]) -> dict[str, list[str]]:

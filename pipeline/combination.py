@@ -133,6 +133,11 @@ class BandedLogistic:
     weights: NDArray[np.float64]
 
     @classmethod
+    def identity(cls) -> BandedLogistic:
+        """Of one feature, a logit, which it gives as it is."""
+        return cls(np.tile([1.0, 0.0], (len(BAND_STARTS), 1)))
+
+    @classmethod
     def fit(cls, cells: Cells, *, prior: ArrayLike, strength: float) -> BandedLogistic:
         """Fit weights shared by all bands and each band's deviation from them, both penalised.
 

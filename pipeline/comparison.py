@@ -157,22 +157,22 @@ def _check_label_spaces(a: LabelSpace, b: LabelSpace, dir_a: Path, dir_b: Path) 
 
 def _same_documents(a: CodedSplit, b: CodedSplit, split: str, dir_a: Path, dir_b: Path) -> CodedSplit:
     """Run B in the order of run A."""
-    places = {document_id: row for row, document_id in enumerate(b.document_ids)}
-    if places.keys() != set(a.document_ids):
-        only_a, only_b = sorted(set(a.document_ids) - places.keys()), sorted(places.keys() - set(a.document_ids))
+    ordered = b.in_order_of(a.document_ids)
+    if ordered is None:
+        in_a, in_b = set(a.document_ids), set(b.document_ids)
+        only_a, only_b = sorted(in_a - in_b), sorted(in_b - in_a)
         raise UserError(
             f"the runs coded different documents of split {split}: {dir_a} has {len(a.document_ids)}, {dir_b} has "
-            f"{len(places)}; {_some(only_a, 'only in the first')}, {_some(only_b, 'only in the second')}. Paired tests "
+            f"{len(in_b)}; {_some(only_a, 'only in the first')}, {_some(only_b, 'only in the second')}. Paired tests "
             "need the same documents; use the same data and split settings for both."
         )
-    b = b.take(np.array([places[document_id] for document_id in a.document_ids]))
-    differs = np.unique((a.true.astype(np.int8) - b.true.astype(np.int8)).nonzero()[0])
+    differs = np.unique((a.true.astype(np.int8) - ordered.true.astype(np.int8)).nonzero()[0])
     if differs.size:
         raise UserError(
             f"the gold labels of {differs.size} documents differ between {dir_a} and {dir_b} (first: "
             f"{a.document_ids[int(differs[0])]}); ingest both from the same raw data."
         )
-    return b
+    return ordered
 
 
 def _some(names: list[str], where: str) -> str:

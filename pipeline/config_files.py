@@ -5,6 +5,7 @@ Unknown keys are refused with the nearest known name; all problems are told at o
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import typing
 from collections.abc import Hashable, Mapping, Sequence
@@ -90,6 +91,18 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals or not key:
         raise UserError(f"--set {override}: expected section.key=value, for example --set data.raw=PATH.")
+    read: Any = value
+    with contextlib.suppress(yaml.YAMLError, ValueError):  # the latter of what looks like a date and is none
+        read = yaml.safe_load(value)
+    put_setting(raw, key, read, source=f"--set {override}")
+
+
+def put_setting(raw: dict[str, Any], key: str, value: Any, *, source: str) -> None:
+    """Put a value at 'section.key' into nested settings; ``source`` names it in messages.
+
+    Raises:
+        UserError: if something on the way is a single setting.
+    """
     *parents, last = key.split(".")
     node = raw
     for name in parents:
@@ -97,11 +110,8 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
             node[name] = {}
         node = node[name]
         if not isinstance(node, dict):
-            raise UserError(f"--set {override}: {name!r} is a single setting, not a section.")
-    try:
-        node[last] = yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError):  # the latter of what looks like a date and is none
-        node[last] = value
+            raise UserError(f"{source}: {name!r} is a single setting, not a section.")
+    node[last] = value
 
 
 def _problem(model: type[Section], item: Any) -> str:

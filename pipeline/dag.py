@@ -32,6 +32,7 @@ def _import_graph() -> object:
     return grimp.build_graph("pipeline", "data_recipes", cache_dir=None)
 
 
+@functools.cache
 def stage_sources(stage: Stage, recipe: str) -> list[Path]:
     """Source files that a stage uses, directly or not; when one changes, the stage runs again.
 
@@ -202,18 +203,26 @@ def _snakemake_note(config: PipelineConfig, target: str) -> Path:
     return config.experiment_dir / ".snakemake" / "metadata" / name
 
 
-def failures(members: Sequence[Member]) -> list[dict[str, str]]:
-    """What stages noted of a user's mistake in their last run, member by member in the order of the DAG."""
+def failures(config: PipelineConfig, members: Sequence[Member]) -> list[dict[str, str]]:
+    """What was noted of a user's mistake in the last run, by stages in the order of the DAG and by a grid's table."""
     found = []
-    for member, stage in itertools.product(members, STAGE_SECTIONS):
-        path = member.config.experiment_dir / "logs" / f"{stage}.failure.json"
+    for member, stage in [*itertools.product(members, STAGE_SECTIONS), (None, "grid")]:
+        folder = member.folder if member else ""
+        path = config.experiment_dir / folder / "logs" / f"{stage}.failure.json"
         if path.exists():
-            found.append({"folder": member.folder} | json.loads(path.read_text(encoding="utf-8")))
+            found.append({"folder": folder} | json.loads(path.read_text(encoding="utf-8")))
     return found
 
 
-def clear_failures(members: Sequence[Member]) -> None:
+def tracebacks(config: PipelineConfig, members: Sequence[Member]) -> list[Path]:
+    """Files with what bugs of the last run left; they may quote documents."""
+    folders = {config.experiment_dir, *(member.config.experiment_dir for member in members)}
+    return sorted(path for folder in folders for path in (folder / "logs").glob("*.traceback.txt"))
+
+
+def clear_failures(config: PipelineConfig, members: Sequence[Member]) -> None:
     """Forget the failures of an earlier run."""
-    for member in members:
-        for path in (member.config.experiment_dir / "logs").glob("*.failure.json"):
-            path.unlink()
+    for folder in {config.experiment_dir, *(member.config.experiment_dir for member in members)}:
+        for pattern in ("*.failure.json", "*.traceback.txt"):
+            for path in (folder / "logs").glob(pattern):
+                path.unlink()

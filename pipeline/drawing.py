@@ -17,6 +17,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
@@ -113,6 +114,14 @@ def drawing(width: float, height: float) -> Iterator[Figure]:
 def percent_axis(axis: mpl.axis.Axis) -> None:
     """Write shares in [0, 1] as percent."""
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{round(100 * value, 6):g}"))
+
+
+def percent_square(axes: Axes) -> None:
+    """Both axes hold shares from 0 to 1, written as percent."""
+    axes.set_xlim(0, 1.02)
+    axes.set_ylim(0, 1.02)
+    percent_axis(axes.xaxis)
+    percent_axis(axes.yaxis)
 
 
 def thin(x: NDArray[np.generic], y: NDArray[np.generic]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

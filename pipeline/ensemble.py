@@ -74,7 +74,7 @@ class CodingModel:
     def of_classifier(cls, classifier: Classifier, *, threshold: float = 0.5) -> CodingModel:
         """An encoder with its head and nothing else: its probabilities as they are, one threshold for all labels."""
         n_labels = len(classifier.label_space)
-        mixture = BandedLogistic(np.tile([1.0, 0.0], (len(BAND_STARTS), 1)))
+        mixture = BandedLogistic.identity()
         thresholds = np.full(n_labels, threshold, dtype=np.float32)
         return cls("neural", classifier.label_space, classifier.settings.preparation, mixture, thresholds, classifier)
 
@@ -221,7 +221,7 @@ class CodingModel:
             preparation,
             mixture,
             thresholds,
-            Classifier.load(folder) if kind in _HAS_NEURAL else None,
+            Classifier.load(folder, description) if kind in _HAS_NEURAL else None,
             LexicalChannel.load(folder / "lexical", label_space.titles) if "lexical" in digests else None,
             baseline,
         )

@@ -6,16 +6,14 @@ import functools
 import logging
 import operator
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
 from pipeline.combination import (
-    BAND_STARTS,
     BandedLogistic,
     Cells,
     Platt,
@@ -24,10 +22,9 @@ from pipeline.combination import (
     logits_of,
     probabilities_of,
 )
-from pipeline.documents import iterate_documents, values_of
+from pipeline.corpora import Corpus
 from pipeline.ensemble import CodingModel
-from pipeline.errors import UserError
-from pipeline.label_counts import LabelMatrix, label_matrix
+from pipeline.label_counts import LabelMatrix
 from pipeline.labels import LabelSpace
 from pipeline.lexical import LexicalModel, LinearScores, Vectorizer
 from pipeline.lexical_channel import BLOCK, N_CELL_FEATURES, LexicalChannel, TitleStatistics, cell_features
@@ -49,49 +46,6 @@ _NEURAL_ALONE = np.array([1.0, 0.0])
 # Channel, encoder, intercept by band of training frequency. The channel is calibrated and knows titles; an encoder says
 # nothing of a code that it was not trained on, and little of one with two documents.
 _ENSEMBLE = np.array([[1.0, 0.0, 0.0], [1.0, 0.1, 0.0], [0.8, 0.4, 0.0], [0.8, 0.4, 0.0], [0.8, 0.4, 0.0]])
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """Documents of a split with their labels; the texts are streamed from the documents table.
-
-    Attributes:
-        documents_path: the documents table.
-        document_ids: which of it, in its order.
-        true: (n_documents, n_labels) bool CSR.
-    """
-
-    documents_path: Path
-    document_ids: Sequence[str]
-    true: LabelMatrix
-
-    def __len__(self) -> int:
-        return len(self.document_ids)
-
-    def texts(self) -> Iterator[str]:
-        """Texts in order.
-
-        Raises:
-            UserError: if the table lacks one of the documents or has another order.
-        """
-        yield from values_of(self.documents_path, "text", self.document_ids)
-
-    def patients(self) -> list[str]:
-        """Patient of each document."""
-        return list(values_of(self.documents_path, "patient_id", self.document_ids))
-
-    def __add__(self, other: Corpus) -> Corpus:
-        """The documents of both, in the order of the table."""
-        ids = [*self.document_ids, *other.document_ids]
-        places = {document_id: row for row, document_id in enumerate(ids)}
-        order = [places[one] for one in _ids_in_table(self.documents_path) if one in places]
-        both = sparse.csr_array(sparse.vstack([self.true, other.true], format="csr"))
-        return Corpus(self.documents_path, [ids[row] for row in order], both[order])
-
-
-def _ids_in_table(path: Path) -> Iterator[str]:
-    for batch in iterate_documents(path, columns=["document_id"]):
-        yield from batch["document_id"].to_pylist()
 
 
 @dataclass(frozen=True)
@@ -184,7 +138,7 @@ class Fitter:
         scores = np.concatenate([model.scores(block) for block in blocks_of(val.texts(), BLOCK)])
         channel = LexicalChannel(model, Platt.fit(scores, val.true), _streamed_statistics(titles, train), titles)
         if titles is not None:
-            channel = replace(channel, combiner=_fit_combiner(self._cells_of_val(channel, titles, val)))
+            channel = replace(channel, combiner=_fit_combiner(self._cells_of_val(channel, scores, titles, val)))
         parts = list(channel.blocks(val.texts()))
         baseline, lexical = (np.concatenate([part[place] for part in parts]) for place in (0, 1))
         return channel, HeldOut(val.true, baseline, lexical, np.arange(len(val)))
@@ -192,14 +146,17 @@ class Fitter:
     def _linear(self, rows: sparse.csr_array, true: LabelMatrix) -> LinearScores:
         return LinearScores.fit(rows, true, self.settings, n_threads=self.n_threads, seed=self.seed)
 
-    def _cells_of_val(self, channel: LexicalChannel, titles: TitleIndex, val: Corpus) -> Cells:
-        """Split val as seen by the channel's own model and counts of split train."""
+    def _cells_of_val(
+        self, channel: LexicalChannel, scores: NDArray[np.float32], titles: TitleIndex, val: Corpus
+    ) -> Cells:
+        """Split val as seen by the channel's own model, whose scores these are, and counts of split train."""
         cells, first, share = [], 0, _share_of_negatives(val.true)
         bands = bands_of(channel.statistics.n_documents)
         for block in blocks_of(val.texts(), BLOCK):
             mentions = np.stack(list(titles.features(block)))
-            features = cell_features(channel.model.scores(block), mentions, channel.statistics)
-            true = val.true[first : first + len(block)]
+            rows = slice(first, first + len(block))
+            features = cell_features(scores[rows], mentions, channel.statistics)
+            true = val.true[rows]
             cells.append(draw_cells(features, true, bands, share=share, seed=self.seed + first))
             first += len(block)
         return Cells.joined(cells)
@@ -238,27 +195,6 @@ def _folds(patients: Sequence[str], n_folds: int, seed: int) -> NDArray[np.int64
 def _share_of_negatives(true: LabelMatrix) -> float:
     n_negative = true.shape[0] * true.shape[1] - true.nnz
     return min(1.0, _MAX_FITTED_CELLS / max(n_negative, 1))
-
-
-def build_corpora(
-    documents_path: Path,
-    document_ids: Sequence[str],
-    splits: Sequence[str],
-    label_ids: Sequence[Sequence[int]],
-    n_labels: int,
-) -> tuple[Corpus, Corpus]:
-    """The corpora of split train and split val from columns of the tokenized data set."""
-    corpora = []
-    for split in ("train", "val"):
-        rows = [row for row, one in enumerate(splits) if one == split]
-        true = label_matrix([label_ids[row] for row in rows], n_labels)
-        corpora.append(Corpus(documents_path, [document_ids[row] for row in rows], true))
-    if not corpora[1].true.nnz:
-        raise UserError(
-            f"split val has {len(corpora[1])} documents and no label of the label space to fit thresholds on; "
-            "raise split.val in the config."
-        )
-    return corpora[0], corpora[1]
 
 
 def fit_model(
@@ -312,7 +248,7 @@ def fit_model(
             is_rare = np.asarray(label_space.train_counts) < _MIN_DOCUMENTS_OF_ENCODER
             of_model = np.where(is_rare, thresholds(held_out.true, held_out.lexical), of_model)
     elif held_out is not None:
-        mixture = BandedLogistic(np.tile([1.0, 0.0], (len(BAND_STARTS), 1)))
+        mixture = BandedLogistic.identity()
         of_model = thresholds(held_out.true, held_out.baseline if kind == "tfidf" else held_out.lexical)
     else:
         raise ValueError(f"a model of kind {kind!r} needs a part that it can code with")

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from pipeline.alignment import align
-from pipeline.encoder import TokenStates
+from pipeline.encoder import TokenStates, autocast
 from pipeline.ensemble import CodingModel
 from pipeline.errors import UserError
 from pipeline.micro_batches import build_micro_batches
@@ -135,12 +135,11 @@ class Explainer:
         encoder.eval()
         head.eval()
         device = next(encoder.parameters()).device
-        dtype = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.mixed_precision]
         rows = range(len(input_ids))
         for batch in build_micro_batches(
             rows, input_ids, context_ids, self.classifier.chunks, max_tokens=self.max_tokens
         ):
-            with torch.autocast(device.type, dtype=dtype, enabled=self.mixed_precision != "no"):
+            with autocast(device, self.mixed_precision):
                 states = encoder(batch.to(device))
             yield states, batch.rows.tolist()
 

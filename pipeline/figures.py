@@ -19,6 +19,7 @@ from pipeline.drawing import (
     as_svg,
     drawing,
     percent_axis,
+    percent_square,
     pretty_name,
     thin,
 )
@@ -98,12 +99,9 @@ def precision_recall_figure(
         for index, (name, (x_point, y_point)) in enumerate((points or {}).items()):
             marker, color = "oDs^v<>"[index % 7], CYCLE[(len(curves) + index) % 6]
             axes.plot(x_point, y_point, marker, color=color, markersize=6, markeredgecolor="white", label=name)
-        axes.set_xlim(0, 1.02)
-        axes.set_ylim(0, 1.02)
+        percent_square(axes)
         axes.set_xlabel("recall: share of the true codes that is found (%)")
         axes.set_ylabel("precision: share of the\nproposed codes that is right (%)")
-        percent_axis(axes.xaxis)
-        percent_axis(axes.yaxis)
         axes.legend(loc="lower left")
         return as_svg(figure, "precision-recall", "Micro-precision against micro-recall at every threshold")
 
@@ -197,12 +195,9 @@ def reliability_figure(tables: Mapping[str, pd.DataFrame]) -> str:
             x, y, color = shown["mean_probability"], shown["share_true"], CYCLE[index % 6]
             axes.vlines(x, shown["share_low"], shown["share_high"], color=color, linewidth=3, alpha=0.3)
             axes.plot(x, y, LINES[index % 4], color=color, marker="o", markersize=4, label=name)
-        axes.set_xlim(0, 1.02)
-        axes.set_ylim(0, 1.02)
+        percent_square(axes)
         axes.set_xlabel("probability the model gives (%)")
         axes.set_ylabel("share that is true (%)")
-        percent_axis(axes.xaxis)
-        percent_axis(axes.yaxis)
         axes.legend(loc="upper left")
         return as_svg(figure, "reliability", "Share of true codes against the probability given to them")
 
@@ -224,11 +219,8 @@ def coverage_figure(curve: pd.DataFrame, *, target: float, chosen: float | None)
         axes.axhline(target, color=GRAY, linewidth=0.9, linestyle=":")
         if chosen is not None:
             axes.axvline(chosen, color=GRAY, linewidth=0.9, linestyle=":")
-        axes.set_xlim(0, 1.02)
-        axes.set_ylim(0, 1.02)
+        percent_square(axes)
         axes.set_xlabel("documents taken without a human, surest first (%)")
         axes.set_ylabel("score of these documents (%)")
-        percent_axis(axes.xaxis)
-        percent_axis(axes.yaxis)
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3)
         return as_svg(figure, "coverage", "Scores of the surest documents against their share")

@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, cast
 
 from pipeline.artifacts import PRODUCERS, share_outputs
 from pipeline.config import PipelineConfig, Stage, stage_settings
-from pipeline.config_files import validate_config
+from pipeline.config_files import put_setting, validate_config
 from pipeline.errors import UserError
 
 MEMBERS_DIR = "members"
@@ -45,7 +46,7 @@ def expand(config: PipelineConfig) -> list[Member]:
 
     Raises:
         UserError: if a variant names a setting that does not exist or has a wrong value, or folds are asked for
-            without ``split.n_folds``.
+            without ``split.n_folds``, or two members would share a folder.
     """
     grid = config.grid
     if grid is None:
@@ -60,6 +61,9 @@ def expand(config: PipelineConfig) -> list[Member]:
             searched = {key: value for key, value in chosen.items() if isinstance(settings[key], list)}
             for seed, fold in itertools.product(grid.seeds, folds):
                 members.append(_member(config, variant, chosen, searched, seed=seed, fold=fold))
+    folder, n = Counter(member.folder for member in members).most_common(1)[0]
+    if n > 1:
+        raise UserError(f"grid: {n} members would lie in {folder}; give variants other names, and each seed once.")
     return members
 
 
@@ -86,14 +90,11 @@ def _member(
     raw = config.model_dump(mode="json", exclude={"grid"})
     raw["experiment"], raw["work_dir"] = name, str(config.experiment_dir / MEMBERS_DIR)
     raw["tracking"] |= {"grid_dir": str(config.experiment_dir), "log_models": False}
+    source = f"grid.variants.{variant}"
     own = dict(settings) | {"seed": seed} | ({} if fold is None else {"split.fold": fold})
     for key, value in own.items():
-        *parents, last = key.split(".")
-        node = raw
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[last] = value
-    resolved = validate_config(raw, source=f"grid.variants.{variant}")
+        put_setting(raw, key, value, source=f"{source}.{key}")
+    resolved = validate_config(raw, source=source)
     return Member(f"{MEMBERS_DIR}/{name}/", variant, choice, seed, fold, resolved)
 
 
@@ -105,17 +106,19 @@ def shared_stages(members: Sequence[Member], stage: Stage) -> dict[str, str]:
     """
     runs: dict[str, str] = {}
     shared = {}
+    history = _stages_up_to(stage)
     for member in members:
-        first = runs.setdefault(_history(member.config, stage), member.folder)
+        settings = json.dumps([stage_settings(member.config, one) for one in history])
+        first = runs.setdefault(settings, member.folder)
         if first != member.folder:
             shared[member.folder] = first
     return shared
 
 
-def _history(config: PipelineConfig, stage: Stage) -> str:
-    """Settings of a stage and of all stages before it."""
-    before = sorted({one for producer in PRODUCERS[stage] for one in json.loads(_history(config, producer))})
-    return json.dumps(sorted({*before, f"{stage} {stage_settings(config, stage)}"}))
+def _stages_up_to(stage: Stage) -> list[Stage]:
+    """A stage and all that it depends on, directly or not."""
+    found = {stage}.union(*(_stages_up_to(producer) for producer in PRODUCERS[stage]))
+    return sorted(found)
 
 
 def main(argv: Sequence[str]) -> int:

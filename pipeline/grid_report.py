@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from pipeline.figures import SystemScore, systems_figure
 from pipeline.grid_results import COMPARED, HEADLINE
+from pipeline.page import render_page, write_page
 from pipeline.settings import Grid
-
-_TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_grid_report(path: Path, experiment: str, rows: Sequence[Mapping[str, Any]], grid: Grid) -> None:
@@ -25,10 +23,8 @@ def write_grid_report(path: Path, experiment: str, rows: Sequence[Mapping[str, A
         rows: of :func:`pipeline.grid_results.as_rows`.
         grid: what was varied.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
-    )
-    page = environment.get_template("grid.html.j2").render(
+    page = render_page(
+        "grid.html.j2",
         experiment=experiment,
         rows=rows,
         headline=HEADLINE,
@@ -38,7 +34,7 @@ def write_grid_report(path: Path, experiment: str, rows: Sequence[Mapping[str, A
         bands=_bands(rows),
         figures={name: Markup(_figure(rows, name)) for name in COMPARED},
     )
-    path.write_text(page, encoding="utf-8")
+    write_page(path, page)
 
 
 def _bands(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:

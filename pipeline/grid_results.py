@@ -6,14 +6,14 @@ scores are means over seeds. Differences to the reference variant come with pair
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from pipeline.artifacts import need
@@ -21,7 +21,7 @@ from pipeline.coded import CodedSplit, load_baseline_split, load_coded_split
 from pipeline.errors import UserError
 from pipeline.files import read_json
 from pipeline.grid import Member
-from pipeline.intervals import bootstrap_distributions
+from pipeline.intervals import bootstrap_distributions, centered_interval
 from pipeline.label_counts import label_lists, label_matrix, set_scores
 from pipeline.labels import LabelSpace
 from pipeline.metrics import evaluate_predictions
@@ -67,6 +67,33 @@ class VariantResult:
     distributions: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     document_ids: list[str] = field(default_factory=list)
 
+    def add_seed(
+        self, pooled: Pooled, choices: Iterable[str], *, train_counts: ArrayLike | None, n_resamples: int, seed: int
+    ) -> None:
+        """Score the predictions of one seed.
+
+        Args:
+            pooled: of all folds.
+            choices: what was chosen on validation, one a fold; "" where nothing was.
+            train_counts: of each label, for the frequency bands.
+            n_resamples: bootstrap samples of the documents.
+            seed: of the bootstrap; the same samples for every variant and seed.
+
+        Raises:
+            UserError: if another seed was tested on other documents.
+        """
+        if self.document_ids and self.document_ids != pooled.document_ids:
+            raise UserError(f"variant {self.variant}: its seeds were tested on different documents; set split.seed.")
+        self.document_ids = pooled.document_ids
+        data = pooled.true, pooled.predicted, pooled.probabilities
+        n_before = len(self.scores)
+        self.scores.append(evaluate_predictions(*data, train_counts=train_counts, ks=(5,)))
+        for choice in filter(None, choices):
+            self.choices[choice] = self.choices.get(choice, 0) + 1
+        for name, values in bootstrap_distributions(*data, n_resamples=n_resamples, seed=seed).items():
+            before = self.distributions.get(name, np.zeros_like(values))
+            self.distributions[name] = (before * n_before + values) / (n_before + 1)
+
 
 def collect(members: Sequence[Member], *, choose_by: str, n_resamples: int, seed: int) -> list[VariantResult]:
     """Score every variant.
@@ -88,13 +115,17 @@ def collect(members: Sequence[Member], *, choose_by: str, n_resamples: int, seed
     for space in spaces.values():
         for label, n in zip(space.labels, space.train_counts, strict=True):
             counts[label] = max(counts.get(label, 0), n)
-    train_counts = [counts[label] for label in labels]
+    how: dict[str, Any] = {
+        "train_counts": [counts[label] for label in labels],
+        "n_resamples": n_resamples,
+        "seed": seed,
+    }
     results: dict[str, VariantResult] = {}
     baseline = VariantResult(BASELINE)
     for (variant, _), chosen in _kept(members, spaces, choose_by).items():
         result = results.setdefault(variant, VariantResult(variant))
         parts = [_coded(member, spaces, member.config.evaluate.split) for member in chosen]
-        _add(result, _pool(parts, labels), chosen, train_counts, n_resamples=n_resamples, seed=seed)
+        result.add_seed(_pool(parts, labels), [member.choice for member in chosen], **how)
         if variant == members[0].variant:
             lexical = [
                 load_baseline_split(member.config.experiment_dir, part, member.config.evaluate.split)
@@ -102,7 +133,7 @@ def collect(members: Sequence[Member], *, choose_by: str, n_resamples: int, seed
             ]
             known = [part for part in lexical if part is not None]
             if len(known) == len(lexical):
-                _add(baseline, _pool(known, labels), [], train_counts, n_resamples=n_resamples, seed=seed)
+                baseline.add_seed(_pool(known, labels), [], **how)
     return [*results.values(), *([baseline] if baseline.scores else [])]
 
 
@@ -161,29 +192,6 @@ def _pool(parts: Sequence[CodedSplit], labels: Sequence[str]) -> Pooled:
     return Pooled(ids, sorted_true, sorted_predicted, np.concatenate(blocks)[order])
 
 
-def _add(
-    result: VariantResult,
-    pooled: Pooled,
-    members: Sequence[Member],
-    train_counts: Sequence[int],
-    *,
-    n_resamples: int,
-    seed: int,
-) -> None:
-    data = pooled.true, pooled.predicted, pooled.probabilities
-    result.scores.append(evaluate_predictions(*data, train_counts=np.asarray(train_counts), ks=(5,)))
-    for member in members:
-        if member.choice:
-            result.choices[member.choice] = result.choices.get(member.choice, 0) + 1
-    if result.document_ids and result.document_ids != pooled.document_ids:
-        raise UserError(f"variant {result.variant}: its seeds were tested on different documents; set split.seed.")
-    result.document_ids = pooled.document_ids
-    n_before = len(result.scores) - 1
-    for name, values in bootstrap_distributions(*data, n_resamples=n_resamples, seed=seed).items():
-        before = result.distributions.get(name, np.zeros_like(values))
-        result.distributions[name] = (before * n_before + values) / (n_before + 1)
-
-
 def as_rows(results: Sequence[VariantResult], *, reference: str | None) -> list[dict[str, Any]]:
     """One row a variant: means and standard deviations over seeds, and differences to the reference with intervals.
 
@@ -214,9 +222,8 @@ def as_rows(results: Sequence[VariantResult], *, reference: str | None) -> list[
 
 def _difference(name: str, difference: float, result: VariantResult, base: VariantResult) -> dict[str, float]:
     """Difference of means with its paired 95 % bootstrap interval, centered on the difference itself."""
-    values = result.distributions[name] - base.distributions[name]
-    low, high = np.quantile(values, [0.025, 0.975]) - values.mean() + difference
-    return {f"{name}_difference": float(difference), f"{name}_low": float(low), f"{name}_high": float(high)}
+    low, high = centered_interval(result.distributions[name] - base.distributions[name], difference)
+    return {f"{name}_difference": difference, f"{name}_low": low, f"{name}_high": high}
 
 
 def text_table(path: Path) -> str:

@@ -181,6 +181,18 @@ def _label_scores_of_samples(n_true: Counts, n_predicted: Counts, n_found: Count
     }
 
 
+def centered_interval(values: Floats, center: float, *, level: float = 0.95) -> tuple[float, float]:
+    """Percentiles of a bootstrap distribution, moved so that its mean is the score (or difference) itself.
+
+    Args:
+        values: of the score on each sample, shape (n_resamples,), at least one.
+        center: the score on all documents.
+        level: share of the samples inside the interval, in (0, 1).
+    """
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2]) - values.mean() + center
+    return float(low), float(high)
+
+
 def bootstrap_intervals(
     true: LabelMatrix,
     predicted: LabelMatrix,
@@ -221,7 +233,6 @@ def bootstrap_intervals(
     whole = scorer(np.ones((scorer.n_documents, 1), dtype=np.int32))
     intervals = {}
     for name, values in _distributions(scorer, n_resamples, seed).items():
-        ends = np.quantile(values, [(1 - level) / 2, (1 + level) / 2]) - values.mean() + whole[name]
-        low, high = np.clip(ends, 0.0, 1.0).tolist()
+        low, high = np.clip(centered_interval(values, float(whole[name][0]), level=level), 0.0, 1.0).tolist()
         intervals[name] = (low, high)
     return intervals

@@ -21,7 +21,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from pipeline.intervals import RESAMPLES_AT_A_TIME, SampleScorer, draw_documents
+from pipeline.intervals import RESAMPLES_AT_A_TIME, SampleScorer, centered_interval, draw_documents
 from pipeline.label_counts import (
     Counts,
     Floats,
@@ -119,8 +119,7 @@ def _minus(a: Mapping[str, Floats], b: Mapping[str, Floats]) -> dict[str, Floats
 
 
 def _summary(difference: float, drawn: Floats, p_value: float) -> PairedDifference:
-    low, high = np.quantile(drawn, [0.025, 0.975]) - drawn.mean() + difference
-    return PairedDifference(difference, float(low), float(high), p_value)
+    return PairedDifference(difference, *centered_interval(drawn, difference), p_value)
 
 
 def label_wins(

@@ -78,7 +78,7 @@ def report_content(
         error_distances=error_distances(coded.true, coded.predicted, labels=label_space.labels),
         split=split,
         threshold=known["train_classifier"]["facts"]["threshold"],
-        threshold_note="fitted on split val, highest micro-F1",
+        threshold_note=_threshold_note(known["train_classifier"]["facts"]),
         history=training_history(experiment_dir),
         coder_comparison=coders,
         coder_note=_CODER_NOTE if coders is not None else "",
@@ -91,6 +91,22 @@ def report_content(
         },
         notes=_notes(scores, report),
     )
+
+
+_RULES = {
+    "global": "one for all codes: that of the highest micro-F1, pulled to half of this F1",
+    "per_label": "each code has its own, pulled to the common one; this is their median",
+    "prevalence": "each code is proposed as often as it is given in training; this is the median",
+}
+_FITTED_ON = {
+    "neural": "split val",
+    "ensemble": "split val; those of codes with fewer than three training documents, on held-out documents",
+}
+
+
+def _threshold_note(facts: Mapping[str, Any]) -> str:
+    """How thresholds were fitted, and on what, from what the stage train_classifier noted."""
+    return f"{_RULES[facts['threshold_rule']]}; fitted on {_FITTED_ON.get(facts['model'], 'held-out documents')}"
 
 
 def take_without_human(coded: CodedSplit, validation: CodedSplit, *, target: float) -> Selective:

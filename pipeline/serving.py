@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm import tqdm
 
-from pipeline.encoder import DocumentEncoder
+from pipeline.encoder import DocumentEncoder, autocast
 from pipeline.errors import UserError
-from pipeline.files import read_json, sha256_of, write_json
+from pipeline.files import read_json, sha256_of
 from pipeline.heads import LabelAttentionHead, LinearHead, build_head
 from pipeline.labels import LabelSpace
 from pipeline.micro_batches import ChunkSettings, MicroBatch, build_micro_batches, chunk_settings, iterate_micro_batches
@@ -92,18 +92,8 @@ class Classifier:
             self.tokenizer, chunk_tokens=self.settings.chunk_tokens, chunk_overlap=self.settings.chunk_overlap
         )
 
-    def save(self, folder: Path) -> None:
-        """Write a folder with everything, safetensors only, with a digest of every file."""
-        settings = self.save_parts(folder)
-        self.label_space.save(folder / "label_space.json")
-        digests = {name: sha256_of(folder / name) for name in _PARTS}
-        write_json(
-            folder / "classifier.json",
-            {"format_version": FORMAT_VERSION, "model": "neural", "settings": settings, "sha256": digests},
-        )
-
     def save_parts(self, folder: Path) -> dict[str, Any]:
-        """Write encoder and head; gives the settings, which the caller writes with the digests."""
+        """Write encoder and head; gives the settings, which the model writes with the digests."""
         folder.mkdir(parents=True, exist_ok=True)
         save_encoder(self.encoder, self.tokenizer, folder / "encoder")
         weights = {name: value.detach().cpu().contiguous() for name, value in self.head.state_dict().items()}
@@ -111,13 +101,17 @@ class Classifier:
         return asdict(self.settings)
 
     @classmethod
-    def load(cls, folder: Path) -> Classifier:
-        """Read what :meth:`save` wrote, on the CPU, in evaluation mode.
+    def load(cls, folder: Path, description: dict[str, Any] | None = None) -> Classifier:
+        """Read the neural part of a model's folder, on the CPU, in evaluation mode.
+
+        Args:
+            folder: that a model was saved in.
+            description: of :func:`checked_description`; None: the folder is checked here.
 
         Raises:
             UserError: if it is incomplete, changed since, or of another format version.
         """
-        settings = _settings_of(folder, checked_description(folder))
+        settings = _settings_of(folder, description or checked_description(folder))
         encoder = load_encoder(folder / "encoder")
         label_space = LabelSpace.load(folder / "label_space.json")
         head = build_head(settings.head, encoder.dim, len(label_space), dropout=0.0, pooling=settings.pooling)
@@ -257,13 +251,12 @@ def _probabilities(
 ) -> np.ndarray:
     """Probabilities (n_documents, n_labels); ``place`` maps a row of the data set to a row of the result."""
     device = next(encoder.parameters()).device
-    dtype = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[mixed_precision]
     was_training = encoder.training
     encoder.eval()
     head.eval()
     result: np.ndarray | None = None
     for batch in batches:
-        with torch.autocast(device.type, dtype=dtype, enabled=mixed_precision != "no"):
+        with autocast(device, mixed_precision):
             logits = head(encoder(batch.to(device)))
         rows = [place[row] if place else row for row in batch.rows.tolist()]
         if result is None:

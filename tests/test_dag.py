@@ -140,14 +140,14 @@ def test_a_manifest_that_comes_back_after_a_failure_keeps_its_time_and_a_new_one
 
 def test_failures_come_in_the_order_of_the_dag_and_are_forgotten(tmp_path: Path) -> None:
     config = config_in(tmp_path)
-    dag.clear_failures(expand(config))  # nothing there yet
+    dag.clear_failures(config, expand(config))  # nothing there yet
     logs = config.experiment_dir / "logs"
     logs.mkdir(parents=True)
     for stage in ("split", "ingest"):
         (logs / f"{stage}.failure.json").write_text(json.dumps({"stage": stage, "message": "m"}), encoding="utf-8")
-    assert [one["stage"] for one in dag.failures(expand(config))] == ["ingest", "split"]
-    dag.clear_failures(expand(config))
-    assert dag.failures(expand(config)) == []
+    assert [one["stage"] for one in dag.failures(config, expand(config))] == ["ingest", "split"]
+    dag.clear_failures(config, expand(config))
+    assert dag.failures(config, expand(config)) == []
 
 
 def test_what_a_killed_head_left_is_removed_and_snakemakes_records_stay(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ import pytest
 
 from pipeline.coding import code_documents
 from pipeline.config import PipelineConfig
+from pipeline.corpora import build_corpora
 from pipeline.ensemble import CodingModel
-from pipeline.ensemble_fitting import build_corpora
 from pipeline.errors import UserError
 from pipeline.files import sha256_of
 from pipeline.labels import LabelSpace

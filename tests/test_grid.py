@@ -58,6 +58,9 @@ def test_members_are_every_variant_value_and_seed_with_their_settings(make_confi
         ({"variants": {}}, r"grid\.variants"),
         ({"variants": {"a": {}}, "reference": "b"}, "none of the variants"),
         ({"variants": {"a b": {}}}, "pattern"),
+        ({"variants": {"a+b": {}, "a-b": {}}}, r"2 members would lie in members/a-b_seed-0/"),
+        ({"variants": {"a": {}}, "seeds": [1, 1]}, r"2 members would lie in members/a_seed-1/"),
+        ({"variants": {"a": {"seed.x": 1}}}, r"grid\.variants\.a\.seed\.x: 'seed' is a single setting"),
     ],
 )
 def test_a_grid_that_cannot_be_is_refused(make_config: MakeConfig, section: dict[str, Any], expected: str) -> None:
@@ -171,6 +174,20 @@ def test_means_and_deviations_are_over_seeds_and_the_page_shows_them(make_config
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org/2000/svg", "")
     write_json(tmp_path / "grid.json", {"rows": rows})
     assert "0.500 ± 0.707" in text_table(tmp_path / "grid.json")
+
+
+def test_a_mistake_that_shows_in_the_table_of_a_grid_is_told_like_that_of_a_stage(make_config: MakeConfig) -> None:
+    config = make_config(grid={"variants": VARIANTS})
+    members = grid.expand(config)
+    for folder, name in ((config.experiment_dir, "grid"), (members[1].config.experiment_dir, "split")):
+        (folder / "logs").mkdir(parents=True)
+        write_json(folder / "logs" / f"{name}.failure.json", {"stage": name, "message": "m"})
+        (folder / "logs" / f"{name}.traceback.txt").touch()
+    found = [(one["folder"], one["stage"]) for one in dag.failures(config, members)]
+    assert found == [(members[1].folder, "split"), ("", "grid")]
+    assert [path.name for path in dag.tracebacks(config, members)] == ["grid.traceback.txt", "split.traceback.txt"]
+    dag.clear_failures(config, members)
+    assert (dag.failures(config, members), dag.tracebacks(config, members)) == ([], [])
 
 
 def test_a_grid_is_asked_of_snakemake_member_by_member(make_config: MakeConfig) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from pipeline import serving
+from pipeline.ensemble import CodingModel
 from pipeline.errors import UserError
 from pipeline.files import sha256_of
 from pipeline.heads import LabelAttentionHead, build_head
@@ -54,7 +55,7 @@ def test_a_loaded_classifier_gives_the_very_probabilities_of_the_saved_one(
     tiny_encoder_dir: Path, tmp_path: Path, head: str
 ) -> None:
     classifier = build(tiny_encoder_dir, head)
-    classifier.save(tmp_path / "c")
+    CodingModel.of_classifier(classifier).save(tmp_path / "c")
     loaded = Classifier.load(tmp_path / "c")
     assert (loaded.settings, loaded.label_space) == (classifier.settings, SPACE)
     assert not loaded.encoder.training
@@ -198,7 +199,7 @@ def flip_last(content: bytes) -> bytes:
 def test_a_folder_that_is_incomplete_or_changed_is_refused(
     tiny_encoder_dir: Path, tmp_path: Path, damage: Callable[[Path], object], expected: str
 ) -> None:
-    build(tiny_encoder_dir).save(tmp_path / "c")
+    CodingModel.of_classifier(build(tiny_encoder_dir)).save(tmp_path / "c")
     damage(tmp_path / "c")
     with pytest.raises(UserError, match=expected):
         Classifier.load(tmp_path / "c")

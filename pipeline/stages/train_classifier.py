@@ -19,9 +19,10 @@ from torch import nn
 
 from pipeline.artifacts import input_signature, is_main_process, need, read_manifest, writing
 from pipeline.config import PipelineConfig, Stage
+from pipeline.corpora import Corpus, build_corpora
 from pipeline.encoder import ProjectionHead
 from pipeline.ensemble import CodingModel
-from pipeline.ensemble_fitting import Corpus, Fitter, build_corpora, fit_model
+from pipeline.ensemble_fitting import Fitter, fit_model
 from pipeline.files import write_json
 from pipeline.heads import LabelAttentionHead, build_head, start_from_prevalence
 from pipeline.labels import LabelSpace
@@ -67,7 +68,7 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
             write_json(output.dir / "classifier" / "training_history.json", history)
             threshold = float(np.median(model.thresholds))
             output.facts |= {"model": settings.model, "threshold": threshold, "threshold_rule": settings.threshold}
-            logger.info("median threshold %.4f, fitted on %d documents of split val", threshold, len(val))
+            logger.info("median threshold %.4f", threshold)
             tracked.log_metrics({"threshold": threshold})
     if is_main_process() and config.tracking.log_models:
         tracked.log_model(experiment_dir / "classifier", loader=PYFUNC, inputs=MODEL_INPUTS, outputs=MODEL_OUTPUTS)
