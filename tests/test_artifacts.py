@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
@@ -30,7 +29,7 @@ from pipeline.artifacts import (
 )
 from pipeline.config import STAGE_SECTIONS, PipelineConfig, stage_settings
 from pipeline.errors import UserError
-from pipeline.files import guarded_io, lock, read_json, sha256_of, write_json
+from pipeline.files import lock, sha256_of
 
 MakeConfig = Callable[..., PipelineConfig]
 
@@ -362,73 +361,10 @@ def test_a_disk_that_is_really_full_is_a_user_error(tmp_path: Path) -> None:
         subprocess.run(["umount", str(mount_dir)], check=True)
 
 
-def test_a_missing_permission_is_a_user_error_that_names_the_file(tmp_path: Path) -> None:
-    with (
-        pytest.raises(UserError, match=r"raw/notes.csv: Permission denied; mend its permissions"),
-        guarded_io(tmp_path),
-    ):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "raw/notes.csv")
-
-
-def test_other_errors_pass_a_guard_unchanged(tmp_path: Path) -> None:
-    for error in (FileNotFoundError("x"), ValueError("unlike a disk"), UserError("disk is full"), KeyboardInterrupt()):
-        with pytest.raises(type(error)) as caught, guarded_io(tmp_path):
-            raise error
-        assert caught.value is error
-
-
 def test_need_names_the_stage_to_run(config: PipelineConfig) -> None:
     assert need(config.experiment_dir, "documents.parquet").read_text() == "documents.parquet"
     with pytest.raises(UserError, match=r"label_space.json is missing; run the stage 'split' first"):
         need(config.experiment_dir, "label_space.json")
-
-
-def test_the_digest_of_a_folder_depends_on_names_and_contents_but_not_on_order(tmp_path: Path) -> None:
-    for folder, names in (("one", ("a", "b")), ("two", ("b", "a"))):
-        for name in names:
-            (tmp_path / folder / "in").mkdir(parents=True, exist_ok=True)
-            (tmp_path / folder / "in" / name).write_text(name)
-    one, two = tmp_path / "one", tmp_path / "two"
-    digest = sha256_of(one)
-    assert sha256_of(two) == digest
-    (two / ".snakemake_timestamp").touch()
-    assert sha256_of(two) == digest, "the engine's own mark is none of ours"
-    os.utime(two / "in" / "a", (0, 0))
-    assert sha256_of(two) == digest
-    (two / "in" / "a").rename(two / "a")
-    assert sha256_of(two) != digest
-    (two / "a").rename(two / "in" / "a")
-    (two / "in" / "a").write_text("A")
-    assert sha256_of(two) != digest
-
-
-def test_contents_that_move_from_one_file_to_the_next_change_the_digest(tmp_path: Path) -> None:
-    for folder, parts in (("one", ("xy", "z")), ("two", ("x", "yz"))):
-        (tmp_path / folder).mkdir()
-        for name, part in zip("ab", parts, strict=True):
-            (tmp_path / folder / name).write_text(part)
-    assert sha256_of(tmp_path / "one") != sha256_of(tmp_path / "two")
-
-
-def test_nothing_has_no_digest(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        sha256_of(tmp_path / "missing")
-
-
-def test_json_survives_a_failed_write_and_reads_back(tmp_path: Path) -> None:
-    path = tmp_path / "a.json"
-    write_json(path, {"title": "Ménière"})
-    with pytest.raises(TypeError):
-        write_json(path, {"x": object()})
-    assert read_json(path) == {"title": "Ménière"}
-    assert list(tmp_path.iterdir()) == [path]
-
-
-@pytest.mark.parametrize("content", [b'{"a": 1', b"", b"\xff"])
-def test_damaged_json_is_a_user_error(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "a.json").write_bytes(content)
-    with pytest.raises(UserError, match=r"a.json is damaged"):
-        read_json(tmp_path / "a.json")
 
 
 def test_manifests_lie_in_a_folder_of_their_own(tmp_path: Path) -> None:
