@@ -5,7 +5,6 @@ One spawn of three processes serves all checks: first as a world of three, then 
 
 from __future__ import annotations
 
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from spawned import run_processes
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -275,19 +274,7 @@ def worker(rank: int, folder: Path) -> None:
 
 @pytest.mark.slow
 def test_many_processes_give_loss_and_gradient_of_one(tmp_path: Path) -> None:
-    context = mp.start_processes(worker, args=(tmp_path,), nprocs=3, join=False, start_method="spawn")
-    assert context is not None
-    try:
-        deadline = time.monotonic() + TIMEOUT_S
-        while not context.join(timeout=1):  # False as long as one process runs
-            if time.monotonic() > deadline:
-                pytest.fail(f"the processes still run after {TIMEOUT_S} s: a collective hangs")
-    except (mp.ProcessRaisedException, mp.ProcessExitedException):
-        reports = sorted(tmp_path.glob("failure_*.txt"))
-        pytest.fail("\n".join(report.read_text() for report in reports))
-    finally:
-        for process in context.processes:
-            process.kill()
+    run_processes(worker, tmp_path, n_processes=3, timeout_s=TIMEOUT_S, folder=tmp_path)
 
 
 def test_on_one_process_collectives_are_identities() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import functools
 import os
-import time
 import traceback
 import typing
 from collections.abc import Iterator
@@ -22,10 +21,10 @@ import datasets
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from small_training import build_objective
+from spawned import run_processes
 from torch import Tensor, nn
 
 from pipeline import distributed
@@ -187,16 +186,4 @@ def test_every_loss_trains_on_many_processes_as_on_one(tiny_encoder_dir: Path, t
             assert [int(step["queued_documents"]) for step in steps[:2]] == [0, 8]
             assert 3 <= steps[2]["queued_documents"] < case.queue_size
     torch.save(references, tmp_path / "references.pt")
-    context = mp.start_processes(worker, args=(tmp_path, tiny_encoder_dir), nprocs=3, join=False, start_method="spawn")
-    assert context is not None
-    try:
-        deadline = time.monotonic() + TIMEOUT_S
-        while not context.join(timeout=1):
-            if time.monotonic() > deadline:
-                pytest.fail(f"the processes still run after {TIMEOUT_S} s: a collective hangs")
-    except (mp.ProcessRaisedException, mp.ProcessExitedException):
-        reports = sorted(tmp_path.glob("failure_*.txt"))
-        pytest.fail("\n".join(report.read_text() for report in reports))
-    finally:
-        for process in context.processes:
-            process.kill()
+    run_processes(worker, tmp_path, tiny_encoder_dir, n_processes=3, timeout_s=TIMEOUT_S, folder=tmp_path)

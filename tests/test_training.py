@@ -201,43 +201,37 @@ def test_eight_documents_are_learned_by_heart(tiny_encoder_dir: Path, tmp_path: 
     assert validator.scores(model)["micro_f1"] == 1.0
 
 
-def test_the_weights_of_the_best_epoch_are_kept_and_training_stops_when_nothing_improves(
-    tiny_encoder_dir: Path, tmp_path: Path
-) -> None:
+def train_on_scores(folder: Path, checkpoint_dir: Path, scores: list[float]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Train with made-up validation scores and patience 2: the head's final weight, and that of each epoch."""
     AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = start_accelerator(Compute(), mixed_precision="no", seed=0)
-    model = build_objective(tiny_encoder_dir, "classification")
-    scores, weights = iter([0.1, 0.5, 0.4, 0.3, 0.9]), []
+    model = build_objective(folder, "classification")
+    remaining, weights = iter(scores), []
 
     def validate(_: nn.Module) -> dict[str, float]:
         weights.append(model.head.weight.detach().clone())
-        return {"map": next(scores)}
+        return {"map": next(remaining)}
 
     fit(
         model, build_loader(), settings_of("classification", n_epochs=9), accelerator,
-        checkpoint_dir=tmp_path / "c", signature="s", validate=validate, select_by="map", patience=2,
+        checkpoint_dir=checkpoint_dir, signature="s", validate=validate, select_by="map", patience=2,
     )  # fmt: skip
+    return model.head.weight, weights
+
+
+def test_the_weights_of_the_best_epoch_are_kept_and_training_stops_when_nothing_improves(
+    tiny_encoder_dir: Path, tmp_path: Path
+) -> None:
+    kept, weights = train_on_scores(tiny_encoder_dir, tmp_path / "c", [0.1, 0.5, 0.4, 0.3, 0.9])
     assert len(weights) == 4
-    assert torch.equal(model.head.weight, weights[1])
+    assert torch.equal(kept, weights[1])
 
 
 def test_a_score_that_is_equal_or_undefined_is_no_gain(tiny_encoder_dir: Path, tmp_path: Path) -> None:
     """The first of equal epochs is kept, the fewest steps from the start."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    accelerator = start_accelerator(Compute(), mixed_precision="no", seed=0)
-    model = build_objective(tiny_encoder_dir, "classification")
-    scores, weights = iter([0.5, 0.5, float("nan"), 0.9]), []
-
-    def validate(_: nn.Module) -> dict[str, float]:
-        weights.append(model.head.weight.detach().clone())
-        return {"map": next(scores)}
-
-    fit(
-        model, build_loader(), settings_of("classification", n_epochs=9), accelerator,
-        checkpoint_dir=tmp_path / "c", signature="s", validate=validate, select_by="map", patience=2,
-    )  # fmt: skip
+    kept, weights = train_on_scores(tiny_encoder_dir, tmp_path / "c", [0.5, 0.5, float("nan"), 0.9])
     assert len(weights) == 3
-    assert torch.equal(model.head.weight, weights[0])
+    assert torch.equal(kept, weights[0])
 
 
 def test_every_trained_parameter_has_its_rate_and_decay_once(tiny_encoder_dir: Path) -> None:
