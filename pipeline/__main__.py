@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pipeline.grid import Member
 
 _USER_ERROR = 2
+_CALLED = sys.argv[0]  # before Snakemake, which runs in this process, can change it
 _HEADLINE = {"micro_f1": "micro-F1", "macro_f1": "macro-F1", "map": "MAP", "precision_at_5": "P@5"}
 
 
@@ -180,8 +181,14 @@ def _print_summary(config: PipelineConfig) -> None:
             print(f"  {title:<10} {scores[name]:.3f}{interval}")
     shown = _relative(experiment_dir)
     print(f"\nreport:    {shown / 'report.html'}")
-    print(f"code more: icd predict --model {shown / 'classifier'} --input documents.csv --output codes.csv")
+    print(f"code more: {_called_as()} predict --model {shown / 'classifier'} --input documents.csv --output codes.csv")
     print("all runs:  make ui")
+
+
+def _called_as() -> Path:
+    """This command as it can be typed again from here, whether or not its folder is on the PATH."""
+    called = Path(_CALLED)
+    return _relative(called) if called.name == "icd" else Path("icd")
 
 
 def _relative(path: Path) -> Path:

@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from pipeline.drawing import pretty_name
 from pipeline.figures import SystemScore, systems_figure
 from pipeline.grid_results import COMPARED, HEADLINE
 from pipeline.page import render_page, write_page
@@ -58,4 +59,4 @@ def _figure(rows: Sequence[Mapping[str, Any]], name: str) -> str:
             moved = row[name] - row[f"{name}_difference"]
             low, high = moved + row[f"{name}_low"], moved + row[f"{name}_high"]
         systems.append(SystemScore(row["variant"], "variant", row[name], low, high))
-    return systems_figure(systems, score_name=name)
+    return systems_figure(systems, score_name=pretty_name(name))
