@@ -186,8 +186,10 @@ def _listed_codes(path: Path) -> set[str]:
 
 def _summaries(path: Path, options: Options, report: IngestReport) -> Iterator[tuple[Note, pa.StringScalar]]:
     """The usable discharge summaries with their texts, in the order of the file."""
-    for batch in read_raw_csv(path, _NOTE_COLUMNS, report=report, on_bad_row=options.on_bad_row):
-        report.count("notes", batch.num_rows)
+    batches = read_raw_csv(
+        path, _NOTE_COLUMNS, report=report, on_bad_row=options.on_bad_row, holding=_SUMMARY, count_as="notes"
+    )
+    for batch in batches:
         rows = batch.filter(pc.equal(pc.utf8_trim_whitespace(batch["category"]), _SUMMARY))
         report.count("discharge_summaries", rows.num_rows)
         names = [name for name in _NOTE_COLUMNS if name not in ("text", "category")]
