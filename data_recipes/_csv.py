@@ -17,7 +17,7 @@ import itertools
 import re
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -39,9 +39,10 @@ from pipeline.documents import IngestReport
 from pipeline.errors import UserError
 
 OnBadRow = Literal["error", "skip"]
+T = TypeVar("T")
 
 _SUFFIXES = (".csv.gz", ".csv")
-_CHUNK_BYTES = 2 << 20
+_CHUNK_BYTES = 8 << 20  # large, so that threads seldom wait for each other
 _PEEK_BYTES = 1 << 10
 _MAX_ROW_BYTES = 64 << 20
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -124,23 +125,38 @@ def read_raw_csv(
         UserError: if the file cannot be read, is empty, damaged or cut off, lacks a column, or, unless those
             are skipped, has a broken row.
     """
+    rows = _read_batches(path, _Wanted(columns, on_bad_row, holding, count_as), report)
+    with contextlib.closing(rows), contextlib.closing(_ahead(rows)) as batches:
+        yield from batches
+
+
+def _read_batches(path: Path, wanted: _Wanted, report: IngestReport) -> Generator[pa.RecordBatch, None, None]:
     n_rows = 0
     with contextlib.closing(_read_chunks(path)) as packed, contextlib.closing(_ahead(packed)) as chunks:
-        layout, rest = _read_header(path, chunks, columns)
+        layout, rest = _read_header(path, chunks, wanted.columns)
         for chunk in itertools.chain(chunks, [b""]):
             block, at_end = rest + chunk, not chunk
             if at_end and block and not block.endswith(b"\n"):
                 block += b"\n"
-            taken = _take_rows(block, layout, holding, at_end=at_end)
-            _count_broken(path, n_rows, taken.broken, report, on_bad_row)
+            taken = _take_rows(block, layout, wanted.holding, at_end=at_end)
+            _count_broken(path, n_rows, taken.broken, report, wanted.on_bad_row)
             n_rows += taken.n_sound + len(taken.broken)
-            if count_as is not None:
-                report.count(count_as, taken.n_sound)
+            if wanted.count_as is not None:
+                report.count(wanted.count_as, taken.n_sound)
             rest = block[taken.n_bytes :]
             if len(rest) > _MAX_ROW_BYTES:
                 raise UserError(f"{path}, row {n_rows + 1}: a quote that is not closed within 64 MB; {_MEND}")
             if taken.batch.num_rows:
                 yield taken.batch
+
+
+class _Wanted(NamedTuple):
+    """What is to be read of a file, see :func:`read_raw_csv`."""
+
+    columns: Sequence[str]
+    on_bad_row: OnBadRow
+    holding: str | None
+    count_as: str | None
 
 
 class _Layout(NamedTuple):
@@ -195,13 +211,13 @@ def _read_chunks(path: Path) -> Generator[bytes, None, None]:
             ) from None
 
 
-def _ahead(chunks: Iterator[bytes]) -> Generator[bytes, None, None]:
-    """The same chunks, each one unpacked in a thread while the one before is in use."""
+def _ahead(items: Iterator[T]) -> Generator[T, None, None]:
+    """The same items, each one made in a thread while the one before is in use."""
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        pending = pool.submit(next, chunks, b"")
-        while chunk := pending.result():
-            pending = pool.submit(next, chunks, b"")
-            yield chunk
+        pending = pool.submit(next, items, None)
+        while (item := pending.result()) is not None:
+            pending = pool.submit(next, items, None)
+            yield item
 
 
 def _read_header(path: Path, chunks: Iterator[bytes], columns: Sequence[str]) -> tuple[_Layout, bytes]:

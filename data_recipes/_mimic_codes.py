@@ -6,6 +6,7 @@ code's number in the list of different labels, sorted once by admission: 12 byte
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -229,5 +230,5 @@ def _integers(column: pa.ChunkedArray) -> NDArray[np.int64]:
 
 
 def _find(ordered: NDArray[np.int64], value: int) -> int | None:
-    at = int(np.searchsorted(ordered, value))
+    at = bisect.bisect_left(ordered.data, value)  # unlike NumPy's search, it keeps the interpreter lock
     return at if at < len(ordered) and ordered[at] == value else None

@@ -7,6 +7,7 @@ silence.
 
 from __future__ import annotations
 
+import concurrent.futures
 import logging
 import re
 from collections import Counter
@@ -235,21 +236,24 @@ def _usable(documents: Iterable[Document], report: IngestReport, clean: Callable
 
 
 class _TableWriter:
-    """Collect rows and write a row group whenever enough text has come together."""
+    """Collect rows and write a row group, in a thread, whenever enough text has come together."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self._writer = pq.ParquetWriter(path, schema, compression="zstd")
         self._schema = schema
         self._rows: list[dict[str, Any]] = []
         self._size = 0
+        self._pool = concurrent.futures.ThreadPoolExecutor(1)
+        self._pending: concurrent.futures.Future[None] | None = None
 
     def __enter__(self) -> _TableWriter:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if exception[0] is None:
-            self._flush()
-        self._writer.close()
+        with self._writer, self._pool:
+            if exception[0] is None:
+                self._flush()
+                self._wait()
 
     def add(self, row: dict[str, Any], *, size: int) -> None:
         self._rows.append(row)
@@ -258,9 +262,18 @@ class _TableWriter:
             self._flush()
 
     def _flush(self) -> None:
-        if self._rows:
-            self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
+        self._wait()
+        self._pending = self._pool.submit(self._write, self._rows)
         self._rows, self._size = [], 0
+
+    def _write(self, rows: list[dict[str, Any]]) -> None:
+        if rows:
+            self._writer.write_table(pa.Table.from_pylist(rows, schema=self._schema))
+
+    def _wait(self) -> None:
+        """Wait for the row group before, so that no more than two are held; an error of its writing comes up here."""
+        if self._pending is not None:
+            self._pending.result()
 
 
 def iterate_documents(

@@ -33,7 +33,7 @@ _UNPACKED = 4  # times the size of gzipped text
 _DISK_PER_TEXT = 2  # documents and tokens together, times the unpacked text
 _DISK_PER_WEIGHTS = 6  # encoder, classifier, a checkpoint with the optimizer's state
 _MEMORY_PER_WEIGHTS = 5  # weights, gradient, two moments, activations
-_BASE_GB = 2
+_BASE_GB = 3  # a training on CPU: what glibc keeps between micro-batches of different sizes counts
 
 
 class Finding(NamedTuple):

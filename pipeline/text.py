@@ -84,11 +84,6 @@ def find_placeholders(text: str) -> Iterator[re.Match[str]]:
     return _PLACEHOLDER.finditer(text)
 
 
-def normalise_newlines(text: str) -> str:
-    r"""Turn the line ends of Windows (``\r\n``) and old Macs (``\r``) into ``\n``."""
-    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
-
-
 def prepare(text: str, preset: Preset, *, placeholder: str | None = None, max_words: int | None = None) -> str:
     """What a model reads of a document: cleaned, see :func:`clean`, then cut, see :func:`limit_words`.
 

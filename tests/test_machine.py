@@ -115,13 +115,13 @@ class _Memory(NamedTuple):
 def test_memory_is_that_of_the_machine_or_what_is_asked_of_the_scheduler(
     make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """2 GB and 5 times 91 MB of weights: 2.5 GB."""
+    """3 GB and 5 times 91 MB of weights: 3.5 GB."""
     monkeypatch.setattr(psutil, "virtual_memory", lambda: _Memory(2e9))
     config = make_config(compute={"mem_mb": 4000})
     (here,) = findings_of(config, "memory")
-    assert (here.state, here.found) == ("warning", "2.0 GB free, about 2.5 needed")
+    assert (here.state, here.found) == ("warning", "2.0 GB free, about 3.5 needed")
     (there,) = findings_of(config, "memory", profile="slurm")
-    assert (there.state, there.found) == ("ok", "4.0 GB asked of the scheduler, about 2.5 needed")
+    assert (there.state, there.found) == ("ok", "4.0 GB asked of the scheduler, about 3.5 needed")
     (too_little,) = findings_of(make_config(compute={"mem_mb": 1000}), "memory", profile="slurm")
     assert too_little.state == "warning"
 

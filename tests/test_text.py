@@ -15,7 +15,6 @@ from pipeline.text import (
     clean,
     find_sections,
     limit_words,
-    normalise_newlines,
     replace_placeholders,
     section_name,
 )
@@ -77,10 +76,6 @@ def test_a_placeholder_becomes_one_blank_or_a_word_before_a_preset_works() -> No
     assert clean("Mr.[**Name**]came", "raw", placeholder="") == "Mr. came"
     assert clean("Dr. ___ [**2101**]", "caml", placeholder="DEID") == "dr deid deid"
     assert replace_placeholders(r"a ___", r"\1") == r"a \1"
-
-
-def test_line_ends_become_line_feeds() -> None:
-    assert normalise_newlines("a\r\nb\rc\n\r\n") == "a\nb\nc\n\n"
 
 
 def test_a_word_limit_keeps_the_beginning_as_it_stands() -> None:
