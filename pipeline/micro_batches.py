@@ -15,6 +15,9 @@ from pipeline.errors import UserError
 from pipeline.tokens import AFFIRMED
 
 
+_PADDING_SHARE = 16  # of a micro-batch; with less padding there are more, and smaller, micro-batches
+
+
 @dataclass(frozen=True)
 class ChunkSettings:
     """How documents are cut for the encoder.
@@ -153,19 +156,22 @@ def build_micro_batches(
         input_ids: tokens of each document, without special tokens.
         context_ids: context of each token.
         settings: how to cut.
-        max_tokens: size of a micro-batch, n_chunks x width; a longer document stands alone.
+        max_tokens: size of a micro-batch, n_chunks x width; a longer document stands alone. Padding is at most a
+            sixteenth of it, but for the last chunks of documents that have several.
     """
     order = sorted(range(len(rows)), key=lambda index: (len(input_ids[index]), index))
     groups: list[list[int]] = [[]]
-    n_chunks = 0
+    n_chunks = n_tokens = 0
     for index in order:
         spans = settings.chunks(len(input_ids[index]))
         width = min(len(input_ids[index]) + 2, settings.chunk_tokens)
-        if groups[-1] and (n_chunks + len(spans)) * width > max_tokens:
+        padding = n_chunks * width - n_tokens
+        if groups[-1] and ((n_chunks + len(spans)) * width > max_tokens or padding > max_tokens / _PADDING_SHARE):
             groups.append([])
-            n_chunks = 0
+            n_chunks = n_tokens = 0
         groups[-1].append(index)
         n_chunks += len(spans)
+        n_tokens += len(spans) * width
     return [_micro_batch(group, rows, input_ids, context_ids, settings) for group in groups if group]
 
 

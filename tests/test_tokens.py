@@ -94,16 +94,30 @@ def test_micro_batches_hold_every_token_of_every_document_once_and_stay_within_t
 
 
 @given(TOKEN_LISTS, CHUNKINGS, st.integers(1, 400))
-def test_a_micro_batch_is_full_so_the_next_document_would_not_fit(
+def test_a_micro_batch_ends_where_the_next_document_would_not_fit_or_pad_it_too_much(
     ids: list[list[int]], chunking: tuple[int, int], max_tokens: int
 ) -> None:
     settings = ChunkSettings(*chunking, CLS, SEP, PAD)
+
+    def width_of(row: int) -> int:
+        return min(len(ids[row - 50]) + 2, settings.chunk_tokens)
+
+    def padding(batch: MicroBatch, width: int) -> int:
+        rows = batch.rows[batch.document_of_chunk].tolist()
+        return sum(width - width_of(row) for row in rows)
+
     batches = micro_batches(ids, settings, max_tokens)
     for batch, following in itertools.pairwise(batches):
         first = int((following.document_of_chunk == 0).sum())
-        row = int(following.rows[0]) - 50
-        width = min(len(ids[row]) + 2, settings.chunk_tokens)
-        assert (len(batch.input_ids) + first) * width > max_tokens
+        width = width_of(int(following.rows[0]))
+        is_full = (len(batch.input_ids) + first) * width > max_tokens
+        assert is_full or padding(batch, width) > max_tokens / 16
+    assert all(padding(batch, width_of(int(batch.rows[-1]))) <= max_tokens / 16 for batch in batches)
+
+
+def test_one_long_document_does_not_pad_the_short_ones_of_its_batch() -> None:
+    batches = micro_batches([[7] * 10] * 15 + [[7] * 100], ChunkSettings(254, 0, CLS, SEP, PAD), max_tokens=2048)
+    assert [tuple(one.input_ids.shape) for one in batches] == [(15, 12), (1, 102)]
 
 
 def test_a_micro_batch_may_be_exactly_as_large_as_allowed_and_no_larger() -> None:
