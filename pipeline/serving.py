@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm import tqdm
 
+from pipeline.adapters import merge_adapters
 from pipeline.encoder import DocumentEncoder, autocast
 from pipeline.errors import UserError
 from pipeline.files import read_json, sha256_of
@@ -192,6 +193,7 @@ def _settings_of(folder: Path, description: dict[str, Any]) -> ClassifierSetting
 
 def save_encoder(encoder: DocumentEncoder, tokenizer: Any, folder: Path) -> None:
     """Write encoder and tokenizer as a Hugging Face folder."""
+    merge_adapters(encoder)
     encoder.backbone.save_pretrained(folder)  # type: ignore[operator]
     tokenizer.save_pretrained(folder)
 

@@ -165,6 +165,9 @@ class Encoding(Section):
     pooling: Literal["mean", "cls"] = Field("mean", description="how token states become one embedding")
     n_frozen_layers: Annotated[int, Field(ge=0)] = Field(0, description="lowest layers that are not trained")
     freeze_embeddings: bool = Field(True, description="do not train the token embeddings")
+    lora_rank: Annotated[int, Field(ge=0)] = Field(
+        0, description="train low-rank additions (LoRA) in place of the encoder's weights; needs the extra 'lora'"
+    )
     cache_frozen_layers: bool = Field(
         False, description="run frozen layers once and keep their output in memory; needs n_frozen_layers > 0"
     )

@@ -17,6 +17,7 @@ import datasets
 import numpy as np
 from torch import nn
 
+from pipeline.adapters import add_adapters
 from pipeline.artifacts import input_signature, is_main_process, need, read_manifest, writing
 from pipeline.config import PipelineConfig, Stage
 from pipeline.corpora import Corpus, build_corpora
@@ -154,6 +155,8 @@ def _build_objective(config: PipelineConfig, label_space: LabelSpace, *, n_docum
     )
     if settings.freeze_encoder:
         encoder.freeze()
+    elif encoding.lora_rank:
+        add_adapters(encoder, encoding.lora_rank)
     head = build_head(settings.head, encoder.dim, n_labels, dropout=settings.head_dropout, pooling=encoding.pooling)
     start_from_prevalence(head, label_space.train_counts, n_documents)
     joint = settings.joint

@@ -13,6 +13,7 @@ import logging
 import datasets
 from accelerate import Accelerator
 
+from pipeline.adapters import add_adapters
 from pipeline.artifacts import input_signature, need, writing
 from pipeline.config import PipelineConfig
 from pipeline.encoder import DocumentEncoder, ProjectionHead
@@ -48,6 +49,8 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
         if config.train_encoder.loss == "none":
             logger.info("train_encoder.loss is 'none': the pretrained encoder is passed on as it is")
         else:
+            if config.encoding.lora_rank:
+                add_adapters(encoder, config.encoding.lora_rank)
             history = _train(config, encoder, accelerator, tracked)
         if accelerator.is_main_process:
             save_encoder(encoder, tokenizer, output.dir / "encoder")
