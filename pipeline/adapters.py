@@ -1,4 +1,4 @@
-"""LoRA: low-rank additions that are trained in place of an encoder's own weights, and merged into them when it is saved.
+"""LoRA: low-rank additions, trained in place of an encoder's own weights and merged into them when it is saved.
 
 For encoders too large to be trained whole. Needs the extra 'lora' (peft). What is saved is a plain encoder.
 """

@@ -14,7 +14,6 @@ from torch import Tensor
 from pipeline.errors import UserError
 from pipeline.tokens import AFFIRMED
 
-
 _PADDING_SHARE = 16  # of a micro-batch; with less padding there are more, and smaller, micro-batches
 
 

@@ -25,7 +25,7 @@ data:
   recipe: table
   raw: notes.jsonl
   options: {patient_id: patient}
-encoding: {n_frozen_layers: 5, cache_frozen_layers: true, chunk_tokens: 64}
+encoding: {n_frozen_layers: 5, cache_frozen_layers: true, chunk_tokens: 64, lora_rank: 4}
 train_encoder: {n_epochs: 1, global_batch_size: 16}
 train_classifier: {n_epochs: 2, global_batch_size: 16}
 predict: {evidence: true}
