@@ -13,25 +13,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
-from pipeline.label_counts import LabelMatrix
+from pipeline.label_counts import BAND_STARTS, LabelMatrix
 
-BAND_STARTS = (0, 1, 3, 11, 101)
-"""Training documents from which a band begins: none, 1-2, 3-10, 11-100, more."""
 _N_STEPS = 50
 _SHARES = [0.5**halvings for halvings in range(30)]
 
 Floats = NDArray[np.floating]
-
-
-def bands_of(train_counts: ArrayLike) -> NDArray[np.int64]:
-    """Band of each label by its number of training documents.
-
-    Example:
-        >>> bands_of([0, 2, 3, 500]).tolist()
-        [0, 1, 2, 4]
-    """
-    bands: NDArray[np.int64] = np.searchsorted(np.array(BAND_STARTS), np.asarray(train_counts), side="right") - 1
-    return bands
 
 
 def fit_logistic(

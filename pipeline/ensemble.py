@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from pipeline.combination import BAND_STARTS, BandedLogistic, bands_of, logits_of, probabilities_of
+from pipeline.combination import BandedLogistic, logits_of, probabilities_of
 from pipeline.errors import UserError
 from pipeline.files import sha256_of, write_json
+from pipeline.label_counts import BAND_STARTS, bands_of
 from pipeline.labels import LabelSpace
 from pipeline.lexical_channel import LexicalChannel
 from pipeline.serving import FORMAT_VERSION, Classifier, checked_description, predict_rows

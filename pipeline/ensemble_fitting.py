@@ -17,14 +17,13 @@ from pipeline.combination import (
     BandedLogistic,
     Cells,
     Platt,
-    bands_of,
     draw_cells,
     logits_of,
     probabilities_of,
 )
 from pipeline.corpora import Corpus
 from pipeline.ensemble import CodingModel
-from pipeline.label_counts import LabelMatrix
+from pipeline.label_counts import LabelMatrix, bands_of
 from pipeline.labels import LabelSpace
 from pipeline.lexical import LexicalModel, LinearScores, Vectorizer
 from pipeline.lexical_channel import BLOCK, N_CELL_FEATURES, LexicalChannel, TitleStatistics, cell_features

@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 LabelMatrix: TypeAlias = sparse.csr_array | sparse.csr_matrix
 Floats: TypeAlias = NDArray[np.float64]
 Counts: TypeAlias = NDArray[np.int64]
+
+BAND_STARTS = (0, 1, 3, 11, 101)
+"""Training documents from which a band begins: none, 1-2, 3-10, 11-100, more."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,17 @@ class LabelCounts:
     def select(self, labels: NDArray[np.integer] | NDArray[np.bool_]) -> LabelCounts:
         """The counts of some labels, by index or by mask."""
         return LabelCounts(self.n_true[labels], self.n_predicted[labels], self.n_true_positive[labels])
+
+
+def bands_of(train_counts: ArrayLike) -> NDArray[np.int64]:
+    """Band of each label by its number of training documents.
+
+    Example:
+        >>> bands_of([0, 2, 3, 500]).tolist()
+        [0, 1, 2, 4]
+    """
+    bands: NDArray[np.int64] = np.searchsorted(np.array(BAND_STARTS), np.asarray(train_counts), side="right") - 1
+    return bands
 
 
 def ratio(numerator: NDArray[np.number], denominator: NDArray[np.number]) -> Floats:

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from pipeline.combination import BAND_STARTS, BandedLogistic, Platt, bands_of
+from pipeline.combination import BandedLogistic, Platt
 from pipeline.errors import UserError
+from pipeline.label_counts import BAND_STARTS, bands_of
 from pipeline.lexical import LexicalModel
 from pipeline.mentions import FEATURES, TitleIndex, load_synonyms, save_synonyms
 from pipeline.text import blocks_of

@@ -95,6 +95,7 @@ def report_content(
 
 _RULES = {
     "global": "one for all codes: that of the highest micro-F1, pulled to half of this F1",
+    "per_band": "one for all codes about as frequent in training, pulled to half of their F1; the median",
     "per_label": "each code has its own, pulled to the common one; this is their median",
     "prevalence": "each code is proposed as often as it is given in training; this is the median",
 }

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from pipeline.label_counts import LabelMatrix, as_label_matrix, f1_score
+from pipeline.label_counts import LabelMatrix, as_label_matrix, bands_of, f1_score
 from pipeline.ranking import check_probabilities, count_cells, document_chunks, true_cell_values
 
 Thresholds = NDArray[np.float32]
@@ -143,6 +143,33 @@ def fit_label_thresholds(
     return thresholds.astype(np.float32)
 
 
+def fit_band_thresholds(true: LabelMatrix, probabilities: NDArray[np.float32], train_counts: ArrayLike) -> Thresholds:
+    """One calibrated threshold for all labels of a band of training frequency.
+
+    Half of F1 is the best threshold of calibrated probabilities, and F1 of codes with two training documents is far
+    below that of all. A band without a true cell takes the threshold of all labels.
+
+    Args:
+        true: bool CSR, shape (n_documents, n_labels).
+        probabilities: float32, the same shape, values in [0, 1].
+        train_counts: documents of each label in split train, (n_labels,).
+
+    Returns:
+        float32, shape (n_labels,).
+
+    Raises:
+        TypeError, ValueError: as :func:`fit_calibrated_threshold`.
+    """
+    thresholds = np.full(true.shape[1], fit_calibrated_threshold(true, probabilities), dtype=np.float32)
+    columns, bands = as_label_matrix("true", true).tocsc(), bands_of(train_counts)
+    for band in np.unique(bands):
+        labels = np.flatnonzero(bands == band)
+        of_band = sparse.csr_array(columns[:, labels])
+        if of_band.nnz:
+            thresholds[labels] = fit_calibrated_threshold(of_band, np.ascontiguousarray(probabilities[:, labels]))
+    return thresholds
+
+
 def prevalence_thresholds(
     probabilities: NDArray[np.float32], *, train_counts: ArrayLike, n_train_documents: int
 ) -> Thresholds:
@@ -191,7 +218,7 @@ def prevalence_thresholds(
 
 
 def fit_thresholds(
-    rule: Literal["global", "per_label", "prevalence"],
+    rule: Literal["global", "per_band", "per_label", "prevalence"],
     true: LabelMatrix,
     probabilities: NDArray[np.float32],
     *,
@@ -201,8 +228,8 @@ def fit_thresholds(
     """One threshold for every label by the rule of that name, from calibrated probabilities of held-out documents.
 
     Args:
-        rule: 'global' (:func:`fit_calibrated_threshold`), 'per_label' (:func:`fit_label_thresholds`, pulled to the
-            former) or 'prevalence' (:func:`prevalence_thresholds`).
+        rule: 'global' (:func:`fit_calibrated_threshold`), 'per_band' (:func:`fit_band_thresholds`), 'per_label'
+            (:func:`fit_label_thresholds`, pulled to the global one) or 'prevalence' (:func:`prevalence_thresholds`).
         true: bool CSR, shape (n_documents, n_labels).
         probabilities: float32, the same shape, values in [0, 1].
         train_counts: documents of each label in split train.
@@ -217,6 +244,8 @@ def fit_thresholds(
     """
     if rule == "prevalence":
         return prevalence_thresholds(probabilities, train_counts=train_counts, n_train_documents=n_train_documents)
+    if rule == "per_band":
+        return fit_band_thresholds(true, probabilities, train_counts)
     of_all = fit_calibrated_threshold(true, probabilities)
     if rule == "per_label":
         return fit_label_thresholds(true, probabilities, global_threshold=of_all)

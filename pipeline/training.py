@@ -6,6 +6,7 @@ from its last checkpoint as if it had not been.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import time
@@ -21,6 +22,7 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from pipeline.averaging import WeightAverage
 from pipeline.checkpoints import Checkpoints, LoopState
 from pipeline.errors import UserError
 from pipeline.loading import BatchLoader
@@ -89,7 +91,7 @@ def fit(
         model: ``model(batch) -> (loss, statistics)``; the loss of a process, such that the mean over processes is
             the loss of the global batch.
         loader: gives the batches.
-        settings: epochs, rates, clipping.
+        settings: epochs, rates, clipping, and whether a running average of the weights is scored and kept.
         accelerator: prepared by :func:`start_accelerator`.
         checkpoint_dir: checkpoints lie here until training has ended.
         signature: identifies settings and data; a checkpoint of another one is not used.
@@ -112,18 +114,23 @@ def fit(
     scheduler = _build_scheduler(optimizer, settings, loader.plan.n_steps * settings.n_epochs)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     state = LoopState()
-    accelerator.register_for_checkpointing(state, scheduler, *memory_queues(model))
+    average = None if settings.ema_decay is None else WeightAverage(wrapped.parameters(), settings.ema_decay)
+    averages = [average] if average else []
+    accelerator.register_for_checkpointing(state, scheduler, *memory_queues(model), *averages)
     checkpoints = Checkpoints(checkpoint_dir, signature, accelerator)
     checkpoints.resume()
-    loop = _Loop(wrapped, loader, optimizer, scheduler, state, settings, accelerator, checkpoints, log)
+    loop = _Loop(wrapped, loader, optimizer, scheduler, state, settings, accelerator, checkpoints, log, average)
     while state.epoch < settings.n_epochs and state.n_epochs_without_gain < patience:
         loop.run_epoch()
         loop.close_epoch()
         if validate:
-            loop.judge_epoch(validate(model), select_by, model)
+            with average.in_place() if average else contextlib.nullcontext():
+                loop.judge_epoch(validate(model), select_by, model)
         checkpoints.save(f"epoch-{state.epoch}")
     if validate:
         checkpoints.load_best(model)
+    elif average:
+        average.swap()
     checkpoints.remove()
     return state.history
 
@@ -141,6 +148,7 @@ class _Loop:
     accelerator: Accelerator
     checkpoints: Checkpoints
     log: Callable[[dict[str, float], int], None]
+    average: WeightAverage | None
 
     def run_epoch(self) -> None:
         """Take the steps that are left of the current epoch."""
@@ -169,6 +177,8 @@ class _Loop:
         self.accelerator.backward(loss)
         self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
         self.optimizer.step()
+        if self.average:
+            self.average.update()
         self.optimizer.zero_grad()
         self.scheduler.step()
         return _mean_over_processes(loss, self.accelerator), statistics

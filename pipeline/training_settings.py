@@ -15,7 +15,7 @@ ContrastiveLossName = Literal[
 _LOG_WEIGHTED = ("sd", "sd_similarity", "sd_dissimilarity", "sd_symmetric", "sd_idf")
 HeadLossName = Literal["bce", "asl", "distribution_balanced", "zlpr"]
 ModelKind = Literal["neural", "tfidf", "lexical", "ensemble"]
-ThresholdRule = Literal["global", "per_label", "prevalence"]
+ThresholdRule = Literal["global", "per_band", "per_label", "prevalence"]
 
 T = TypeVar("T")
 
@@ -66,6 +66,9 @@ class Training(Section):
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
     warmup: Fraction = Field(0.1, description="share of steps with rising learning rate")
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    ema_decay: Fraction | None = Field(
+        None, description="score and keep a running average of the weights, which keeps this share of itself a step"
+    )
     mixed_precision: Precision = Field("no", description="'no' is float32")
 
 
@@ -118,12 +121,16 @@ class Lexical(Section):
 class TrainClassifier(Training):
     """The classifier: encoder and head trained on codes, a lexical model, or both together."""
 
+    ema_decay: Fraction | None = Field(
+        0.99, description="score and keep a running average of the weights, which keeps this share of itself a step"
+    )
     model: ModelKind = Field(
         "ensemble", description="'lexical' is 'tfidf' with titles of codes, 'ensemble' is 'neural' and 'lexical'"
     )
     baseline: bool = Field(True, description="fit TF-IDF beside another model, for the report")
     threshold: ThresholdRule = Field(
-        "global", description="'per_label' is shrunk to the global one; see docs/decisions/0004"
+        "per_band",
+        description="'per_band': by training frequency; 'per_label' is shrunk to the global one; see decisions/0004",
     )
     lexical: Lexical = Field(default_factory=Lexical)
     head: Literal["label_attention", "linear"] = "label_attention"

@@ -11,16 +11,15 @@ from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
 from pipeline.combination import (
-    BAND_STARTS,
     BandedLogistic,
     Cells,
     Platt,
-    bands_of,
     draw_cells,
     fit_logistic,
     logits_of,
     probabilities_of,
 )
+from pipeline.label_counts import BAND_STARTS, bands_of
 
 
 def cells(n: int, n_features: int, seed: int, band: int | None = None) -> Cells:

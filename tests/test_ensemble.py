@@ -108,10 +108,10 @@ def test_without_a_baseline_the_table_is_empty(trained: Callable[..., PipelineCo
     assert not (config.experiment_dir / "classifier" / "lexical").exists()
 
 
-@pytest.mark.parametrize("rule", ["per_label", "prevalence"])
+@pytest.mark.parametrize("rule", ["per_band", "per_label", "prevalence"])
 def test_thresholds_follow_the_rule(trained: Callable[..., PipelineConfig], rule: str) -> None:
     by_rule = CodingModel.load(trained("lexical", threshold=rule).experiment_dir / "classifier").thresholds
-    of_all = CodingModel.load(trained("lexical").experiment_dir / "classifier").thresholds
+    of_all = CodingModel.load(trained("lexical", threshold="global").experiment_dir / "classifier").thresholds
     assert len(set(of_all.tolist())) == 1
     assert len(set(by_rule.tolist())) > 1
 

@@ -14,6 +14,7 @@ from scipy import sparse
 
 from pipeline.thresholds import (
     apply_thresholds,
+    fit_band_thresholds,
     fit_calibrated_threshold,
     fit_global_threshold,
     fit_label_thresholds,
@@ -196,13 +197,28 @@ def test_the_threshold_of_calibrated_probabilities_is_pulled_to_half_of_its_f1()
         fit_calibrated_threshold(true, probabilities, shrinkage=-1)
 
 
-@pytest.mark.parametrize("rule", ["global", "per_label", "prevalence"])
-def test_every_rule_gives_a_threshold_for_every_label(rule: Literal["global", "per_label", "prevalence"]) -> None:
+@pytest.mark.parametrize("rule", ["global", "per_band", "per_label", "prevalence"])
+def test_every_rule_gives_a_threshold_for_every_label(
+    rule: Literal["global", "per_band", "per_label", "prevalence"],
+) -> None:
     draw = np.random.default_rng(0)
     probabilities = draw.random((300, 4)).astype(np.float32)
     true = sparse.csr_array(draw.random((300, 4)) < probabilities * np.array([1, 1, 0.5, 0.01]))
     found = fit_thresholds(rule, true, probabilities, train_counts=[100, 100, 50, 1], n_train_documents=300)
     assert (found.shape, found.dtype) == ((4,), np.float32)
     assert (len(set(found.tolist())) == 1) == (rule == "global")
+    if rule == "per_band":  # of 100 and of 50 documents: one band; of 1: another
+        assert found[0] == found[1] == found[2] != found[3]
     if rule == "per_label":
         assert found[3] == np.float32(fit_calibrated_threshold(true, probabilities)), "too few positives of its own"
+
+
+def test_each_band_has_the_threshold_of_its_own_labels_and_one_without_documents_that_of_all() -> None:
+    draw = np.random.default_rng(1)
+    probabilities = draw.random((200, 5)).astype(np.float32)
+    true = sparse.csr_array((draw.random((200, 5)) < probabilities**2) & np.array([True, True, True, True, False]))
+    found = fit_band_thresholds(true, probabilities, [200, 5, 150, 2, 0])
+    frequent = fit_calibrated_threshold(true[:, [0, 2]], np.ascontiguousarray(probabilities[:, [0, 2]]))
+    assert found[0] == found[2] == np.float32(frequent)
+    assert found[1] == np.float32(fit_calibrated_threshold(true[:, [1]], np.ascontiguousarray(probabilities[:, [1]])))
+    assert found[4] == np.float32(fit_calibrated_threshold(true, probabilities))
