@@ -11,6 +11,7 @@ the mean cosine to the anchor is printed by relation, since two dimensions show 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,17 +53,18 @@ def best_anchor(labels: sparse.csr_array) -> int:
 
 
 @torch.no_grad()
-def embed(folder: Path, tokens: datasets.Dataset, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+def embed(folder: Path, tokens: datasets.Dataset, rows: Sequence[int]) -> NDArray[np.float32]:
     """Mean token state of documents by the encoder of a work folder, each of length 1, (n_documents, dim)."""
     encoding = PipelineConfig.model_validate(read_json(folder / "config.json")).encoding
     tokenizer = load_tokenizer(folder / "tokens" / "tokenizer")
     encoder = load_encoder(folder / "encoder", chunk_tokens=encoding.chunk_tokens).eval()
     settings = chunk_settings(tokenizer, chunk_tokens=encoding.chunk_tokens, chunk_overlap=encoding.chunk_overlap)
     result = np.empty((len(rows), encoder.dim), dtype=np.float32)
-    place = {int(row): index for index, row in enumerate(rows)}
+    place = {row: index for index, row in enumerate(rows)}
     for batch in iterate_micro_batches(tokens, rows, settings, max_tokens=8192):
         result[[place[int(row)] for row in batch.rows]] = encoder(batch).pooled("mean").float().numpy()
-    return result / np.linalg.norm(result, axis=1, keepdims=True)
+    result /= np.linalg.norm(result, axis=1, keepdims=True)
+    return result
 
 
 def draw(axes: Any, points: NDArray[np.float64], relations: NDArray[np.int64], anchor: int, title: str) -> None:
@@ -83,7 +85,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("embeddings.png"))
     arguments = parser.parse_args()
     tokens = datasets.load_from_disk(str(arguments.folders[0] / "tokens"))
-    rows = np.asarray(select_rows(tokens, "test"))
+    rows = [int(row) for row in select_rows(tokens, "test")]
     chosen = tokens.select(rows)
     n_labels = len(LabelSpace.load(arguments.folders[0] / "label_space.json"))
     labels = label_matrix(chosen["label_ids"], n_labels)
@@ -100,7 +102,7 @@ def main() -> None:
             print(f"{folder.name}: mean cosine to the anchor: {', '.join(means)}")
         handles, names = axes.get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False)
-        FigureCanvasAgg(figure).print_png(str(arguments.output))
+        FigureCanvasAgg(figure).print_figure(str(arguments.output), format="png")
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ BLOCK_BYTES = 16 << 20
 CODE_TABLES = ("diagnoses_icd", "procedures_icd")
 
 
-def scan(raw: Path, gunzip: str) -> int:
+def scan(raw: Path, gunzip: str = "isal") -> int:
     """Rows of all tables that an ingestion reads, streamed through gunzip and a CSV parser."""
     names = ("noteevents", "discharge", *CODE_TABLES)
     paths = [path for path in tables(raw) if path.name.lower().partition(".")[0] in names]

@@ -35,7 +35,6 @@ from pathlib import Path
 import torch
 
 from pipeline.code_files import writing_codes
-from pipeline.codes import load_icd10cm
 from pipeline.coding import code_documents, propose
 from pipeline.document_files import read_documents
 from pipeline.ensemble import CodingModel
@@ -43,6 +42,7 @@ from pipeline.heads import build_head
 from pipeline.labels import LabelSpace
 from pipeline.pretrained import find_encoder, load_encoder, load_tokenizer
 from pipeline.serving import Classifier, ClassifierSettings
+from pipeline.titles import load_icd10cm
 
 N_DOCUMENTS = {"small": 48, "full": 1000}
 MODELS = (("linear", 50), ("label_attention", 50), ("label_attention", 8000))

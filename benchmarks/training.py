@@ -84,7 +84,7 @@ def build_tokens(n_documents: int, max_tokens: int) -> datasets.Dataset:
     return datasets.Dataset.from_dict(columns, features)
 
 
-def build_head_and_loss(stage: Stage, dim: int) -> tuple[nn.Module, nn.Module]:
+def build_head_and_loss(stage: Stage, dim: int) -> tuple[Any, nn.Module]:
     """The same ones for all."""
     if stage == "contrastive":
         return ProjectionHead(dim, DIM), build_contrastive_loss("sd")

@@ -15,13 +15,15 @@ from __future__ import annotations
 import argparse
 import copy
 import itertools
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from scipy import sparse
 from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -33,7 +35,7 @@ from pipeline.ranking import rank_scores
 from pipeline.thresholds import apply_thresholds, fit_global_threshold
 
 # Name in the table -> arguments of build_contrastive_loss.
-LOSSES: dict[str, dict[str, str]] = {
+LOSSES: dict[str, dict[str, Any]] = {
     "all": {"name": "all"},
     "any": {"name": "any"},
     "mulsupcon": {"name": "mulsupcon"},
@@ -151,7 +153,7 @@ def probabilities(network: Network, part: Part) -> np.ndarray:
     return result
 
 
-def matrix(labels: Tensor) -> object:
+def matrix(labels: Tensor) -> sparse.csr_array:
     """Multi-hot labels as the CSR matrix that metrics take."""
     return label_matrix([row.nonzero().flatten().tolist() for row in labels], labels.shape[1])
 
@@ -197,7 +199,7 @@ def main() -> None:
                 **LOSSES[name],
                 temperature=setting.temperature,
                 n_labels=n_labels,
-                dim=PROJECTION,  # type: ignore[arg-type]
+                dim=PROJECTION,
             )
             tried.append((*train(parts, loss, setting, seed), setting))
         _, network, chosen = max(tried, key=lambda one: one[0])
@@ -209,16 +211,16 @@ def main() -> None:
         print(markdown(row))
 
 
-def markdown(row: dict[str, object]) -> str:
+def markdown(row: Mapping[Hashable, Any]) -> str:
     """One line of the table in RESULTS.md, in percent."""
     cells = [str(row["variant"])]
     for name in ("micro_f1", "macro_f1", "map"):
-        cell = f"{100 * row[name]:.1f} ± {100 * row.get(f'{name}_sd', 0):.1f}"  # type: ignore[operator]
+        cell = f"{100 * row[name]:.1f} ± {100 * row.get(f'{name}_sd', 0):.1f}"
         if row["variant"] != "none":
-            low, high = (100 * row[f"{name}_{end}"] for end in ("low", "high"))  # type: ignore[operator]
+            low, high = (100 * row[f"{name}_{end}"] for end in ("low", "high"))
             cell += f" ({low:+.1f} to {high:+.1f})"
         cells.append(cell)
-    cells.append(f"{100 * row['label_map']:.1f}")  # type: ignore[operator]
+    cells.append(f"{100 * row['label_map']:.1f}")
     return f"| {' | '.join(cells)} |"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import itertools
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,6 +25,7 @@ from pipeline.labels import LabelSpace
 
 _MICRO_BATCH_TOKENS = 2048
 _BLOCK = 256  # documents in memory at a time
+_M_MMAP_THRESHOLD, _MMAP_BYTES = -3, 65_536  # of mallopt: larger blocks are the system's own
 
 
 def code_documents(
@@ -55,6 +57,7 @@ def code_documents(
         raise UserError(f"--output {output_path} is the input itself; name another file.")
     if mixed_precision == "fp16" and not torch.cuda.is_available():
         raise UserError("--mixed-precision fp16 needs a GPU; use bf16 or no on this machine.")
+    _return_freed_blocks()
     documents = _unique(read_documents(source))
     n_documents = n_codes = 0
     with (
@@ -137,6 +140,12 @@ def propose(
         title, probability = label_space.titles[index], float(probabilities[index])
         codes.append(Code(rank, system, code, title, probability, bool(is_predicted[index])))
     return codes
+
+
+def _return_freed_blocks() -> None:
+    """Let glibc give freed blocks back to the system; else it keeps those of every size that micro-batches have had."""
+    with contextlib.suppress(OSError, AttributeError):  # not glibc
+        ctypes.CDLL("libc.so.6").mallopt(_M_MMAP_THRESHOLD, _MMAP_BYTES)
 
 
 def _unique(documents: Iterator[NewDocument]) -> Iterator[NewDocument]:
