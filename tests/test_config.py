@@ -106,6 +106,7 @@ def other_value(name: str, field: FieldInfo, default: Any) -> Any:
         "data.placeholder": "DEID",
         "encoding.cache_frozen_layers": True,
         "train_encoder.loss": "any",
+        "train_encoder.ema_decay": 0.5,
         "train_classifier.joint.loss": "sd",
         "train_classifier.loss": "asl",
     } | dict.fromkeys([f"{one}.{last}" for one in CONTRASTIVE for last in ("partner_probability", "momentum")], 0.5)
