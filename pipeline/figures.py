@@ -152,7 +152,7 @@ def frequency_figure(bands: pd.DataFrame) -> str:
         axes.set_xlabel("training documents with the code; below: codes present in this split and how often")
         axes.set_ylabel("F1 (%)")
         percent_axis(axes.yaxis)
-        axes.legend(loc="upper left", ncols=2)
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)  # above the axes: bars may reach anywhere
         return as_svg(figure, "frequency", "F1 by how often a code occurs in training")
 
 
