@@ -49,14 +49,13 @@ def add_adapters(encoder: DocumentEncoder, rank: int) -> None:
 
 def merge_adapters(encoder: DocumentEncoder) -> None:
     """Add what adapters have learned to the encoder's own weights; one without adapters stays as it is."""
-    try:
-        from peft.tuners.lora import LoraLayer
-    except ModuleNotFoundError:
+    if not hasattr(encoder.backbone, "peft_config"):
         return
+    from peft.tuners.lora import LoraLayer
+
     for name, module in list(encoder.backbone.named_modules()):
         if isinstance(module, LoraLayer):
             module.merge()
             parent, _, child = name.rpartition(".")
             setattr(encoder.backbone.get_submodule(parent), child, module.get_base_layer())
-    if hasattr(encoder.backbone, "peft_config"):
-        del encoder.backbone.peft_config
+    del encoder.backbone.peft_config
