@@ -291,7 +291,9 @@ def _parse(rows: memoryview, layout: _Layout) -> pa.RecordBatch | None:
             block_size=len(rows) + 1,
             use_threads=False,
         ),
-        parse_options=pa.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=note),
+        # One block holds all rows, so there is no boundary that a line end within a quote could be taken for;
+        # "newlines_in_values" would look for one, at the cost of parsing everything twice.
+        parse_options=pa.csv.ParseOptions(newlines_in_values=False, invalid_row_handler=note),
         convert_options=pa.csv.ConvertOptions(
             include_columns=wanted,
             column_types=dict.fromkeys(wanted, pa.string()),

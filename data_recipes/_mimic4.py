@@ -20,11 +20,13 @@ patient is a duplicate.
 from __future__ import annotations
 
 import itertools
+import operator
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import pyarrow.compute as pc
 from pydantic import Field
 
 from data_recipes import RawTable, _mimic
@@ -78,6 +80,9 @@ class _Summary(NamedTuple):
     admission: str
     note_seq: str
     text: str
+
+
+_patient_id = operator.attrgetter("patient_id")
 
 
 def raw_files(raw: Path | None, options: Options) -> list[Path]:
@@ -149,9 +154,9 @@ def _summaries(path: Path, options: Options, report: IngestReport) -> Iterator[_
     """The usable rows of the table of summaries."""
     for batch in read_raw_csv(path, _SUMMARY_COLUMNS, report=report, on_bad_row=options.on_bad_row):
         report.count("summaries", batch.num_rows)
-        *ids, texts = (column.to_pylist() for column in batch.columns)
-        for note_id, subject_id, hadm_id, note_seq, text in zip(*ids, texts, strict=True):
-            summary = _Summary(note_id.strip(), subject_id.strip(), hadm_id.strip(), note_seq.strip(), text)
+        *ids, texts = batch.columns
+        columns = (column.to_pylist() for column in (*map(pc.utf8_trim_whitespace, ids), texts))
+        for summary in map(_Summary._make, zip(*columns, strict=True)):
             if not _is_number(summary.admission):
                 report.drop("summary_without_hadm_id", summary.note_id)
             elif not summary.patient_id:
@@ -162,7 +167,7 @@ def _summaries(path: Path, options: Options, report: IngestReport) -> Iterator[_
 
 def _stays(summaries: Iterator[_Summary], report: IngestReport) -> Iterator[_Summary]:
     """Join the summaries of each admission; only one patient's are held at a time."""
-    for _, rows in itertools.groupby(summaries, key=lambda summary: summary.patient_id):
+    for _, rows in itertools.groupby(summaries, key=_patient_id):
         by_admission: dict[str, dict[str, _Summary]] = {}
         for summary in rows:
             notes = by_admission.setdefault(summary.admission, {})
@@ -177,6 +182,8 @@ def _stays(summaries: Iterator[_Summary], report: IngestReport) -> Iterator[_Sum
 
 
 def _join(notes: list[_Summary]) -> _Summary:
+    if len(notes) == 1:
+        return notes[0]
     ordered = sorted(notes, key=lambda note: int(note.note_seq) if _is_number(note.note_seq) else sys.maxsize)
     return notes[0]._replace(text="\n\n".join(note.text for note in ordered if note.text.strip()))
 

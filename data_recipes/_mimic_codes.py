@@ -6,6 +6,7 @@ code's number in the list of different labels, sorted once by admission: 12 byte
 
 from __future__ import annotations
 
+import array
 import bisect
 import contextlib
 from collections import Counter
@@ -34,9 +35,9 @@ _MANY_CODES = 5000  # of MIMIC's ICD-9 codes, one in twenty and more begins with
 class _Grouped(NamedTuple):
     """The codes of one table: those of ``admissions[i]`` are ``codes[starts[i]:starts[i + 1]]``."""
 
-    admissions: NDArray[np.int64]
-    starts: NDArray[np.int64]
-    codes: NDArray[np.int32]
+    admissions: array.array[int]
+    starts: array.array[int]
+    codes: array.array[int]
 
 
 class CodeColumns(NamedTuple):
@@ -84,6 +85,7 @@ class CodeTable:
         self._numbers: dict[tuple[CodeSystem, str], int] = {}  # of a code as the tables have it, several a label
         self._tables: list[_Grouped] = []
         self._other_version = np.empty(0, dtype=np.int64)
+        self._other_admissions = _packed(self._other_version)
 
     def add(self, path: Path, system: CodeSystem, *, kind: str) -> None:
         """Read a table; in every admission its codes come after those of the tables added before.
@@ -102,7 +104,7 @@ class CodeTable:
         order = np.lexsort((places, admissions))  # stable: equal places stay in the order of the file
         admissions, codes = admissions[order], codes[order]
         unique, starts = np.unique(admissions, return_index=True)
-        self._tables.append(_Grouped(unique, np.append(starts, len(admissions)), codes))
+        self._tables.append(_Grouped(_packed(unique), _packed(np.append(starts, len(admissions))), _packed(codes)))
         self._report.count(f"{kind}_codes", len(codes))
         if system in ("icd9cm", "icd9pcs") and len(codes) >= _MANY_CODES and not self._has_leading_zeros(system):
             raise UserError(
@@ -116,7 +118,7 @@ class CodeTable:
         for table in self._tables:
             at = _find(table.admissions, admission)
             if at is not None:
-                codes.extend(table.codes[table.starts[at] : table.starts[at + 1]].tolist())
+                codes.extend(table.codes[table.starts[at] : table.starts[at + 1]])
         return [self._labels[code] for code in dict.fromkeys(codes)]
 
     def most_frequent(self, admissions: Iterable[int], n_labels: int) -> set[str]:
@@ -126,7 +128,9 @@ class CodeTable:
 
     def has_other_version(self, admission: int) -> bool:
         """Whether an admission has codes of another version than the one kept."""
-        return _find(self._other_version, admission) is not None
+        if len(self._other_admissions) != len(self._other_version):
+            self._other_admissions = _packed(self._other_version)
+        return _find(self._other_admissions, admission) is not None
 
     def _has_leading_zeros(self, system: CodeSystem) -> bool:
         return any(code.startswith("0") for of, code in self._numbers if of == system)
@@ -229,6 +233,11 @@ def _integers(column: pa.ChunkedArray) -> NDArray[np.int64]:
     return np.asarray(column.cast(pa.int64()))
 
 
-def _find(ordered: NDArray[np.int64], value: int) -> int | None:
-    at = bisect.bisect_left(ordered.data, value)  # unlike NumPy's search, it keeps the interpreter lock
+def _packed(values: NDArray[np.integer]) -> array.array[int]:
+    """The same numbers, as small as in NumPy, but quick to look up one by one from Python."""
+    return array.array(values.dtype.char, values.tobytes())
+
+
+def _find(ordered: array.array[int], value: int) -> int | None:
+    at = bisect.bisect_left(ordered, value)
     return at if at < len(ordered) and ordered[at] == value else None

@@ -12,9 +12,9 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -39,6 +39,8 @@ ANNOTATOR_SCHEMA = pa.schema(
         pa.field("labels", pa.list_(pa.string()), nullable=False),
     ]
 )
+_REPEATED = ["labels.list.element", "given_split", "annotator"]
+_NO_ANNOTATIONS: Mapping[str, Sequence[str]] = MappingProxyType({})
 _BATCH_CHARS = 8_000_000
 _N_EXAMPLES = 20
 _SIZE_TOLERANCE = 0.05
@@ -61,8 +63,7 @@ def without_half_pairs(text: str) -> str:
     return text if text.isascii() else _HALF_PAIR.sub("\ufffd", text)
 
 
-@dataclass(frozen=True)
-class Document:
+class Document(NamedTuple):
     """One document of a corpus.
 
     Attributes:
@@ -80,7 +81,7 @@ class Document:
     text: str
     labels: Sequence[str]
     given_split: Literal["train", "val", "test"] | None = None
-    annotations: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    annotations: Mapping[str, Sequence[str]] = _NO_ANNOTATIONS
 
 
 class IngestReport:
@@ -175,21 +176,9 @@ def write_documents(
         _TableWriter(annotators_path, ANNOTATOR_SCHEMA) as annotators,
     ):
         for document in _usable(documents, report, clean):
-            table.add(
-                {
-                    "document_id": document.document_id,
-                    "patient_id": document.patient_id,
-                    "text": document.text,
-                    "labels": list(document.labels),
-                    "given_split": document.given_split,
-                },
-                size=len(document.text),
-            )
+            table.add(document[:5], size=len(document.text))
             for annotator, given in document.annotations.items():
-                annotators.add(
-                    {"document_id": document.document_id, "annotator": annotator, "labels": list(given)},
-                    size=64,
-                )
+                annotators.add((document.document_id, annotator, list(given)), size=64)
             labels.update(document.labels)
             patients.add(document.patient_id)
             report.count("label_occurrences", len(document.labels))
@@ -219,29 +208,23 @@ def _usable(documents: Iterable[Document], report: IngestReport, clean: Callable
         text = clean(text)
         if document.document_id in seen:
             report.drop("duplicate_document_id", document.document_id)
-        elif not text.strip():
+        elif not text or text.isspace():
             report.drop("empty_text", document.document_id)
         elif not document.labels:
             report.drop("document_without_codes", document.document_id)
         else:
             seen.add(document.document_id)
-            yield Document(
-                document.document_id,
-                document.patient_id,
-                text,
-                list(dict.fromkeys(document.labels)),
-                document.given_split,
-                document.annotations,
-            )
+            yield document._replace(text=text, labels=list(dict.fromkeys(document.labels)))
 
 
 class _TableWriter:
     """Collect rows and write a row group, in a thread, whenever enough text has come together."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self._writer = pq.ParquetWriter(path, schema, compression="zstd")
+        # A dictionary of values that never repeat, as texts, would be built in vain.
+        self._writer = pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=_REPEATED)
         self._schema = schema
-        self._rows: list[dict[str, Any]] = []
+        self._rows: list[tuple[Any, ...]] = []
         self._size = 0
         self._pool = concurrent.futures.ThreadPoolExecutor(1)
         self._pending: concurrent.futures.Future[None] | None = None
@@ -255,7 +238,8 @@ class _TableWriter:
                 self._flush()
                 self._wait()
 
-    def add(self, row: dict[str, Any], *, size: int) -> None:
+    def add(self, row: tuple[Any, ...], *, size: int) -> None:
+        """Add a row, its values in the order of the schema; ``size`` is about that of its text."""
         self._rows.append(row)
         self._size += size
         if self._size >= _BATCH_CHARS:
@@ -266,9 +250,11 @@ class _TableWriter:
         self._pending = self._pool.submit(self._write, self._rows)
         self._rows, self._size = [], 0
 
-    def _write(self, rows: list[dict[str, Any]]) -> None:
+    def _write(self, rows: list[tuple[Any, ...]]) -> None:
         if rows:
-            self._writer.write_table(pa.Table.from_pylist(rows, schema=self._schema))
+            columns = zip(zip(*rows, strict=True), self._schema.types, strict=True)
+            arrays = [pa.array(values, type=type_) for values, type_ in columns]
+            self._writer.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
 
     def _wait(self) -> None:
         """Wait for the row group before, so that no more than two are held; an error of its writing comes up here."""

@@ -58,7 +58,8 @@ def clean(text: str, preset: Preset, *, placeholder: str | None = None) -> str:
     """
     if preset not in PRESETS:
         raise UserError(f"unknown cleaning preset {preset!r}; expected one of {', '.join(PRESETS)}.")
-    text = text.replace("\0", "")
+    if "\0" in text:
+        text = text.replace("\0", "")
     if placeholder is not None:
         text = replace_placeholders(text, placeholder)
     if preset == "caml":
