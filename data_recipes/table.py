@@ -7,6 +7,9 @@ Source: whatever the user names; nothing is assumed but the columns given in ``d
 - Codes are a list (JSON lines, Parquet) or text with a delimiter. They must be text: a code that went through a
   number has lost its zeros and is refused.
 - ``code_system: none`` takes labels as they are; any other system checks and dots the codes.
+- Documents without codes are left out, unless ``keep_uncoded`` says that they are documents that need none. One whose
+  codes are all malformed is left out in any case.
+- ``titles_path``, a CSV with the columns code and title, says what codes mean, before the packages do.
 - Without a column for the patient every document counts as a patient of its own, which is only right where no
   patient has two documents.
 
@@ -22,17 +25,18 @@ from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from data_recipes import RawTable, require_raw
 from data_recipes._csv import OnBadRow, read_raw_csv
 from pipeline.codes import CodeSystem, make_label, normalise
 from pipeline.documents import Document, IngestReport
 from pipeline.errors import UserError
-from pipeline.settings import Section
+from pipeline.settings import Section, absolute
 
 PUBLISHED: Mapping[str, int] = {}
 _SPLITS = ("train", "val", "test")
+_TITLE_COLUMNS = ("code", "title")
 _KINDS = ".csv, .csv.gz, .jsonl or .parquet file, or a folder of .txt files"
 
 Row = Mapping[str, Any]
@@ -49,23 +53,30 @@ class Options(Section):
     code_system: CodeSystem = Field("icd10cm", description="of all codes; 'none' for labels of another kind")
     split: str | None = Field(None, description="column with train, val or test; null for none")
     codes_file: str = Field("codes.csv", description="table of codes beside a folder of .txt files")
+    keep_uncoded: bool = Field(False, description="keep documents without codes, as documents that need none")
+    titles_path: Path | None = Field(None, description="CSV with columns code and title; null for none")
     on_bad_row: OnBadRow = Field("error", description="a broken CSV row: stop, or skip and count it")
+
+    _resolve = field_validator("titles_path")(absolute)
 
 
 def raw_files(raw: Path | None, options: Options) -> list[Path]:
-    """The table, or all text files of the folder and the table of codes."""
+    """The table, or all text files of the folder and the table of codes; then the titles."""
+    titles = [options.titles_path] if options.titles_path else []
     if raw is None:
-        return []
-    return [*sorted(raw.glob("*.txt")), _codes_path(raw, options)] if raw.is_dir() else [raw]
+        return titles
+    return [*sorted(raw.glob("*.txt")), _codes_path(raw, options), *titles] if raw.is_dir() else [raw, *titles]
 
 
 def raw_tables(raw: Path | None, options: Options) -> list[RawTable]:
     """The table, or the table of codes and all text files, see :class:`data_recipes.RawTable`."""
     path = require_raw(raw, f"a {_KINDS}")
+    titles = [RawTable(options.titles_path, _TITLE_COLUMNS)] if options.titles_path else []
     if not path.is_dir():
-        return [RawTable(path, tuple(_columns(options)))]
+        return [RawTable(path, tuple(_columns(options))), *titles]
     columns = tuple(name for name in _columns(options) if name != options.text)
-    return [RawTable(_codes_path(path, options), columns), *(RawTable(text) for text in sorted(path.glob("*.txt")))]
+    texts = [RawTable(text) for text in sorted(path.glob("*.txt"))]
+    return [RawTable(_codes_path(path, options), columns), *texts, *titles]
 
 
 def _codes_path(folder: Path, options: Options) -> Path:
@@ -75,8 +86,27 @@ def _codes_path(folder: Path, options: Options) -> Path:
 
 
 def read_titles(raw: Path | None, options: Options, scratch_dir: Path) -> Mapping[str, str]:
-    """No titles beside those of packages."""
-    return {}
+    """Label -> title from ``titles_path``; the first of several titles of a code counts.
+
+    Raises:
+        UserError: if the table or a column is missing, or a code is none of the code system.
+    """
+    titles: dict[str, str] = {}
+    if options.titles_path is None:
+        return titles
+    if not options.titles_path.is_file():
+        raise UserError(f"{options.titles_path}: no such file; data.options.titles_path must be a .csv file.")
+    for batch in read_raw_csv(
+        options.titles_path, _TITLE_COLUMNS, report=IngestReport(), on_bad_row=options.on_bad_row
+    ):
+        for code, title in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            try:
+                label = make_label(options.code_system, normalise(code.strip(), options.code_system))
+            except UserError as error:
+                raise UserError(f"{options.titles_path}: {error}") from None
+            if title.strip():
+                titles.setdefault(label, title.strip())
+    return titles
 
 
 def read(raw: Path | None, options: Options, report: IngestReport, scratch_dir: Path) -> Iterator[Document]:
@@ -98,7 +128,11 @@ def read(raw: Path | None, options: Options, report: IngestReport, scratch_dir: 
         if not patient_id:
             report.drop("empty_patient_id", document_id)
             continue
-        labels = _labels(row[options.codes], options, document_id, report)
+        codes = _as_list(row[options.codes], options)
+        labels = _labels(codes, options, document_id, report)
+        if codes and not labels:
+            report.drop("all_codes_malformed", document_id)
+            continue
         yield Document(document_id, patient_id, _text(row, options.text), labels, split)
 
 
@@ -212,9 +246,9 @@ def _as_list(value: Any, options: Options) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
-def _labels(value: Any, options: Options, document_id: str, report: IngestReport) -> list[str]:
+def _labels(codes: list[Any], options: Options, document_id: str, report: IngestReport) -> list[str]:
     labels = []
-    for code in _as_list(value, options):
+    for code in codes:
         if not isinstance(code, str):
             raise UserError(
                 f"document {document_id}: a code is a {type(code).__name__}, not text, so zeros may be lost; "

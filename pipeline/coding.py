@@ -22,6 +22,7 @@ from pipeline.ensemble import CodingModel
 from pipeline.errors import UserError
 from pipeline.evidence import Explainer
 from pipeline.labels import LabelSpace
+from pipeline.precision import usable_precision
 
 _MICRO_BATCH_TOKENS = 2048
 _BLOCK = 256  # documents in memory at a time
@@ -55,8 +56,8 @@ def code_documents(
     """
     if output_path.exists() and Path(source).exists() and output_path.samefile(source):
         raise UserError(f"--output {output_path} is the input itself; name another file.")
-    if mixed_precision == "fp16" and not torch.cuda.is_available():
-        raise UserError("--mixed-precision fp16 needs a GPU; use bf16 or no on this machine.")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    precision = usable_precision(mixed_precision, device)
     _return_freed_blocks()
     documents = _unique(read_documents(source))
     n_documents = n_codes = 0
@@ -64,12 +65,10 @@ def code_documents(
         writing_codes(output_path, has_evidence=has_evidence) as writer,
         tqdm(desc="predict", unit="doc", disable=None) as bar,
     ):
-        model = CodingModel.load(model_dir).to("cuda" if torch.cuda.is_available() else "cpu")
-        how: dict[str, Any] = {"max_tokens": _MICRO_BATCH_TOKENS, "mixed_precision": mixed_precision}
+        model = CodingModel.load(model_dir).to(device)
+        how: dict[str, Any] = {"max_tokens": _MICRO_BATCH_TOKENS, "mixed_precision": precision}
         explainer = Explainer.of_model(model, **how) if has_evidence else None
-        for document, codes in coded(
-            model, documents, top_k=top_k, explainer=explainer, mixed_precision=mixed_precision
-        ):
+        for document, codes in coded(model, documents, top_k=top_k, explainer=explainer, mixed_precision=precision):
             writer.add(document.document_id, codes)
             n_documents, n_codes = n_documents + 1, n_codes + len(codes)
             bar.update()

@@ -150,12 +150,14 @@ def write_documents(
     report: IngestReport,
     *,
     clean: Callable[[str], str] = str,
+    keep_uncoded: bool = False,
     max_documents: int | None = None,
 ) -> None:
     """Check documents and stream them to Parquet.
 
     Dropped and counted: documents with an id seen before (the first one stays), without text after cleaning,
-    without labels. NUL characters are taken out, halves of surrogate pairs replaced, and both counted.
+    without labels (with ``keep_uncoded`` these stay, and are counted). NUL characters are taken out, halves of
+    surrogate pairs replaced, and both counted.
 
     Args:
         documents: from a recipe, in a deterministic order.
@@ -164,6 +166,7 @@ def write_documents(
         report: is filled: ``documents`` (also by given split), ``patients``, ``labels``, ``labels_of_10_documents``
             (those of ten and more), ``label_occurrences`` and the drops.
         clean: text cleaning preset.
+        keep_uncoded: documents without labels are documents that need none.
         max_documents: stop after so many kept documents.
 
     Raises:
@@ -175,7 +178,7 @@ def write_documents(
         _TableWriter(documents_path, DOCUMENT_SCHEMA) as table,
         _TableWriter(annotators_path, ANNOTATOR_SCHEMA) as annotators,
     ):
-        for document in _usable(documents, report, clean):
+        for document in _usable(documents, report, clean, keep_uncoded=keep_uncoded):
             table.add(document[:5], size=len(document.text))
             for annotator, given in document.annotations.items():
                 annotators.add((document.document_id, annotator, list(given)), size=64)
@@ -183,6 +186,8 @@ def write_documents(
             patients.add(document.patient_id)
             report.count("label_occurrences", len(document.labels))
             report.count("documents")
+            if not document.labels:
+                report.count("documents_without_codes")
             if document.given_split is not None:
                 report.count(f"documents_given_{document.given_split}")
             if max_documents is not None and report.counts["documents"] >= max_documents:
@@ -195,7 +200,9 @@ def write_documents(
         raise UserError(f"no usable document is left after ingestion ({reasons}); check data.raw and data.recipe.")
 
 
-def _usable(documents: Iterable[Document], report: IngestReport, clean: Callable[[str], str]) -> Iterator[Document]:
+def _usable(
+    documents: Iterable[Document], report: IngestReport, clean: Callable[[str], str], *, keep_uncoded: bool
+) -> Iterator[Document]:
     """Clean documents and leave out, with a count, those that cannot be used."""
     seen: set[str] = set()
     for document in documents:
@@ -210,7 +217,7 @@ def _usable(documents: Iterable[Document], report: IngestReport, clean: Callable
             report.drop("duplicate_document_id", document.document_id)
         elif not text or text.isspace():
             report.drop("empty_text", document.document_id)
-        elif not document.labels:
+        elif not document.labels and not keep_uncoded:
             report.drop("document_without_codes", document.document_id)
         else:
             seen.add(document.document_id)

@@ -42,12 +42,6 @@ class TokenStates:
         return (self.states * weights).sum(dim=1) / weights.sum(dim=1)
 
 
-def autocast(device: torch.device, mixed_precision: str) -> torch.autocast:
-    """What inference runs in: 'no' is float32, 'bf16' and 'fp16' are half precision where torch finds it safe."""
-    dtype = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[mixed_precision]
-    return torch.autocast(device.type, dtype=dtype, enabled=mixed_precision != "no")
-
-
 class DocumentEncoder(nn.Module):
     """Encode documents of any length: all their chunks, every token of text, never padding.
 

@@ -24,10 +24,11 @@ import numpy as np
 import torch
 
 from pipeline.alignment import align
-from pipeline.encoder import TokenStates, autocast
+from pipeline.encoder import TokenStates
 from pipeline.ensemble import CodingModel
 from pipeline.errors import UserError
 from pipeline.micro_batches import build_micro_batches
+from pipeline.precision import autocast
 from pipeline.serving import Classifier
 from pipeline.spans import Span, grow_spans, random_runs, tokens_within, word_of_token
 from pipeline.tokens import AFFIRMED, Tokenize

@@ -145,6 +145,8 @@ def _launch_findings(config: PipelineConfig, executor: str) -> Iterator[Finding]
     """GPUs of this machine, and whether the launch file fits them."""
     import torch
 
+    from pipeline.precision import has_bf16
+
     n_found = torch.cuda.device_count() if torch.cuda.is_available() else 0
     path = config.compute.accelerate_config
     try:
@@ -159,6 +161,9 @@ def _launch_findings(config: PipelineConfig, executor: str) -> Iterator[Finding]
             found = f"compute.n_gpus asks for {config.compute.n_gpus} GPUs, a training starts {n_processes} processes"
             yield Finding("warning", "launch", found, "make both equal (compute.accelerate_config)")
         return
+    stages = (config.train_encoder, config.train_classifier, config.predict)
+    if any(stage.mixed_precision == "bf16" for stage in stages) and not has_bf16("cuda" if n_found else "cpu"):
+        yield Finding("ok", "precision", "no bf16 arithmetic here: float32 is used where bf16 is asked for")
     if not n_found:
         is_asked = config.compute.n_gpus > 0 or n_processes > 1
         advice = "expect long trainings" if is_asked else ""

@@ -16,12 +16,13 @@ from torch import nn
 from tqdm import tqdm
 
 from pipeline.adapters import merge_adapters
-from pipeline.encoder import DocumentEncoder, autocast
+from pipeline.encoder import DocumentEncoder
 from pipeline.errors import UserError
 from pipeline.files import read_json, sha256_of
 from pipeline.heads import LabelAttentionHead, LinearHead, build_head
 from pipeline.labels import LabelSpace
 from pipeline.micro_batches import ChunkSettings, MicroBatch, build_micro_batches, chunk_settings, iterate_micro_batches
+from pipeline.precision import autocast
 from pipeline.pretrained import load_encoder, load_tokenizer
 from pipeline.text import Preparation, Preset, blocks_of
 from pipeline.tokens import AFFIRMED, Tokenize

@@ -28,6 +28,7 @@ from pipeline.errors import UserError
 from pipeline.loading import BatchLoader
 from pipeline.memory_queue import memory_queues
 from pipeline.micro_batches import Batch
+from pipeline.precision import usable_precision
 from pipeline.settings import Compute
 from pipeline.training_settings import Training
 
@@ -44,9 +45,8 @@ def start_accelerator(compute: Compute, *, mixed_precision: str, seed: int) -> A
     """
     if compute.n_threads:
         torch.set_num_threads(compute.n_threads)
-    if mixed_precision == "fp16" and not torch.cuda.is_available():
-        raise UserError("mixed_precision 'fp16' needs a GPU; use 'bf16' or 'no' on this machine.")
-    accelerator = Accelerator(mixed_precision=mixed_precision)
+    precision = usable_precision(mixed_precision, "cuda" if torch.cuda.is_available() else "cpu")
+    accelerator = Accelerator(mixed_precision=precision)
     expected = _expected_processes(compute.accelerate_config)
     if accelerator.num_processes != expected:
         raise UserError(
@@ -56,7 +56,7 @@ def start_accelerator(compute: Compute, *, mixed_precision: str, seed: int) -> A
     set_seed(seed, device_specific=True)
     logger.info(
         "process %d of %d on %s, precision %s",
-        accelerator.process_index + 1, accelerator.num_processes, accelerator.device, mixed_precision,
+        accelerator.process_index + 1, accelerator.num_processes, accelerator.device, precision,
     )  # fmt: skip
     return accelerator
 

@@ -82,6 +82,13 @@ def test_every_document_that_cannot_be_used_is_counted_by_its_reason(tmp_path: P
     assert report.dropped("never met") == 0
 
 
+def test_documents_without_codes_stay_where_they_are_documents_that_need_none(tmp_path: Path) -> None:
+    rows, report = write(tmp_path, [document("a"), document("b", labels=[])], keep_uncoded=True)
+    assert [(row["document_id"], row["labels"]) for row in rows] == [("a", ["icd10cm:I10"]), ("b", [])]
+    assert report.as_dict()["dropped"] == {}
+    assert report.counts["documents_without_codes"] == 1
+
+
 def test_of_documents_with_one_id_the_first_that_can_be_used_stays(tmp_path: Path) -> None:
     rows, report = write(tmp_path, [document("a", ""), document("a", "second"), document("a", "third")])
     assert [row["text"] for row in rows] == ["second"]

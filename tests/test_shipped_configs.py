@@ -37,12 +37,14 @@ def reports_of_cmc(folder: Path) -> Path:
 
 
 def abstracts_of_hoc(folder: Path) -> Path:
-    """Sixty made-up abstracts with nested labels and a split."""
+    """Sixty made-up abstracts with nested labels, a few without any, and a split."""
     rows = []
     for number in range(60):
         labels = ["growth", "growth/signal"] if number % 2 else ["immune"]
         split = {8: "val", 9: "test"}.get(number % 10, "train")
         text = "growth signals of cells" if number % 2 else "immune cells were destroyed"
+        if number >= 47:
+            labels, text = [], "how an instrument was made"
         rows.append({"document_id": str(number), "text": text, "labels": labels, "split": split})
     path = folder / "hoc.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

@@ -93,6 +93,39 @@ def test_a_code_that_is_none_is_counted_and_the_others_stay(tmp_path: Path) -> N
     assert report["examples"] == {"code_malformed": ["d1"]}
 
 
+def test_a_document_whose_codes_are_all_malformed_does_not_pass_for_one_without_codes(tmp_path: Path) -> None:
+    row: dict[str, Any] = {"document_id": "d1", "text": "t", "codes": ["not a code"]}
+    documents, report = read(jsonl(tmp_path / "a.jsonl", row, {**row, "document_id": "d2", "codes": []}))
+    assert [(one.document_id, one.labels) for one in documents] == [("d2", [])]
+    assert report["dropped"] == {"all_codes_malformed": 1, "code_malformed": 1}
+
+
+def test_titles_come_from_a_table_of_ones_own_and_are_watched(tmp_path: Path) -> None:
+    raw = jsonl(tmp_path / "a.jsonl", *ROWS)
+    titles = tmp_path / "titles.csv"
+    titles.write_text("Title,code\n Sugar ,e1165\nSugar again,E11.65\n,I10\n", encoding="utf-8")
+    options = table.Options(titles_path=titles, patient_id="patient", split="split")
+    assert table.read_titles(raw, options, tmp_path) == {"icd10cm:E11.65": "Sugar"}
+    assert table.raw_files(raw, options) == [raw, titles]
+    assert [one.path for one in table.raw_tables(raw, options)] == [raw, titles]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such file; data.options.titles_path must be a .csv file"),
+        ("code,name\nI10,x\n", "title"),
+        ("code,title\nnot a code,x\n", "titles.csv: .*icd10cm"),
+    ],
+)
+def test_titles_that_cannot_be_read_are_named(tmp_path: Path, content: str | None, message: str) -> None:
+    titles = tmp_path / "titles.csv"
+    if content is not None:
+        titles.write_text(content, encoding="utf-8")
+    with pytest.raises(UserError, match=message):
+        table.read_titles(None, table.Options(titles_path=titles), tmp_path)
+
+
 def test_labels_of_no_code_system_are_taken_as_they_are(tmp_path: Path) -> None:
     row = {"document_id": 7, "text": "t", "codes": ["sustaining growth: yes", "Ü"]}
     documents, _ = read(jsonl(tmp_path / "a.jsonl", row), code_system="none")

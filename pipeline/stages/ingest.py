@@ -41,6 +41,7 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
                 placeholder=config.data.placeholder,
                 max_words=config.data.max_words,
             ),
+            keep_uncoded=getattr(options, "keep_uncoded", False),
             max_documents=config.data.max_documents,
         )
         write_json(output.dir / "titles.json", dict(recipe.read_titles(config.data.raw, options, scratch_dir)))

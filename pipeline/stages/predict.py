@@ -27,6 +27,7 @@ from pipeline.ensemble import CodingModel
 from pipeline.errors import UserError
 from pipeline.evidence import Explainer, FaithfulnessSample, LabelSpans
 from pipeline.label_counts import label_lists
+from pipeline.precision import usable_precision
 from pipeline.stages import stage_main
 from pipeline.thresholds import apply_thresholds
 from pipeline.tokens import select_rows
@@ -61,7 +62,12 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
     if config.compute.n_threads:
         torch.set_num_threads(config.compute.n_threads)
     model = CodingModel.load(need(config.experiment_dir, "classifier"))
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model.to(device)
+    how: dict[str, Any] = {
+        "max_tokens": config.predict.micro_batch_tokens,
+        "mixed_precision": usable_precision(config.predict.mixed_precision, device),
+    }
     tokens = datasets.load_from_disk(str(need(config.experiment_dir, "tokens")))
     rows = select_rows(tokens, *config.predict.splits)
     if not rows:
@@ -72,20 +78,14 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
     texts = values_of(need(config.experiment_dir, "documents.parquet"), "text", [document_ids[row] for row in rows])
     started = time.perf_counter()
     n_predicted, first = 0, 0
-    explainer = _explainer(config, model) if config.predict.evidence else None
+    explainer = Explainer.of_model(model, **how) if config.predict.evidence else None
     sample = FaithfulnessSample(tokens, rows)
     with (
         writing(config, "predict") as output,
         pq.ParquetWriter(output.dir / "predictions.parquet", schema, compression="zstd") as writer,
         pq.ParquetWriter(output.dir / "baseline_predictions.parquet", schema, compression="zstd") as baseline_writer,
     ):
-        for probabilities, baseline in model.code_rows(
-            tokens,
-            rows,
-            texts,
-            max_tokens=config.predict.micro_batch_tokens,
-            mixed_precision=config.predict.mixed_precision,
-        ):
+        for probabilities, baseline in model.code_rows(tokens, rows, texts, **how):
             block = columns[rows[first : first + len(probabilities)]]
             predicted = apply_thresholds(probabilities, model.thresholds)
             n_predicted += predicted.nnz
@@ -102,17 +102,12 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
                 baseline_writer.write_table(_table(block, baseline, of_baseline, None, schema))
         speed = len(rows) / (time.perf_counter() - started)
         output.facts |= {"documents": len(rows), "predicted": n_predicted, "baseline": model.has_baseline}
+        output.facts["precision"] = how["mixed_precision"]
         faithfulness = sample.measure(explainer) if explainer is not None else {}
         output.facts |= faithfulness
     logger.info("%d documents, %d codes predicted, %.1f documents/s", len(rows), n_predicted, speed)
     tracked.log_metrics({"n_documents": len(rows), "n_predicted": n_predicted, "documents_per_second": speed})
     tracked.log_metrics(faithfulness)
-
-
-def _explainer(config: PipelineConfig, model: CodingModel) -> Explainer:
-    return Explainer.of_model(
-        model, max_tokens=config.predict.micro_batch_tokens, mixed_precision=config.predict.mixed_precision
-    )
 
 
 def _table(

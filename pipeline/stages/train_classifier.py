@@ -15,6 +15,7 @@ from typing import Any
 
 import datasets
 import numpy as np
+from accelerate import Accelerator
 from torch import nn
 
 from pipeline.adapters import add_adapters
@@ -61,7 +62,9 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
         neural: tuple[Classifier, np.ndarray] | None = None
         history: list[dict[str, float]] = []
         if settings.model in ("neural", "ensemble"):
-            classifier, probabilities, history = _train_neural(config, tracked, tokens, label_space)
+            accelerator = start_accelerator(config.compute, mixed_precision=settings.mixed_precision, seed=config.seed)
+            classifier, probabilities, history = _train_neural(config, tracked, accelerator, tokens, label_space)
+            output.facts["precision"] = accelerator.mixed_precision
             neural = classifier, probabilities
         if is_main_process():
             model = _fit_model(config, label_space, train, val, neural)
@@ -76,12 +79,15 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
 
 
 def _train_neural(
-    config: PipelineConfig, tracked: StageRun, tokens: datasets.Dataset, label_space: LabelSpace
+    config: PipelineConfig,
+    tracked: StageRun,
+    accelerator: Accelerator,
+    tokens: datasets.Dataset,
+    label_space: LabelSpace,
 ) -> tuple[Classifier, np.ndarray, list[dict[str, float]]]:
     """The classifier of the best epoch, its probabilities of split val, and the history."""
     settings = config.train_classifier
     tokenizer = load_tokenizer(config.experiment_dir / "tokens" / "tokenizer")
-    accelerator = start_accelerator(config.compute, mixed_precision=settings.mixed_precision, seed=config.seed)
     rows, val_rows = select_rows(tokens, "train"), select_rows(tokens, "val")
     objective = _build_objective(config, label_space, n_documents=len(rows)).to(accelerator.device)
     loader = build_loader(

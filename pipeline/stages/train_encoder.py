@@ -52,6 +52,7 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
             if config.encoding.lora_rank:
                 add_adapters(encoder, config.encoding.lora_rank)
             history = _train(config, encoder, accelerator, tracked)
+        output.facts["precision"] = accelerator.mixed_precision
         if accelerator.is_main_process:
             save_encoder(encoder, tokenizer, output.dir / "encoder")
             write_json(output.dir / "encoder" / "training_history.json", history)

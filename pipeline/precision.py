@@ -1,0 +1,50 @@
+"""In which precision a device computes: half where its hardware has it."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+
+from pipeline.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+_DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def usable_precision(asked: str, device: torch.device | str) -> str:
+    """What the encoder computes in on this device.
+
+    PyTorch emulates bf16 where the hardware lacks it: on a CPU with AVX2 alone a matrix product took eight times as
+    long as in float32. There float32 is taken, which is no less exact, and the log says so.
+
+    Args:
+        asked: 'no' (float32), 'bf16' or 'fp16'.
+        device: that computes.
+
+    Returns:
+        ``asked``, or 'no'.
+
+    Raises:
+        UserError: if fp16 is asked of a CPU: small gradients and large attention scores would not survive it.
+    """
+    kind = torch.device(device).type
+    if asked == "fp16" and kind == "cpu":
+        raise UserError("mixed_precision 'fp16' needs a GPU; use 'bf16' or 'no' on this machine.")
+    if asked == "bf16" and not has_bf16(kind):
+        logger.info("this %s has no bf16 arithmetic, so float32 is used", kind.upper())
+        return "no"
+    return asked
+
+
+def has_bf16(kind: str) -> bool:
+    """Whether a kind of device ('cpu', 'cuda', ...) has bf16 arithmetic of its own."""
+    if kind == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) if kind == "cpu" else True
+
+
+def autocast(device: torch.device, mixed_precision: str) -> torch.autocast:
+    """What inference runs in: a precision as :func:`usable_precision` gives it."""
+    return torch.autocast(device.type, dtype=_DTYPES[mixed_precision], enabled=mixed_precision != "no")
