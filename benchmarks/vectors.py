@@ -1,13 +1,17 @@
-"""Contrastive losses on Yeast (2,417 genes, 103 numeric features, 14 classes): a small MLP, no text.
+"""Contrastive losses on vectors: a small MLP over features that stay as they are.
 
-    python -m benchmarks.yeast --data FOLDER            # FOLDER has yeast_official_{train,val,test}.hdf5
-    python -m benchmarks.yeast --data FOLDER --seeds 1  # a quick look
+    python -m benchmarks.vectors --data FOLDER               # FOLDER has yeast_official_{train,val,test}.hdf5
+    python -m benchmarks.vectors --data work/cmc2007         # documents, as an encoder that is not trained sees them
+    python -m benchmarks.vectors --data FOLDER --seeds 1     # a quick look
 
-The files are those that williamzhangsjtu/MulSupCon ships. Every loss gets the same search: two-stage (contrastive
-training, then a linear head with the whole network) with three temperatures, and joint (binary cross-entropy plus
-weight x loss) with two temperatures and three weights. What is kept, epoch included, is the best MAP on split val;
-thresholds are fitted there too. MAP is the mean over documents; label MAP, which MulSupCon's authors call mAP, the mean
-over classes. Writes a table to the terminal and, with --output, as CSV.
+Yeast are 2,417 genes with 103 numeric features and 14 classes, in the files that williamzhangsjtu/MulSupCon ships. Of a
+work folder the features are the mean token states by the encoder that stage train_encoder left there.
+
+Every loss gets the same search: two-stage (contrastive training, then a linear head with the whole network) with three
+temperatures, and joint (binary cross-entropy plus weight x loss) with two temperatures and three weights. What is kept,
+epoch included, is the best MAP on split val; thresholds are fitted there too. MAP is the mean over documents; label
+MAP, which MulSupCon's authors call mAP, the mean over classes that occur in split test. Writes a table to the terminal
+and, with --output, as CSV.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pandas as pd
 import torch
@@ -28,11 +33,14 @@ from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from benchmarks.embeddings import embed
 from pipeline.grid_results import Pooled, VariantResult, as_rows
 from pipeline.label_counts import label_matrix
+from pipeline.labels import LabelSpace
 from pipeline.losses import build_contrastive_loss
 from pipeline.ranking import rank_scores
 from pipeline.thresholds import apply_thresholds, fit_global_threshold
+from pipeline.tokens import select_rows
 
 # Name in the table -> arguments of build_contrastive_loss.
 LOSSES: dict[str, dict[str, Any]] = {
@@ -48,6 +56,7 @@ LOSSES: dict[str, dict[str, Any]] = {
     "msc": {"name": "msc"},
     "sd_prototypes": {"name": "sd_prototypes"},
 }
+SPLITS = ("train", "val", "test")
 TEMPERATURES = (0.1, 0.3, 1.0)
 JOINT = tuple(itertools.product((0.1, 0.5), (0.03, 0.1, 0.3)))
 WIDTH, PROJECTION, BATCH = 256, 64, 200
@@ -57,7 +66,7 @@ N_RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Part:
-    """One split: features (n, 103) float32 standardized on train, labels (n, 14) bool."""
+    """One split: features (n, n_features) float32 standardized on train, labels (n, n_labels) bool."""
 
     features: Tensor
     labels: Tensor
@@ -87,15 +96,31 @@ class Network(nn.Module):
         return nn.functional.normalize(self.projection(embeddings), dim=-1)
 
 
-def load(folder: Path) -> dict[str, Part]:
-    """Read the three files."""
+def read_yeast(folder: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Split, features and labels of the three files."""
     import h5py
 
-    raw = {}
-    for split in ("train", "val", "test"):
+    for split in SPLITS:
         with h5py.File(folder / f"yeast_official_{split}.hdf5") as file:
-            raw[split] = file["feature"][:].astype(np.float32), file["target"][:].astype(bool)
+            yield split, file["feature"][:].astype(np.float32), file["target"][:].astype(bool)
+
+
+def read_documents(folder: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Split, embeddings and labels of the documents of a work folder."""
+    tokens = datasets.load_from_disk(str(folder / "tokens"))
+    n_labels = len(LabelSpace.load(folder / "label_space.json"))
+    for split in SPLITS:
+        rows = [int(row) for row in select_rows(tokens, split)]
+        labels = label_matrix(tokens.select(rows)["label_ids"], n_labels)
+        yield split, embed(folder, tokens, rows), labels.toarray()
+
+
+def load(folder: Path) -> dict[str, Part]:
+    """Read one or the other, and bring every feature to mean 0 and deviation 1 on split train."""
+    found = read_documents(folder) if (folder / "tokens").is_dir() else read_yeast(folder)
+    raw = {split: (features, labels) for split, features, labels in found}
     mean, deviation = raw["train"][0].mean(0), raw["train"][0].std(0)
+    deviation[deviation == 0] = 1  # MiniLM has a dimension that never moves
     return {
         split: Part(torch.from_numpy((features - mean) / deviation), torch.from_numpy(labels))
         for split, (features, labels) in raw.items()
@@ -147,7 +172,7 @@ def train(parts: dict[str, Part], loss: nn.Module | None, setting: Setting | Non
 
 @torch.no_grad()
 def probabilities(network: Network, part: Part) -> np.ndarray:
-    """Probabilities (n, 14) float32."""
+    """Probabilities (n, n_labels) float32."""
     network.eval()
     result: np.ndarray = network.head(network.encoder(part.features)).sigmoid().numpy()
     return result
@@ -165,14 +190,16 @@ def score(result: VariantResult, network: Network, parts: dict[str, Part], choic
     predicted = apply_thresholds(given, threshold)
     pooled = Pooled([str(row) for row in range(true.shape[0])], true, predicted, given)
     result.add_seed(pooled, [choice], train_counts=None, n_resamples=N_RESAMPLES, seed=0)
-    label_map = average_precision_score(parts["test"].labels.numpy(), given, average="macro")
+    labels = parts["test"].labels.numpy()
+    occurs = labels.any(axis=0)
+    label_map = average_precision_score(labels[:, occurs], given[:, occurs], average="macro")
     result.scores[-1]["label_map"] = float(label_map)
 
 
 def main() -> None:
     """Run the study."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with the three .hdf5 files")
+    parser.add_argument("--data", type=Path, required=True, help="folder with the three .hdf5 files, or a work folder")
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds (default: 3)")
     parser.add_argument("--output", type=Path, help="CSV to write")
     arguments = parser.parse_args()
@@ -191,7 +218,7 @@ def main() -> None:
     jobs = list(itertools.product(range(arguments.seeds), LOSSES, settings))
     for seed in range(arguments.seeds):
         score(by_name["none"], train(parts, None, None, seed)[1], parts, "")
-    for seed, name, how in tqdm(jobs, desc="yeast", unit="search", disable=None):
+    for seed, name, how in tqdm(jobs, desc=arguments.data.name, unit="search", disable=None):
         tried = []
         for setting in settings[how]:
             torch.manual_seed(seed)
