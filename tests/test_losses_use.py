@@ -1,0 +1,158 @@
+"""Contrastive losses: other PyTorch features, statistics of a batch, misuse."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from loss_cases import vectors
+from torch import Tensor, nn
+
+from pipeline.losses import (
+    AllLoss,
+    AnyLoss,
+    IntraLabelLoss,
+    MultiLabelPrototypeLoss,
+    SimilarityDissimilarityLoss,
+    SparseLabels,
+    build_contrastive_loss,
+    relation_statistics,
+)
+
+# Use under other PyTorch features
+
+
+# torch.compile itself reads .grad of what the uncompiled loss is given.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+def test_losses_run_under_torch_compile() -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(8, 4)
+    loss = SimilarityDissimilarityLoss()
+    z, labels = vectors(6).detach(), torch.eye(6)[:, :3] + torch.eye(6)[:, 3:]
+
+    def step(inputs: Tensor) -> Tensor:
+        value: Tensor = loss(model(inputs), labels)
+        return value
+
+    expected = step(z)
+    compiled = torch.compile(step, backend="eager")(z)
+    assert compiled.item() == pytest.approx(expected.item(), rel=1e-6)
+    compiled.backward()
+    assert model.weight.grad is not None
+
+
+def test_prototypes_are_in_the_state_dict_and_can_start_from_titles() -> None:
+    loss = MultiLabelPrototypeLoss(3, 2)
+    loss.load_prototypes(torch.eye(3)[:, :2])
+    assert torch.equal(loss.state_dict()["prototypes"], torch.eye(3)[:, :2])
+    with pytest.raises(ValueError, match=r"must have shape \(3, 2\)"):
+        loss.load_prototypes(torch.eye(3))
+
+
+# Statistics
+
+
+def test_relation_statistics_by_hand() -> None:
+    """Sets {0,1}, {0,1}, {0}, {1,2}, {3}, {}; 30 ordered pairs.
+
+    R2: A-B both ways (2). Of A to C: C inside A (R4), the other way R5; same for B: R4 2, R5 2. A-D, B-D overlap,
+    both ways: R3 4. All else R1: 30 - 10 = 20. K: 2 * 1 + 2 * 1/2 (R4) + 2 * 1/2 (R5) + 4 * 1/4 = 5 over 10.
+    Documents A to D have positives. Of 8 label occurrences 2 (in D and {3}) have no partner.
+    """
+    statistics = relation_statistics([[0, 1], [0, 1], [0], [1, 2], [3], []])
+    assert statistics == pytest.approx(
+        {
+            "share_r1": 20 / 30,
+            "share_r2": 2 / 30,
+            "share_r3": 4 / 30,
+            "share_r4": 2 / 30,
+            "share_r5": 2 / 30,
+            "mean_k": 0.5,
+            "anchors_with_positives": 4 / 6,
+            "partner_share": 6 / 8,
+        }
+    )
+
+
+@pytest.mark.parametrize("sets", [[], [[]], [[0]]])
+def test_relation_statistics_without_pairs_are_zero(sets: list[list[int]]) -> None:
+    assert not any(relation_statistics(sets).values())
+
+
+# Misuse
+
+
+def test_unknown_loss_names_the_known_ones() -> None:
+    with pytest.raises(ValueError, match=r"must be one of .*'mulsupcon'.*Got 'supcon' instead"):
+        build_contrastive_loss("supcon")
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan, math.inf])
+def test_temperature_must_be_positive(temperature: float) -> None:
+    for build_one in (AllLoss, AnyLoss, IntraLabelLoss):
+        with pytest.raises(ValueError, match="must be greater than 0"):
+            build_one(temperature=temperature)
+
+
+@pytest.mark.parametrize("name", ["any", "mulsupcon", "sd_per_label", "msc", "icl", "jspcl"])
+def test_weight_in_log_is_refused_where_it_means_nothing(name: str) -> None:
+    with pytest.raises(ValueError, match="log"):
+        build_contrastive_loss(name, weight_in="log", n_labels=3, dim=2)
+
+
+def test_weight_in_log_needs_normalisation_by_positives() -> None:
+    with pytest.raises(ValueError, match="normalise='positives'"):
+        SimilarityDissimilarityLoss(weight_in="log", normalise="weights")
+
+
+def test_unknown_settings_are_refused() -> None:
+    with pytest.raises(ValueError, match="'normalise'"):
+        SimilarityDissimilarityLoss(normalise="sum")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="'factors'"):
+        SimilarityDissimilarityLoss(factors="none")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["msc", "sd_prototypes", "probmcl"])
+def test_losses_with_parameters_need_their_sizes(name: str) -> None:
+    with pytest.raises(ValueError, match="needs n_labels and dim"):
+        build_contrastive_loss(name)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([[0], [1]], "describe 2 documents, but there are 3"),
+        ([[0], [1], [7]], r"Label ids must be in \[0, 5\). Got ids from 0 to 7"),
+        ([[0], [1], [-1]], "Got ids from -1 to 1"),
+        (torch.tensor([0, 1, 1]), r"must have shape \(n_documents, n_labels\)"),
+        (torch.full((3, 5), 0.5), "must be 0 or 1"),
+        (torch.ones(3, 4), "space of 4 labels, but the loss was built for 5"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(labels: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        AnyLoss(n_labels=5)(vectors(3), labels)
+
+
+def test_projections_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"must have shape \(n_documents, dim\)"):
+        AnyLoss()(torch.ones(2, 3, 4), [[0], [0]])
+    with pytest.raises(TypeError, match="float"):
+        AnyLoss()(torch.ones(2, 3, dtype=torch.int64), [[0], [0]])
+
+
+def test_groups_and_queue_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"integers of shape \(2,\)"):
+        AnyLoss()(vectors(2), [[0], [0]], group_ids=torch.tensor([1]))
+    with pytest.raises(ValueError, match="must be given together"):
+        AnyLoss()(vectors(2), [[0], [0]], extra_projections=vectors(1))
+    with pytest.raises(ValueError, match="have dim 3, but projections have 8"):
+        AnyLoss()(vectors(2), [[0], [0]], extra_projections=vectors(1, 3), extra_labels=[[0]])
+
+
+@pytest.mark.parametrize("offsets", [[0, 2], [1, 3], [0, 2, 1, 3], []])
+def test_sparse_labels_refuse_offsets_that_do_not_describe_the_indices(offsets: list[int]) -> None:
+    with pytest.raises(ValueError, match="offsets"):
+        SparseLabels(torch.tensor([0, 1, 2]), torch.tensor(offsets, dtype=torch.int64), 3)
