@@ -138,6 +138,9 @@ def snakemake_arguments(
     ]
     if profile == "local" or cores:
         arguments += ["--cores", str(cores or os.cpu_count() or 1)]
+    if len(members) > 1:
+        # Snakemake wakes its scheduler once a timespan (one second, if not said) for every job that has ended.
+        arguments += ["--max-jobs-per-timespan", "1000/10s"]
     if dry_run:
         arguments += ["--dry-run", "--quiet", "host"]
     else:

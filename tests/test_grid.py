@@ -195,6 +195,7 @@ def test_a_grid_is_asked_of_snakemake_member_by_member(make_config: MakeConfig) 
     members = grid.expand(config)
     told = dag.snakemake_arguments(config, members, profile="local", cores=1, until="split", dry_run=False)
     assert told[told.index("--") + 1 :] == [f"{one.folder}manifests/split.json" for one in members]
+    assert told[told.index("--max-jobs-per-timespan") + 1] == "1000/10s", "else hundreds of members keep a core busy"
     assert (
         json.loads(Path(told[told.index("--configfile") + 1]).read_text())["grid"]["variants"].keys() == VARIANTS.keys()
     )
