@@ -55,7 +55,15 @@ _CODE_FIELDS = (
     ("probability", pa.float32()),
     ("is_predicted", pa.bool_()),
 )
-_SPAN_TYPE = pa.struct([("start", pa.int32()), ("end", pa.int32()), ("section", pa.string()), ("score", pa.float32())])
+_SPAN_TYPE = pa.struct(
+    [
+        ("start", pa.int32()),
+        ("end", pa.int32()),
+        ("section", pa.string()),
+        ("score", pa.float32()),
+        ("source", pa.string()),
+    ]
+)
 _CSV_HEADER = ("document_id", *(name for name, _ in _CODE_FIELDS))
 
 
@@ -73,7 +81,13 @@ def _code_row(code: Code) -> dict[str, Any]:
 
 
 def _span_row(span: Span) -> dict[str, Any]:
-    return {"start": span.start, "end": span.end, "section": span.section, "score": round(span.score, 4)}
+    return {
+        "start": span.start,
+        "end": span.end,
+        "section": span.section,
+        "score": round(span.score, 4),
+        "source": span.source,
+    }
 
 
 @contextlib.contextmanager
@@ -82,7 +96,7 @@ def writing_codes(path: Path, *, has_evidence: bool = False) -> Iterator[CodesWr
 
     A .csv has one row a code; a document without any has one row with empty code columns. A .jsonl or .parquet has
     one row a document with a list of codes. With evidence a code also has the list of its spans (start, end, section,
-    score), which a .csv holds as JSON in one more column.
+    score, source), which a .csv holds as JSON in one more column.
 
     Raises:
         UserError: if the suffix is unknown, the folder is missing, or the disk is full.
@@ -235,7 +249,8 @@ def _code_of(row: Mapping[str, Any]) -> Code:
 
 
 def _span_of(row: Mapping[str, Any]) -> Span:
-    return Span(int(row["start"]), int(row["end"]), float(row["score"]), str(row.get("section", "")))
+    section, source = str(row.get("section", "")), str(row.get("source", "encoder"))
+    return Span(int(row["start"]), int(row["end"]), float(row["score"]), section, source)
 
 
 def _read_jsonl(path: Path) -> Iterator[CodedDocument]:

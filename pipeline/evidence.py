@@ -1,9 +1,10 @@
 """Evidence: the spans of a document that each of its codes rests on, and how far to believe them.
 
-What is explained is the neural part of a classifier: for each label, how much every token adds to its logit
-(``token_scores`` of the heads), summed over words and grown to spans. Token states already hold something of their
-neighbourhood, so a span says where the model looked, not why; :func:`measure_faithfulness` says how far the model's
-probability hangs on those spans.
+Of the neural part of a classifier it is, for each label, how much every token adds to its logit (``token_scores`` of
+the heads), summed over words and grown to spans. Token states already hold something of their neighbourhood, so a span
+says where the model looked, not why; :func:`measure_faithfulness` says how far the probability of the neural part hangs
+on those spans. Of the lexical part it is the title of the code, where it stands in the text
+(:mod:`pipeline.title_spans`); these spans come first.
 
 Offsets count characters of the text that was tokenized: for ``explain_texts`` that is the text as given, led back
 through the cleaning preset; in predictions.parquet it is the text of documents.parquet, which ingest cleaned.
@@ -15,6 +16,7 @@ Source:
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,15 +29,17 @@ from pipeline.alignment import align
 from pipeline.encoder import TokenStates
 from pipeline.ensemble import CodingModel
 from pipeline.errors import UserError
+from pipeline.mentions import TitleIndex
 from pipeline.micro_batches import build_micro_batches
 from pipeline.precision import autocast
 from pipeline.serving import Classifier
 from pipeline.spans import Span, grow_spans, random_runs, tokens_within, word_of_token
+from pipeline.title_spans import title_spans
 from pipeline.tokens import AFFIRMED, Tokenize
 
 Columns = dict[str, list[Any]]
 LabelSpans = list[list[Span]]
-"""For each asked label of a document its spans, highest score first."""
+"""For each asked label of a document its spans: those of its title, then those of the encoder, highest score first."""
 
 _WORD_MARKS = "Ġ▁Ċ"  # what byte-level and SentencePiece vocabularies write for blanks; two of them are letters
 _TOKEN_COLUMNS = ("input_ids", "context_ids", "token_starts", "token_ends", "sections")
@@ -50,30 +54,40 @@ class Explainer:
         is_word: of every token id, whether it has a letter or a digit, (n_vocabulary,) bool.
         max_tokens: size of a micro-batch, padding included.
         mixed_precision: of the encoder: 'no', 'bf16' or 'fp16'.
+        titles: what the lexical part looks for; None where it takes no part.
     """
 
     classifier: Classifier
     is_word: np.ndarray
     max_tokens: int
     mixed_precision: str = "no"
+    titles: TitleIndex | None = None
 
     @classmethod
-    def build(cls, classifier: Classifier, *, max_tokens: int, mixed_precision: str = "no") -> Explainer:
+    def build(
+        cls,
+        classifier: Classifier,
+        *,
+        max_tokens: int,
+        mixed_precision: str = "no",
+        titles: TitleIndex | None = None,
+    ) -> Explainer:
         """Look up once which tokens are words."""
         pieces = classifier.tokenizer.convert_ids_to_tokens(list(range(len(classifier.tokenizer))))
         is_word = np.array([any(one.isalnum() for one in (piece or "").strip(_WORD_MARKS)) for piece in pieces])
-        return cls(classifier, is_word, max_tokens, mixed_precision)
+        return cls(classifier, is_word, max_tokens, mixed_precision, titles)
 
     @classmethod
     def of_model(cls, model: CodingModel, *, max_tokens: int, mixed_precision: str = "no") -> Explainer:
-        """Explain the neural part of a model.
+        """Explain the neural part of a model, and the titles where the lexical part codes, too.
 
         Raises:
-            UserError: if it has none.
+            UserError: if it has no neural part.
         """
         if model.neural is None:
             raise UserError(f"evidence needs an encoder, but this model is of kind {model.kind!r}.")
-        return cls.build(model.neural, max_tokens=max_tokens, mixed_precision=mixed_precision)
+        titles = model.lexical.titles if model.kind == "ensemble" and model.lexical is not None else None
+        return cls.build(model.neural, max_tokens=max_tokens, mixed_precision=mixed_precision, titles=titles)
 
     def explain_texts(self, texts: Sequence[str], label_ids: Sequence[Sequence[int]]) -> list[LabelSpans]:
         """Evidence in texts as given, for the labels asked of each.
@@ -94,22 +108,45 @@ class Explainer:
         tokenize = Tokenize(self.classifier.tokenizer, settings.max_tokens, settings.has_context)
         columns = tokenize([one.text for one in alignments])
         found: list[LabelSpans] = [[] for _ in texts]
-        for place, spans in self.explain_columns(columns, [label_ids[row] for row in asked]):
+        prepared = [one.text for one in alignments]
+        for place, spans in self._explain(columns, [label_ids[row] for row in asked], prepared):
             alignment = alignments[place]
             found[asked[place]] = [[_moved(span, *alignment.source(*span[:2])) for span in one] for one in spans]
         return found
 
     def explain_rows(
-        self, tokens: datasets.Dataset, rows: Sequence[int], label_ids: Sequence[Sequence[int]]
+        self,
+        tokens: datasets.Dataset,
+        rows: Sequence[int],
+        label_ids: Sequence[Sequence[int]],
+        texts: Sequence[str] | None = None,
     ) -> list[LabelSpans]:
-        """Evidence in rows of a tokenized data set, in characters of the text that was tokenized."""
+        """Evidence in rows of a tokenized data set, in characters of the text that was tokenized.
+
+        Args:
+            tokens: the data set.
+            rows: which of it.
+            label_ids: labels to explain of each row.
+            texts: that were tokenized, of each row; needed where titles are looked for.
+        """
         asked = [place for place, labels in enumerate(label_ids) if len(labels)]
         found: list[LabelSpans] = [[] for _ in rows]
         if asked:
             columns = tokens.select_columns(list(_TOKEN_COLUMNS))[[rows[place] for place in asked]]
-            for place, spans in self.explain_columns(columns, [label_ids[place] for place in asked]):
+            of_asked = None if texts is None else [texts[place] for place in asked]
+            for place, spans in self._explain(columns, [label_ids[place] for place in asked], of_asked):
                 found[asked[place]] = spans
         return found
+
+    def _explain(
+        self, columns: Columns, label_ids: Sequence[Sequence[int]], texts: Sequence[str] | None
+    ) -> Iterator[tuple[int, LabelSpans]]:
+        """Spans of both parts, by position."""
+        of_titles: list[LabelSpans] | None = None
+        if self.titles is not None and texts is not None:
+            of_titles = list(title_spans(self.titles, texts, label_ids))
+        for place, spans in self.explain_columns(columns, label_ids):
+            yield place, spans if of_titles is None else list(map(operator.add, of_titles[place], spans))
 
     def explain_columns(self, columns: Columns, label_ids: Sequence[Sequence[int]]) -> Iterator[tuple[int, LabelSpans]]:
         """Evidence in token columns, by position, shortest documents first."""
@@ -242,7 +279,8 @@ class FaithfulnessSample:
     def add(self, first: int, label_ids: Sequence[Sequence[int]], spans: Sequence[LabelSpans]) -> None:
         """Draw from a block of documents with their predicted labels and evidence; ``first`` is its place in rows."""
         for place in range(-first % self._step, len(label_ids), self._step):
-            explained = [one for one in zip(label_ids[place], spans[place], strict=True) if one[1]]
+            of_encoder = ([one for one in found if one.source == "encoder"] for found in spans[place])
+            explained = [one for one in zip(label_ids[place], of_encoder, strict=True) if one[1]]
             if explained:
                 label_id, found = explained[int(self._generator.integers(len(explained)))]
                 self._drawn.append((self._rows[first + place], label_id, found))

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,9 @@ affirmed, historical, uncertain, and negated or of the family; by the affirmed w
 whether one sentence affirms the whole title."""
 _STATES = ("affirmed", "historical", "uncertain", "denied")
 _AFFIRMED = 0
-_STATE_OF_KIND = {"historical": 1, "uncertain": 2, "negated": 3, "family": 3}
+HISTORICAL = 1
+"""State of a mention of the past; see :class:`Mention`."""
+_STATE_OF_KIND = {"historical": HISTORICAL, "uncertain": 2, "negated": 3, "family": 3}
 _WHOLE = 0.999  # a coverage summed in float32
 
 _WORD = re.compile(r"[a-z0-9]+")
@@ -159,6 +162,28 @@ def _is_content(word: str) -> bool:
     return word not in _STOP_WORDS
 
 
+class Mention(NamedTuple):
+    """A word of some title, said in a sentence.
+
+    Attributes:
+        sentence: number of the sentence.
+        state: how it is meant: 0 of the patient now, 1 of the past, 2 uncertain, 3 denied or of the family.
+        word: its column of :attr:`TitleIndex.weights`.
+        start, end: offsets of the phrase that says it.
+    """
+
+    sentence: int
+    state: int
+    word: int
+    start: int
+    end: int
+
+    @property
+    def is_affirmed(self) -> bool:
+        """Whether it is said of the patient now."""
+        return self.state == _AFFIRMED
+
+
 @dataclass(frozen=True)
 class TitleIndex:
     """The words of all titles, ready to be looked for.
@@ -209,11 +234,13 @@ class TitleIndex:
 
     def _document_features(self, text: str, form: Annotation) -> NDArray[np.float32]:
         result = np.zeros((self.n_labels, len(FEATURES)), dtype=np.float32)
-        rows, columns, n_sentences = self._words_said(text, form)
-        if not rows or not len(self.label_of_bag):
+        mentions = list(self.said(text, form))
+        if not mentions or not len(self.label_of_bag):
             return result
+        rows = [one.sentence * len(_STATES) + one.state for one in mentions]
+        columns = [one.word for one in mentions]
         ones = np.ones(len(rows), dtype=np.float32)
-        shape = (n_sentences * len(_STATES), len(self.words))
+        shape = (len(form.sentences) * len(_STATES), len(self.words))
         said = sparse.csr_array((ones, (rows, columns)), shape=shape)
         said.data[:] = 1  # a word said twice counts once
         coverage = np.zeros((len(self.label_of_bag), len(FEATURES)), dtype=np.float32)
@@ -221,26 +248,32 @@ class TitleIndex:
             of_state = said[state :: len(_STATES)]
             coverage[:, state] = (self.weights @ of_state.T).max(axis=1).toarray().reshape(-1)
         past = self.is_history
-        coverage[past, _AFFIRMED] = np.maximum(coverage[past, _AFFIRMED], coverage[past, 1])
+        coverage[past, _AFFIRMED] = np.maximum(coverage[past, _AFFIRMED], coverage[past, HISTORICAL])
         affirmed = sparse.csr_array(said[_AFFIRMED :: len(_STATES)].max(axis=0).toarray().reshape(1, -1))
         coverage[:, 4] = (self.weights @ affirmed.T).toarray().reshape(-1)
         coverage[:, 5] = coverage[:, _AFFIRMED] >= _WHOLE
         np.maximum.at(result, self.label_of_bag, coverage)
         return result
 
-    def _words_said(self, text: str, form: Annotation) -> tuple[list[int], list[int], int]:
-        """Sentence and state (as one row) and title word (column) of every word that some title has."""
-        rows, columns = [], []
+    def bags_of(self, label: int) -> Iterator[tuple[dict[int, float], bool]]:
+        """Of every bag of a label's title: the weight of each word, summing to 1, and whether it is of a history."""
+        first, last = np.searchsorted(self.label_of_bag, [label, label + 1])
+        for bag in range(first, last):
+            row = slice(self.weights.indptr[bag], self.weights.indptr[bag + 1])
+            words, weights = self.weights.indices[row].tolist(), self.weights.data[row].tolist()
+            yield dict(zip(words, weights, strict=True)), bool(self.is_history[bag])
+
+    def said(self, text: str, form: Annotation) -> Iterator[Mention]:
+        """Every word of some title in a text."""
         lower = text.lower() if len(text.lower()) == len(text) else text  # offsets must stay
         for number, (first, last) in enumerate(form.sentences):
             found = list(_WORD.finditer(lower, first, last))
             stems = [stem(match[0]) for match in found]
-            mentioned = [(at, at, (one,)) for at, one in enumerate(stems)] + list(self.synonyms.found_in(stems))
-            for start, _, kept in mentioned:
+            mentioned = [(at, at + 1, (one,)) for at, one in enumerate(stems)] + list(self.synonyms.found_in(stems))
+            for start, end, kept in mentioned:
                 wanted = [self.words[one] for one in kept if one in self.words]
                 if wanted:
-                    kinds = kinds_at(form.contexts, found[start].start(), found[start].end())
+                    place = found[start].start(), found[end - 1].end()
+                    kinds = kinds_at(form.contexts, place[0], found[start].end())
                     state = max((_STATE_OF_KIND[kind] for kind in kinds), default=_AFFIRMED)
-                    rows += [number * len(_STATES) + state] * len(wanted)
-                    columns += wanted
-        return rows, columns, len(form.sentences)
+                    yield from (Mention(number, state, word, *place) for word in wanted)

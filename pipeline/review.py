@@ -198,7 +198,7 @@ def _entry(review: Review, document_id: str, text: str, codes: Sequence[Code]) -
 
 
 def _span_entry(span: Span, section: str, start: int, end: int, unit: Callable[[int], int]) -> list[int | float | str]:
-    return [unit(span.start), unit(span.end), round(span.score, 4), section, unit(start), unit(end)]
+    return [unit(span.start), unit(span.end), round(span.score, 4), section, unit(start), unit(end), span.source]
 
 
 def _places(text: str, last_end: int) -> Callable[[Span], tuple[str, int, int]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -16,7 +18,8 @@ _MAX_WORDS = 12
 _MIN_OF_BEST = 0.2  # a word is taken only if it carries this share of what the best one carries
 _MAX_SPANS = 5
 _MAX_GAP_WORDS = 1  # words between two taken ones that the span takes along
-_MAX_GAP_CHARS = 25
+MAX_GAP_CHARS = 25
+"""Characters between two words that one span may hold."""
 _MAX_WORD_CHARS = 40  # more without a blank is no word: a script without blanks, or garbage
 
 
@@ -25,15 +28,30 @@ class Span(NamedTuple):
 
     Attributes:
         start, end: offsets, in characters.
-        score: share of all that speaks for the label, in (0, 1].
+        score: in (0, 1]; of an encoder's span the share of all that speaks for the label, of a title the share of it
+            that stands there.
         section: a name of :data:`pipeline.text.KNOWN_SECTIONS`, "preamble", or "other": a header as it stood in the
             text could name a patient.
+        source: who says so, "encoder" or "title".
     """
 
     start: int
     end: int
     score: float
     section: str
+    source: str = "encoder"
+
+
+def section_name(sections: Sequence[tuple[int, str]], start: int) -> str:
+    """Name, for :class:`Span`, of the section that a place is in.
+
+    Args:
+        sections: start and name of each section, in order.
+        start: of the place.
+    """
+    place = bisect.bisect_right(sections, start, key=operator.itemgetter(0)) - 1
+    name = sections[place][1] if place >= 0 else PREAMBLE
+    return name if name in KNOWN_SECTIONS or name == PREAMBLE else OTHER_SECTION
 
 
 def word_of_token(token_starts: np.ndarray, token_ends: np.ndarray, is_word: np.ndarray) -> np.ndarray:
@@ -97,17 +115,17 @@ def grow_spans(
     ends = np.zeros(n_words, dtype=np.int64)
     np.minimum.at(starts, words[is_word], token_starts[is_word])
     np.maximum.at(ends, words[is_word], token_ends[is_word])
-    section_of_word = np.searchsorted([one["start"] for one in sections], starts, side="right") - 1
+    names = [(int(one["start"]), str(one["name"])) for one in sections]
+    section_of_word = np.searchsorted([start for start, _ in names], starts, side="right") - 1
     order = np.argsort(-share, kind="stable")[:_MAX_WORDS]
     order = order[share[order] >= _MIN_OF_BEST * share[order[0]]]
     n_taken = int(np.searchsorted(np.cumsum(share[order]), _COVERAGE)) + 1
     spans = []
     for group in _neighbours(sorted(order[:n_taken].tolist()), starts, ends, section_of_word):
         covered = slice(group[0], group[-1] + 1)
-        section = int(section_of_word[group[0]])
-        name = sections[section]["name"] if 0 <= section < len(sections) else PREAMBLE
-        name = name if name in KNOWN_SECTIONS or name == PREAMBLE else OTHER_SECTION
-        spans.append(Span(int(starts[covered][0]), int(ends[covered].max()), float(share[covered].sum()), name))
+        start = int(starts[covered][0])
+        name = section_name(names, start)
+        spans.append(Span(start, int(ends[covered].max()), float(share[covered].sum()), name))
     return sorted(spans, key=lambda span: (-span.score, span.start))[:_MAX_SPANS]
 
 
@@ -120,7 +138,7 @@ def _neighbours(
         if (
             last is not None
             and word - last <= _MAX_GAP_WORDS + 1
-            and starts[word] - ends[last] <= _MAX_GAP_CHARS
+            and starts[word] - ends[last] <= MAX_GAP_CHARS
             and section_of_word[word] == section_of_word[last]
         ):
             groups[-1].append(word)

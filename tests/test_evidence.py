@@ -20,6 +20,7 @@ from pipeline.errors import UserError
 from pipeline.evidence import Explained, Explainer, FaithfulnessSample, explained_of, measure_faithfulness
 from pipeline.heads import LabelAttentionHead, build_head
 from pipeline.labels import LabelSpace
+from pipeline.mentions import TitleIndex, load_synonyms
 from pipeline.pretrained import load_encoder, load_tokenizer
 from pipeline.serving import Classifier, ClassifierSettings
 from pipeline.spans import Span
@@ -184,7 +185,7 @@ def test_the_stage_writes_offsets_for_each_predicted_code_and_measures_them(
     for row in predictions.to_pylist():
         assert len(row["evidence"]) == len(row["predicted"])
         for span in (span for one in row["evidence"] for span in one):
-            assert set(span) == {"start", "end", "score"}
+            assert set(span) == {"start", "end", "score", "source"}
             words = texts[row["document_id"]][span["start"] : span["end"]]
             assert words == words.strip() != ""
             n_spans += 1
@@ -208,11 +209,27 @@ def test_a_label_without_anything_for_it_has_no_span(tiny_encoder_dir: Path) -> 
 
 @pytest.mark.parametrize("block", [1, 4, 10])
 def test_the_sample_is_even_over_the_rows_however_they_come(block: int) -> None:
-    """4 of 10 rows: every third one. Of its codes one with a span is drawn; row 106 has none."""
-    spans = [Span(0, 1, 1.0, "other")]
+    """4 of 10 rows: every third one. Of its codes one with a span of the encoder is drawn; row 106 has none."""
+    spans = [Span(0, 1, 1.0, "other", "title"), Span(0, 1, 1.0, "other")]
     sample = FaithfulnessSample([], range(100, 110), n_documents=4)  # type: ignore[arg-type]
     for first in range(0, 10, block):
         places = range(first, min(first + block, 10))
-        found = [[[], [] if place == 6 else spans] for place in places]
+        found = [[spans[:1], [] if place == 6 else spans] for place in places]
         sample.add(first, [[7, 8] for _ in places], found)
     assert [(row, label) for row, label, _ in sample._drawn] == [(100, 8), (103, 8), (109, 8)]
+    assert all(found == spans[1:] for _, _, found in sample._drawn)
+
+
+@pytest.mark.parametrize("cleaning", ["raw", "caml"])
+def test_the_title_of_a_code_comes_first_in_offsets_of_the_text_as_given(tiny_encoder_dir: Path, cleaning: str) -> None:
+    """The lexical part reads the whole text, the encoder here only its first tokens."""
+    titles = TitleIndex.build(["Diabetes mellitus", None], load_synonyms())
+    classifier = build(tiny_encoder_dir, cleaning=cleaning, max_tokens=12)
+    text = "12 FEVER, pneumonia; " + "the " * 40 + "\r\nDiabetes: 12.5 mellitus --"
+    explainer = Explainer.build(classifier, max_tokens=64, titles=titles)
+    ((first, second),) = explainer.explain_texts([text], [[0, 1]])
+    assert [(text[one.start : one.end], one.source) for one in first] == [
+        ("Diabetes: 12.5 mellitus", "title"),
+        ("FEVER", "encoder"),
+    ]
+    assert [one.source for one in second] == ["encoder"]

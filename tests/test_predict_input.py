@@ -177,7 +177,7 @@ def test_evidence_in_csv_is_a_list_in_one_column(model: Path, tmp_path: Path) ->
     with (tmp_path / "codes.csv").open(encoding="utf-8", newline="") as file:
         (row,) = csv.DictReader(file)
     for span in json.loads(row["evidence"]):
-        assert set(span) == {"start", "end", "section", "score"}
+        assert set(span) == {"start", "end", "section", "score", "source"}
 
 
 def test_precision_reaches_the_encoder_and_fp16_asks_for_a_gpu(

@@ -74,7 +74,7 @@ def test_evidence_counts_utf16_units_and_names_section_and_sentence(tmp_path: Pa
     predictions = write_codes(tmp_path / "c.jsonl", ("a", [code("R50", 0.9, (13, 18))]))
     (one,) = shown(predictions, write_notes(tmp_path / "n.jsonl", a=text))
     assert text[13:18] == "Fever"
-    assert one["codes"][0]["evidence"] == [[14, 19, 0.5, "past medical history", 14, 26]]
+    assert one["codes"][0]["evidence"] == [[14, 19, 0.5, "past medical history", 14, 26, "encoder"]]
 
 
 @pytest.mark.parametrize(("offset", "expected"), [(0, 0), (1, 1), (2, 3), (3, 4), (4, 6)])
@@ -107,7 +107,7 @@ def test_any_note_makes_a_page(tmp_path: Path, text: str, spans: list[tuple[int,
     (one,) = embedded(page)["documents"]
     assert one["text"] == text
     assert len(one["codes"][0]["evidence"]) == len(spans)
-    for start, end, _, _, sentence_start, sentence_end in one["codes"][0]["evidence"]:
+    for start, end, _, _, sentence_start, sentence_end, _ in one["codes"][0]["evidence"]:
         assert 0 <= sentence_start <= start < end <= sentence_end <= len(text)
 
 

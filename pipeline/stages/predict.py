@@ -9,9 +9,10 @@ New documents are coded with ``icd predict``.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import datasets
@@ -28,6 +29,7 @@ from pipeline.errors import UserError
 from pipeline.evidence import Explainer, FaithfulnessSample, LabelSpans
 from pipeline.label_counts import label_lists
 from pipeline.precision import usable_precision
+from pipeline.spans import Span
 from pipeline.stages import stage_main
 from pipeline.thresholds import apply_thresholds
 from pipeline.tokens import select_rows
@@ -36,15 +38,16 @@ from pipeline.tracking import StageRun
 logger = logging.getLogger(__name__)
 
 
-_SPAN_NAMES = ("start", "end", "score")  # without the section: offsets only
-_SPAN_TYPE = pa.struct(list(zip(_SPAN_NAMES, (pa.int32(), pa.int32(), pa.float32()), strict=True)))
+# Without the section: offsets only.
+_SPAN_TYPE = pa.struct([("start", pa.int32()), ("end", pa.int32()), ("score", pa.float32()), ("source", pa.string())])
+_SPAN_NAMES = [_SPAN_TYPE.field(place).name for place in range(_SPAN_TYPE.num_fields)]
 
 
 def prediction_schema(n_labels: int) -> pa.Schema:
     """Columns of predictions.parquet.
 
     Probabilities of all labels in order; the label ids predicted; and for each of these, where predict.evidence is on
-    (else null), the spans it rests on: character offsets in the text of documents.parquet and share of the evidence.
+    (else null), the spans it rests on: character offsets in the text of documents.parquet score and source.
     """
     return pa.schema(
         [
@@ -79,6 +82,9 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
     started = time.perf_counter()
     n_predicted, first = 0, 0
     explainer = Explainer.of_model(model, **how) if config.predict.evidence else None
+    again: Iterator[str] | None = None
+    if explainer is not None and explainer.titles is not None:
+        texts, again = itertools.tee(texts)
     sample = FaithfulnessSample(tokens, rows)
     with (
         writing(config, "predict") as output,
@@ -93,7 +99,8 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
             if explainer is not None:
                 label_ids = label_lists(predicted)
                 block_rows = rows[first : first + len(probabilities)]
-                spans = explainer.explain_rows(tokens, block_rows, label_ids)
+                block_texts = None if again is None else list(itertools.islice(again, len(block_rows)))
+                spans = explainer.explain_rows(tokens, block_rows, label_ids, block_texts)
                 sample.add(first, label_ids, spans)
             first += len(probabilities)
             writer.write_table(_table(block, probabilities, predicted, spans, schema))
@@ -110,6 +117,10 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
     tracked.log_metrics(faithfulness)
 
 
+def _span_row(span: Span) -> dict[str, Any]:
+    return {name: getattr(span, name) for name in _SPAN_NAMES}
+
+
 def _table(
     block: dict[str, list[str]],
     probabilities: np.ndarray,
@@ -119,7 +130,7 @@ def _table(
 ) -> pa.Table:
     evidence: list[Any] = [None] * len(probabilities)
     if spans is not None:
-        evidence = [[[dict(zip(_SPAN_NAMES, span, strict=False)) for span in one] for one in each] for each in spans]
+        evidence = [[[_span_row(span) for span in one] for one in each] for each in spans]
     flat = pa.array(probabilities.reshape(-1), type=pa.float32())
     lists = pa.ListArray.from_arrays(
         pa.array(predicted.indptr, type=pa.int32()),  # type: ignore[attr-defined]

@@ -138,11 +138,11 @@
 
   function evidenceList(one, index, code) {
     const list = element("div", "evidence");
-    code.evidence.forEach(([start, end, score, section, sentenceStart, sentenceEnd], number) => {
+    code.evidence.forEach(([start, end, score, section, sentenceStart, sentenceEnd, source], number) => {
       const button = element("button");
       button.type = "button";
       const where = element("span", "where", section);
-      where.append(element("span", "", `${percent(score)} of evidence`));
+      where.append(element("span", "", source !== "title" ? `${percent(score)} of evidence` : score > 0.999 ? "title of the code" : `${percent(score)} of the title`));
       const [from, to] = [wordStart(one.text, sentenceStart, start), wordEnd(one.text, sentenceEnd, end)];
       const clean = (piece) => piece.replace(/\s+/g, " ");
       const words = element("span");
