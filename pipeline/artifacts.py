@@ -32,7 +32,7 @@ STAGE_OUTPUTS: dict[Stage, tuple[str, ...]] = {
     "split": ("splits.parquet", "label_space.json"),
     "tokenize": ("tokens",),
     "train_encoder": ("encoder",),
-    "train_classifier": ("classifier",),
+    "train_classifier": ("classifier", "held_out.parquet"),
     "predict": ("predictions.parquet", "baseline_predictions.parquet"),
     "evaluate": ("metrics.json", "report.html"),
 }
@@ -42,7 +42,7 @@ STAGE_INPUTS: dict[Stage, tuple[str, ...]] = {
     "tokenize": ("documents.parquet", "splits.parquet", "label_space.json"),
     "train_encoder": ("tokens", "label_space.json"),
     "train_classifier": ("documents.parquet", "tokens", "label_space.json", "encoder"),
-    "predict": ("documents.parquet", "tokens", "classifier"),
+    "predict": ("documents.parquet", "tokens", "classifier", "held_out.parquet"),
     "evaluate": (
         "predictions.parquet",
         "baseline_predictions.parquet",

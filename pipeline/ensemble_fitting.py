@@ -22,7 +22,7 @@ from pipeline.combination import (
     probabilities_of,
 )
 from pipeline.corpora import Corpus
-from pipeline.ensemble import CodingModel
+from pipeline.ensemble import Coded, CodingModel
 from pipeline.label_counts import LabelMatrix, bands_of
 from pipeline.labels import LabelSpace
 from pipeline.lexical import LexicalModel, LinearScores, Vectorizer
@@ -206,7 +206,7 @@ def fit_model(
     lexical: tuple[LexicalChannel, HeldOut] | None,
     threshold: ThresholdRule,
     n_train_documents: int,
-) -> CodingModel:
+) -> tuple[CodingModel, Coded]:
     """Weights of the parts and thresholds, from what they say of documents they were not fitted on.
 
     A channel alone is calibrated already; its thresholds come from all its held-out documents. Where an encoder
@@ -222,6 +222,9 @@ def fit_model(
         lexical: the channel and what it says of held-out documents; also where it is a baseline only.
         threshold: by which rule thresholds are fitted.
         n_train_documents: documents of split train.
+
+    Returns:
+        The model, and what its parts said of split val before any of them learned from it.
     """
     bands = bands_of(label_space.train_counts)
 
@@ -241,16 +244,22 @@ def fit_model(
         mixture = BandedLogistic.fit(
             cells, prior=_ENSEMBLE if kind == "ensemble" else _NEURAL_ALONE, strength=_MIXTURE_STRENGTH
         )
-        of_model = thresholds(val_true, mixture.logits(stacked, bands))
+        of_val = mixture.logits(stacked, bands)
+        of_model = thresholds(val_true, of_val)
         if held_out is not None and kind == "ensemble":
             # These codes are the channel's, and its thresholds rest on many more documents than split val has.
             is_rare = np.asarray(label_space.train_counts) < _MIN_DOCUMENTS_OF_ENCODER
             of_model = np.where(is_rare, thresholds(held_out.true, held_out.lexical), of_model)
     elif held_out is not None:
         mixture = BandedLogistic.identity()
-        of_model = thresholds(held_out.true, held_out.baseline if kind == "tfidf" else held_out.lexical)
+        logits = held_out.baseline if kind == "tfidf" else held_out.lexical
+        of_model, of_val = thresholds(held_out.true, logits), logits[held_out.val_rows]
     else:
         raise ValueError(f"a model of kind {kind!r} needs a part that it can code with")
-    of_baseline = None if held_out is None or kind == "tfidf" else thresholds(held_out.true, held_out.baseline)
+    of_baseline = baseline_of_val = None
+    if held_out is not None and kind != "tfidf":
+        of_baseline = thresholds(held_out.true, held_out.baseline)
+        baseline_of_val = probabilities_of(held_out.baseline[held_out.val_rows])
     classifier = None if neural is None else neural[0]
-    return CodingModel(kind, label_space, preparation, mixture, of_model, classifier, channel, of_baseline)
+    model = CodingModel(kind, label_space, preparation, mixture, of_model, classifier, channel, of_baseline)
+    return model, Coded(probabilities_of(of_val), baseline_of_val)

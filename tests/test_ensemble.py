@@ -72,9 +72,14 @@ def test_texts_through_the_folder_get_the_probabilities_and_codes_of_the_stage(
     config = trained(kind)
     probabilities, predicted = coded(config)
     model = CodingModel.load(config.experiment_dir / "classifier")
-    texts = [note["text"] for note in small_notes if note["split"] != "train"]
-    again = np.stack(list(model.code_texts(texts, max_tokens=64)))
-    np.testing.assert_allclose(again, probabilities, atol=1e-6)
+    noted = [note for note in small_notes if note["split"] != "train"]
+    again = np.stack(list(model.code_texts([note["text"] for note in noted], max_tokens=64)))
+    is_test = np.array([note["split"] == "test" for note in noted])
+    np.testing.assert_allclose(again[is_test], probabilities[is_test], atol=1e-6)
+    if kind == "neural":
+        np.testing.assert_allclose(again, probabilities, atol=1e-6)
+    else:
+        assert np.abs(again - probabilities)[~is_test].max() > 1e-3, "the kept model has learned from split val"
     lists = np.split(
         apply_thresholds(probabilities, model.thresholds).indices, np.cumsum([len(one) for one in predicted])
     )
@@ -100,6 +105,30 @@ def test_the_baseline_is_tf_idf_alone_with_thresholds_of_its_own(
         pq.read_schema(config.experiment_dir / f"{name}.parquet") for name in ("predictions", "baseline_predictions")
     ]
     assert schemas[0] == schemas[1]
+
+
+@pytest.mark.parametrize("kind", ["tfidf", "lexical", "ensemble"])
+def test_split_val_is_coded_by_parts_that_had_not_learned_from_it(
+    run_small: Runner,
+    small_notes: list[dict[str, Any]],
+    tmp_path: Path,
+    kind: str,
+) -> None:
+    """A code that only documents of val have, each with a word of its own: nobody can know it before, anyone after."""
+    notes = [
+        note | ({"codes": ["Z99.2"], "text": f"wholly new {number}"} if note["split"] == "val" else {})
+        for number, note in enumerate(small_notes)
+    ]
+    space = {"label_space": {"count_over": "all"}}
+    config = run_small(tmp_path, notes, f"{STAGES} train_classifier predict", train_classifier=settings(kind), **space)
+    labels = LabelSpace.load(config.experiment_dir / "label_space.json").labels
+    column = labels.index("icd10cm:Z99.2")
+    is_val = np.array(pq.read_table(config.experiment_dir / "predictions.parquet")["split"].to_pylist()) == "val"
+    written = coded(config)[0][is_val][:, column]
+    model = CodingModel.load(config.experiment_dir / "classifier")
+    texts = [note["text"] for note in notes if note["split"] == "val"]
+    kept = np.stack(list(model.code_texts(texts, max_tokens=64)))[:, column]
+    assert written.mean() < kept.mean()
 
 
 def test_without_a_baseline_the_table_is_empty(trained: Callable[..., PipelineConfig]) -> None:

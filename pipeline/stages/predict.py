@@ -1,6 +1,8 @@
-"""Stage predict: classifier/, tokens/, documents.parquet -> predictions.parquet, baseline_predictions.parquet.
+"""Stage predict: classifier/, held_out.parquet, tokens/, documents.parquet -> predictions.parquet and
+baseline_predictions.parquet.
 
-The second is what TF-IDF alone says of the same documents; an empty table where no baseline was trained.
+The second is what TF-IDF alone says of the same documents; an empty table where no baseline was trained. Documents of
+split val get what was said of them before the model learned from them (:mod:`pipeline.held_out`).
 
 Run alone:
     python -m pipeline.stages.predict --config configs/demo.yaml
@@ -27,6 +29,7 @@ from pipeline.documents import values_of
 from pipeline.ensemble import CodingModel
 from pipeline.errors import UserError
 from pipeline.evidence import Explainer, FaithfulnessSample, LabelSpans
+from pipeline.held_out import HeldOutVal
 from pipeline.label_counts import label_lists
 from pipeline.precision import usable_precision
 from pipeline.spans import Span
@@ -71,6 +74,7 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
         "max_tokens": config.predict.micro_batch_tokens,
         "mixed_precision": usable_precision(config.predict.mixed_precision, device),
     }
+    held_out = HeldOutVal(need(config.experiment_dir, "held_out.parquet"), len(model.label_space))
     tokens = datasets.load_from_disk(str(need(config.experiment_dir, "tokens")))
     rows = select_rows(tokens, *config.predict.splits)
     if not rows:
@@ -91,8 +95,9 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
         pq.ParquetWriter(output.dir / "predictions.parquet", schema, compression="zstd") as writer,
         pq.ParquetWriter(output.dir / "baseline_predictions.parquet", schema, compression="zstd") as baseline_writer,
     ):
-        for probabilities, baseline in model.code_rows(tokens, rows, texts, **how):
-            block = columns[rows[first : first + len(probabilities)]]
+        for coded in model.code_rows(tokens, rows, texts, **how):
+            block = columns[rows[first : first + len(coded.probabilities)]]
+            probabilities, baseline = held_out.put_into(block["document_id"], coded)
             predicted = apply_thresholds(probabilities, model.thresholds)
             n_predicted += predicted.nnz
             spans = None

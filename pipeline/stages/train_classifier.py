@@ -1,4 +1,4 @@
-"""Stage train_classifier: documents.parquet, tokens/, encoder/ -> classifier/, thresholds fitted on split val.
+"""Stage train_classifier: documents.parquet, tokens/, encoder/ -> classifier/, held_out.parquet.
 
 Run alone:
     python -m pipeline.stages.train_classifier --config configs/demo.yaml
@@ -23,10 +23,11 @@ from pipeline.artifacts import input_signature, is_main_process, need, read_mani
 from pipeline.config import PipelineConfig, Stage
 from pipeline.corpora import Corpus, build_corpora
 from pipeline.encoder import ProjectionHead
-from pipeline.ensemble import CodingModel
+from pipeline.ensemble import Coded, CodingModel
 from pipeline.ensemble_fitting import Fitter, fit_model
 from pipeline.files import write_json
 from pipeline.heads import LabelAttentionHead, build_head, start_from_prevalence
+from pipeline.held_out import save_held_out
 from pipeline.labels import LabelSpace
 from pipeline.loading import build_loader, cache_frozen_layers
 from pipeline.losses import build_head_loss
@@ -67,8 +68,9 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
             output.facts["precision"] = accelerator.mixed_precision
             neural = classifier, probabilities
         if is_main_process():
-            model = _fit_model(config, label_space, train, val, neural)
+            model, of_val = _fit_model(config, label_space, train, val, neural)
             model.save(output.dir / "classifier")
+            save_held_out(output.dir / "held_out.parquet", val.document_ids, of_val)
             write_json(output.dir / "classifier" / "training_history.json", history)
             threshold = float(np.median(model.thresholds))
             output.facts |= {"model": settings.model, "threshold": threshold, "threshold_rule": settings.threshold}
@@ -132,7 +134,7 @@ def _fit_model(
     train: Corpus,
     val: Corpus,
     neural: tuple[Classifier, np.ndarray] | None,
-) -> CodingModel:
+) -> tuple[CodingModel, Coded]:
     settings = config.train_classifier
     lexical = None
     if settings.model != "neural" or settings.baseline:
