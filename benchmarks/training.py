@@ -255,6 +255,7 @@ def measure_memory(sizes: Sizes) -> list[list[str]]:
                 cells.append(f"about {growth[gradient_cache] * batch_size:,.0f}, not run")
                 continue
             command = [sys.executable, "-m", "benchmarks.training", "--peak", str(batch_size)]
+            command += ["--gradient-cache"] if gradient_cache else []
             # Else glibc keeps freed blocks of many sizes, and what is resident is up to three times what is in use.
             environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
             result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)

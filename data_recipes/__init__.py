@@ -6,14 +6,13 @@ A recipe is a module with
 - ``Options``: a :class:`pipeline.config.Section` with the settings of its own (``data.options`` of a config);
 - ``PUBLISHED``: name -> count that the data set's authors publish (may be empty), first the one that tells whether
   this is the whole data set;
-- ``PUBLISHED``: name -> count that the data set's authors publish (may be empty);
 - ``IS_SEQUENCED`` (optional): True where the first label of a document is its principal diagnosis;
 - ``raw_files(raw, options)``: the raw files it reads, whether or not they exist, so that they can be checked
   and watched for changes;
 - ``read(raw, options, report, scratch_dir)``: yields :class:`pipeline.documents.Document` in a deterministic
   order, counting what it leaves out in ``report``; ``scratch_dir`` is a folder for what it may need on disk;
-- ``read_titles(raw, options, scratch_dir)``: label -> title, as far as the data set has tables of titles; called
-  after ``read``.
+- ``read_titles(raw, options, report, scratch_dir)``: label -> title, as far as the data set has tables of titles;
+  called after ``read``.
 
 It may also have ``raw_tables(raw, options)``: the same files with the columns that they need, as :class:`RawTable`,
 for ``icd doctor``; without it a file is only checked for being there.
@@ -46,7 +45,7 @@ class Recipe(Protocol):
     def read(self, raw: Path | None, options: Any, report: IngestReport, scratch_dir: Path) -> Iterator[Document]:
         """The documents, in a deterministic order."""
 
-    def read_titles(self, raw: Path | None, options: Any, scratch_dir: Path) -> Mapping[str, str]:
+    def read_titles(self, raw: Path | None, options: Any, report: IngestReport, scratch_dir: Path) -> Mapping[str, str]:
         """Titles of labels from the data set's own tables."""
 
 

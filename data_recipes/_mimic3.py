@@ -113,7 +113,7 @@ def read(raw: Path | None, options: Options, report: IngestReport, scratch_dir: 
     splits.check(options.min_split_match)
 
 
-def read_titles(raw: Path | None, options: Options, scratch_dir: Path) -> dict[str, str]:
+def read_titles(raw: Path | None, options: Options, report: IngestReport, scratch_dir: Path) -> dict[str, str]:
     """Titles of all codes that the title tables have, see :class:`data_recipes.Recipe`.
 
     A table that is missing gives no titles: some codes have none in any case.
@@ -122,7 +122,7 @@ def read_titles(raw: Path | None, options: Options, scratch_dir: Path) -> dict[s
     folder = _folder(raw)
     for kind in options.kinds():
         path = raw_file(folder, f"d_icd_{kind}")
-        titles |= read_titles_of(path, _COLUMNS, _SYSTEMS[kind], on_bad_row=options.on_bad_row)
+        titles |= read_titles_of(path, _COLUMNS, _SYSTEMS[kind], report=report, on_bad_row=options.on_bad_row)
     return titles
 
 
@@ -202,7 +202,7 @@ def _summaries(path: Path, options: Options, report: IngestReport) -> Iterator[t
 def _note(row: Mapping[str, str], report: IngestReport) -> Note | None:
     """A row without its text, unless it cannot be used."""
     row_id = row["row_id"]
-    if row["iserror"] == "1":
+    if row["iserror"] in ("1", "1.0"):
         report.drop("summary_marked_as_error", row_id)
     elif not _is_number(row["hadm_id"]):
         report.drop("summary_without_hadm_id", row_id)

@@ -121,7 +121,7 @@ def read(raw: Path | None, options: Options, report: IngestReport, scratch_dir: 
     splits.check(options.min_split_match)
 
 
-def read_titles(raw: Path | None, options: Options, scratch_dir: Path) -> dict[str, str]:
+def read_titles(raw: Path | None, options: Options, report: IngestReport, scratch_dir: Path) -> dict[str, str]:
     """Titles of all codes that the title tables have, see :class:`data_recipes.Recipe`.
 
     A table that is missing gives no titles: some codes have none in any case.
@@ -132,7 +132,7 @@ def read_titles(raw: Path | None, options: Options, scratch_dir: Path) -> dict[s
     for kind in options.kinds():
         path = raw_file(folder, f"d_icd_{kind}", folder="hosp")
         system = _SYSTEMS[options.icd_version, kind]
-        titles |= read_titles_of(path, _COLUMNS, system, version=version, on_bad_row=options.on_bad_row)
+        titles |= read_titles_of(path, _COLUMNS, system, version=version, report=report, on_bad_row=options.on_bad_row)
     return titles
 
 

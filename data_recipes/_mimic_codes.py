@@ -106,11 +106,7 @@ class CodeTable:
         unique, starts = np.unique(admissions, return_index=True)
         self._tables.append(_Grouped(_packed(unique), _packed(np.append(starts, len(admissions))), _packed(codes)))
         self._report.count(f"{kind}_codes", len(codes))
-        if system in ("icd9cm", "icd9pcs") and len(codes) >= _MANY_CODES and not self._has_leading_zeros(system):
-            raise UserError(
-                f"{path}: none of its {len(codes):,} {system} codes begins with 0, so the column went through a number "
-                "and codes are wrong (0117 and 117 are two procedures); download the file again, or export it as text."
-            )
+        check_leading_zeros(path, system, len(codes), has_zeros=self._has_leading_zeros(system))
 
     def labels_of(self, admission: int) -> list[str]:
         """Labels of an admission, each once, in the order of their sequence numbers."""
@@ -192,8 +188,27 @@ class CodeTable:
         return _integers(pc.if_else(has_place, rows["seq_num"], str(_LAST)))
 
 
+def check_leading_zeros(path: Path, system: CodeSystem, n_codes: int, *, has_zeros: bool) -> None:
+    """Refuse many codes of ICD-9 without a leading zero.
+
+    Raises:
+        UserError: if they must have gone through a number.
+    """
+    if system in ("icd9cm", "icd9pcs") and n_codes >= _MANY_CODES and not has_zeros:
+        raise UserError(
+            f"{path}: none of its {n_codes:,} {system} codes begins with 0, so the column went through a number "
+            "and codes are wrong (0117 and 117 are two procedures); download the file again, or export it as text."
+        )
+
+
 def read_titles(
-    path: Path, columns: CodeColumns, system: CodeSystem, *, version: str | None = None, on_bad_row: OnBadRow
+    path: Path,
+    columns: CodeColumns,
+    system: CodeSystem,
+    *,
+    version: str | None = None,
+    report: IngestReport,
+    on_bad_row: OnBadRow,
 ) -> dict[str, str]:
     """Label -> title from a table of titles.
 
@@ -202,12 +217,13 @@ def read_titles(
         columns: see :class:`CodeColumns`.
         system: of the codes that are kept.
         version: of the codes that are kept; None if the table holds one version only.
+        report: rows left out are counted there.
         on_bad_row: see :func:`data_recipes._csv.read_raw_csv`.
     """
     titles: dict[str, str] = {}
     if not path.is_file():
         return titles
-    for batch in read_raw_csv(path, columns.of_titles(), report=IngestReport(), on_bad_row=on_bad_row):
+    for batch in read_raw_csv(path, columns.of_titles(), report=report, on_bad_row=on_bad_row):
         for code, title, *of_version in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             if title.strip() and [one.strip() for one in of_version] == ([version] if columns.version else []):
                 with contextlib.suppress(UserError):  # a heading of the table, not a code

@@ -109,7 +109,7 @@ def raw_tables(raw: Path | None, options: Options) -> list[RawTable]:
     return [RawTable(_need_file(require_raw(raw, _WHAT)))]
 
 
-def read_titles(raw: Path | None, options: Options, scratch_dir: Path) -> Mapping[str, str]:
+def read_titles(raw: Path | None, options: Options, report: IngestReport, scratch_dir: Path) -> Mapping[str, str]:
     """Titles of the codes of the training file, from ICD-9-CM itself."""
     return _TITLES
 

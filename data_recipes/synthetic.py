@@ -96,12 +96,12 @@ def read(raw: Path | None, options: Options, report: IngestReport, scratch_dir: 
         yield from _mimic4.read(folder, options, report, scratch_dir)
 
 
-def read_titles(raw: Path | None, options: Options, scratch_dir: Path) -> dict[str, str]:
+def read_titles(raw: Path | None, options: Options, report: IngestReport, scratch_dir: Path) -> dict[str, str]:
     """Titles from the corpus's own tables, see :class:`data_recipes.Recipe`."""
     folder = scratch_dir / options.shape
     if options.shape == "mimic3":
-        return _mimic3.read_titles(folder, _as_mimic3(options), scratch_dir)
-    return _mimic4.read_titles(folder, options, scratch_dir)
+        return _mimic3.read_titles(folder, _as_mimic3(options), report, scratch_dir)
+    return _mimic4.read_titles(folder, options, report, scratch_dir)
 
 
 def make_raw(folder: Path, options: Options) -> None:

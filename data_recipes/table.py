@@ -1,11 +1,13 @@
-"""A table of one's own: CSV, JSON lines or Parquet, or a folder of .txt files with a table of codes.
+"""A table of one's own: CSV, JSON lines or Parquet, several of them, or a folder of .txt files with a table of codes.
 
 Source: whatever the user names; nothing is assumed but the columns given in ``data.options``.
 
-- ``data.raw`` is a .csv, .csv.gz, .jsonl or .parquet file with one row a document; or a folder of .txt files, named
-  by document id, with ``codes_file`` in it or beside it: a table with one row a document, or one row a code.
+- ``data.raw`` is a .csv, .csv.gz, .jsonl or .parquet file with one row a document; or a folder of such files, read in
+  the order of their names; or a folder of .txt files, named by document id, with ``codes_file`` in it or beside it: a
+  table with one row a document, or one row a code.
 - Codes are a list (JSON lines, Parquet) or text with a delimiter. They must be text: a code that went through a
-  number has lost its zeros and is refused.
+  number has lost its zeros. A number is refused; in a CSV, where all is text, so are 5,000 and more ICD-9 codes of
+  which none begins with 0.
 - ``code_system: none`` takes labels as they are; any other system checks and dots the codes.
 - Documents without codes are left out, unless ``keep_uncoded`` says that they are documents that need none. One whose
   codes are all malformed is left out in any case.
@@ -18,17 +20,16 @@ Documents come in the order of the file; those of a folder in the order of their
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from data_recipes import RawTable, require_raw
-from data_recipes._csv import OnBadRow, read_raw_csv
+from data_recipes._csv import OnBadRow
+from data_recipes._mimic_codes import check_leading_zeros
+from data_recipes._table_files import KINDS, Row, is_table, table_rows
 from pipeline.codes import CodeSystem, make_label, normalise
 from pipeline.documents import Document, IngestReport
 from pipeline.errors import UserError
@@ -37,9 +38,7 @@ from pipeline.settings import Section, absolute
 PUBLISHED: Mapping[str, int] = {}
 _SPLITS = ("train", "val", "test")
 _TITLE_COLUMNS = ("code", "title")
-_KINDS = ".csv, .csv.gz, .jsonl or .parquet file, or a folder of .txt files"
-
-Row = Mapping[str, Any]
+_MAX_ID_CHARS = 100
 
 
 class Options(Section):
@@ -59,24 +58,45 @@ class Options(Section):
 
     _resolve = field_validator("titles_path")(absolute)
 
+    @model_validator(mode="after")
+    def _columns_differ(self) -> Self:
+        """A text that is read as an id or a code would reach messages and reports."""
+        names = [self.document_id, self.text, self.codes, *([self.split] if self.split else [])]
+        if len(set(names)) < len(names) or self.patient_id in (self.text, self.codes):
+            raise ValueError(
+                "document_id, text, codes and split must be different columns, patient_id another than text and codes"
+            )
+        return self
+
 
 def raw_files(raw: Path | None, options: Options) -> list[Path]:
-    """The table, or all text files of the folder and the table of codes; then the titles."""
+    """The tables, or all text files of the folder and the table of codes; then the titles."""
     titles = [options.titles_path] if options.titles_path else []
     if raw is None:
         return titles
-    return [*sorted(raw.glob("*.txt")), _codes_path(raw, options), *titles] if raw.is_dir() else [raw, *titles]
+    if tables := _tables(raw, options):
+        return [*tables, *titles]
+    return [*sorted(raw.glob("*.txt")), _codes_path(raw, options), *titles]
 
 
 def raw_tables(raw: Path | None, options: Options) -> list[RawTable]:
-    """The table, or the table of codes and all text files, see :class:`data_recipes.RawTable`."""
-    path = require_raw(raw, f"a {_KINDS}")
+    """The tables, or the table of codes and all text files, see :class:`data_recipes.RawTable`."""
+    path = require_raw(raw, f"a {KINDS}")
     titles = [RawTable(options.titles_path, _TITLE_COLUMNS)] if options.titles_path else []
-    if not path.is_dir():
-        return [RawTable(path, tuple(_columns(options))), *titles]
+    if tables := _tables(path, options):
+        return [*(RawTable(table, tuple(_columns(options))) for table in tables), *titles]
     columns = tuple(name for name in _columns(options) if name != options.text)
     texts = [RawTable(text) for text in sorted(path.glob("*.txt"))]
     return [RawTable(_codes_path(path, options), columns), *texts, *titles]
+
+
+def _tables(raw: Path, options: Options) -> list[Path]:
+    """The one file, or the tables of a folder; none where it is a folder of .txt files."""
+    if not raw.is_dir():
+        return [raw]
+    if any(raw.glob("*.txt")) or (raw / options.codes_file).exists():
+        return []
+    return sorted(path for path in raw.iterdir() if path.is_file() and is_table(path))
 
 
 def _codes_path(folder: Path, options: Options) -> Path:
@@ -85,7 +105,7 @@ def _codes_path(folder: Path, options: Options) -> Path:
     return inside if inside.exists() else folder.parent / options.codes_file
 
 
-def read_titles(raw: Path | None, options: Options, scratch_dir: Path) -> Mapping[str, str]:
+def read_titles(raw: Path | None, options: Options, report: IngestReport, scratch_dir: Path) -> Mapping[str, str]:
     """Label -> title from ``titles_path``; the first of several titles of a code counts.
 
     Raises:
@@ -96,16 +116,13 @@ def read_titles(raw: Path | None, options: Options, scratch_dir: Path) -> Mappin
         return titles
     if not options.titles_path.is_file():
         raise UserError(f"{options.titles_path}: no such file; data.options.titles_path must be a .csv file.")
-    for batch in read_raw_csv(
-        options.titles_path, _TITLE_COLUMNS, report=IngestReport(), on_bad_row=options.on_bad_row
-    ):
-        for code, title in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            try:
-                label = make_label(options.code_system, normalise(code.strip(), options.code_system))
-            except UserError as error:
-                raise UserError(f"{options.titles_path}: {error}") from None
-            if title.strip():
-                titles.setdefault(label, title.strip())
+    for row in table_rows(options.titles_path, list(_TITLE_COLUMNS), report=report, on_bad_row=options.on_bad_row):
+        try:
+            label = make_label(options.code_system, normalise(row["code"].strip(), options.code_system))
+        except UserError as error:
+            raise UserError(f"{options.titles_path}: {error}") from None
+        if row["title"].strip():
+            titles.setdefault(label, row["title"].strip())
     return titles
 
 
@@ -113,13 +130,19 @@ def read(raw: Path | None, options: Options, report: IngestReport, scratch_dir: 
     """Documents of the table.
 
     Raises:
-        UserError: if the table or a column is missing, or a row cannot be read; rows are counted from 1.
+        UserError: if the table or a column is missing, a row cannot be read, or codes have lost their zeros; rows are
+            counted from 1.
     """
-    path = require_raw(raw, f"a {_KINDS}")
-    rows = _folder_rows(path, options, report) if path.is_dir() else _table_rows(path, options, report)
-    for number, row in enumerate(rows, start=1):
+    path = require_raw(raw, f"a {KINDS}")
+    n_codes, has_zeros = 0, False
+    for number, row in enumerate(_rows(path, options, report), start=1):
         report.count("rows")
         document_id = _text(row, options.document_id).strip()
+        if len(document_id) > _MAX_ID_CHARS:
+            raise UserError(
+                f"row {number}: {options.document_id!r} holds {len(document_id):,} characters, an id has "
+                f"{_MAX_ID_CHARS} at most; name its column in data.options.document_id."
+            )
         if not document_id:
             report.drop("empty_document_id", f"row {number}")
             continue
@@ -133,54 +156,23 @@ def read(raw: Path | None, options: Options, report: IngestReport, scratch_dir: 
         if codes and not labels:
             report.drop("all_codes_malformed", document_id)
             continue
+        n_codes += len(codes)
+        has_zeros = has_zeros or any(code.strip().startswith("0") for code in codes)
         yield Document(document_id, patient_id, _text(row, options.text), labels, split)
+    check_leading_zeros(path, options.code_system, n_codes, has_zeros=has_zeros)
+
+
+def _rows(path: Path, options: Options, report: IngestReport) -> Iterator[Row]:
+    tables = _tables(path, options)
+    for table in tables:
+        yield from table_rows(table, _columns(options), report=report, on_bad_row=options.on_bad_row)
+    if not tables:
+        yield from _folder_rows(path, options, report)
 
 
 def _columns(options: Options) -> list[str]:
     wanted = (options.document_id, options.patient_id, options.text, options.codes, options.split)
     return [name for name in wanted if name is not None]
-
-
-def _table_rows(path: Path, options: Options, report: IngestReport) -> Iterator[Row]:
-    columns = _columns(options)
-    if path.name.endswith((".csv", ".csv.gz")):
-        return _csv_rows(path, columns, options, report)
-    if path.suffix == ".jsonl":
-        return _jsonl_rows(path, columns)
-    if path.suffix == ".parquet":
-        return _parquet_rows(path, columns)
-    raise UserError(f"{path}: unknown kind of file {path.suffix!r}; expected a {_KINDS}.")
-
-
-def _csv_rows(path: Path, columns: list[str], options: Options, report: IngestReport) -> Iterator[Row]:
-    lower = [name.lower() for name in columns]  # headers are matched without regard to case
-    for batch in read_raw_csv(path, lower, report=report, on_bad_row=options.on_bad_row):
-        yield from batch.rename_columns(columns).to_pylist()
-
-
-def _jsonl_rows(path: Path, columns: list[str]) -> Iterator[Row]:
-    number = 0
-    try:
-        with path.open(encoding="utf-8-sig") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    row = json.loads(line)
-                    _check_columns(row if isinstance(row, dict) else {}, columns, f"{path}, line {number}")
-                    yield row
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}, line {number}: not JSON ({error.msg} at column {error.colno}).") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}, after line {number}: not UTF-8; convert the file to UTF-8.") from None
-
-
-def _parquet_rows(path: Path, columns: list[str]) -> Iterator[Row]:
-    try:
-        with pq.ParquetFile(path) as file:
-            _check_columns(file.schema_arrow.names, columns, str(path))
-            for batch in file.iter_batches(batch_size=512, columns=columns):
-                yield from batch.to_pylist()
-    except (pa.ArrowInvalid, OSError):
-        raise UserError(f"{path}: not a readable Parquet file; export it again.") from None
 
 
 def _folder_rows(folder: Path, options: Options, report: IngestReport) -> Iterator[Row]:
@@ -192,8 +184,12 @@ def _folder_rows(folder: Path, options: Options, report: IngestReport) -> Iterat
             f"{folder}: no table of codes {options.codes_file!r} in it or beside it (data.options.codes_file)."
         )
     by_document: dict[str, dict[str, Any]] = {}
-    for row in _csv_rows(codes_path, columns, options, report):
-        known = by_document.setdefault(str(row[options.document_id]).strip(), {**row, options.codes: []})
+    for row in table_rows(codes_path, columns, report=report, on_bad_row=options.on_bad_row):
+        document_id = str(row[options.document_id]).strip()
+        known = by_document.setdefault(document_id, {**row, options.codes: []})
+        for column in (options.patient_id, options.split):
+            if column is not None and known[column] != row[column]:
+                raise UserError(f"{codes_path}: document {document_id} has two values of {column!r}.")
         known[options.codes] += _as_list(row[options.codes], options)
     paths = sorted(folder.glob("*.txt"))
     if not paths:
@@ -211,18 +207,12 @@ def _folder_rows(folder: Path, options: Options, report: IngestReport) -> Iterat
         yield {**by_document.get(path.stem, no_codes), options.document_id: path.stem, options.text: text}
 
 
-def _check_columns(found: Iterable[str], columns: list[str], where: str) -> None:
-    names = list(found)
-    missing = [name for name in columns if name not in names]
-    if missing:
-        raise UserError(
-            f"{where}: column {' and '.join(missing)} missing (found: {', '.join(names[:12])}); "
-            "name the columns in data.options."
-        )
-
-
 def _text(row: Row, column: str) -> str:
     value = row[column]
+    if isinstance(value, (list, dict)):
+        raise UserError(
+            f"column {column!r} holds a {type(value).__name__}, expected text; name another in data.options."
+        )
     return "" if value is None else str(value)
 
 
@@ -243,7 +233,8 @@ def _split(
 def _as_list(value: Any, options: Options) -> list[Any]:
     if isinstance(value, str):
         return [part for part in value.split(options.delimiter) if part.strip()]
-    return value if isinstance(value, list) else [] if value is None else [value]
+    values = value if isinstance(value, list) else [value]
+    return [one for one in values if one is not None and one != "" and not (isinstance(one, str) and one.isspace())]
 
 
 def _labels(codes: list[Any], options: Options, document_id: str, report: IngestReport) -> list[str]:

@@ -18,6 +18,7 @@ from pipeline.documents import without_half_pairs
 from pipeline.errors import UserError
 
 _COLUMNS = ("document_id", "text")
+_BUFFER_BYTES = 1 << 20
 _READ_SUFFIXES = ".csv, .jsonl, .parquet, a folder of .txt files, or - for standard input"
 
 
@@ -114,7 +115,8 @@ def _read_jsonl(lines: Iterable[str], source: str) -> Iterator[NewDocument]:
 
 def _read_parquet(path: Path) -> Iterator[NewDocument]:
     try:
-        with pq.ParquetFile(path) as file:
+        # Buffered, so that memory does not grow with the row group, which may be the whole file.
+        with pq.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False) as file:
             _check_columns(path, file.schema_arrow.names)
             batches = file.iter_batches(batch_size=512, columns=list(_COLUMNS))
             rows = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)

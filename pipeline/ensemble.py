@@ -25,7 +25,7 @@ from pipeline.files import sha256_of, write_json
 from pipeline.label_counts import BAND_STARTS, bands_of
 from pipeline.labels import LabelSpace
 from pipeline.lexical_channel import LexicalChannel
-from pipeline.serving import FORMAT_VERSION, Classifier, checked_description, predict_rows
+from pipeline.serving import FORMAT_VERSION, Classifier, checked_description, digest_of, predict_rows
 from pipeline.text import Preparation, blocks_of
 from pipeline.thresholds import Thresholds
 from pipeline.training_settings import ModelKind
@@ -179,15 +179,13 @@ class CodingModel:
         if self.baseline_thresholds is not None:
             numbers["baseline_thresholds"] = self.baseline_thresholds
         save_file(numbers, str(folder / "combination.safetensors"))
-        write_json(
-            folder / "classifier.json",
-            {
-                "format_version": FORMAT_VERSION,
-                "model": self.kind,
-                "settings": settings,
-                "sha256": {name: sha256_of(folder / name) for name in parts},
-            },
-        )
+        description = {
+            "format_version": FORMAT_VERSION,
+            "model": self.kind,
+            "settings": settings,
+            "sha256": {name: sha256_of(folder / name) for name in parts},
+        }
+        write_json(folder / "classifier.json", description | {"sha256_of_this": digest_of(description)})
 
     @classmethod
     def load(cls, folder: Path) -> CodingModel:
@@ -207,7 +205,8 @@ class CodingModel:
         n_labels = len(label_space)
         try:
             numbers = load_file(str(folder / "combination.safetensors"))
-            mixture = BandedLogistic(numbers["mixture"].reshape(len(BAND_STARTS), -1))
+            n_parts = (kind in _HAS_NEURAL) + (kind in _HAS_LEXICAL)
+            mixture = BandedLogistic(numbers["mixture"].reshape(len(BAND_STARTS), n_parts + 1))
             thresholds = numbers["thresholds"].reshape(n_labels)
             baseline = numbers.get("baseline_thresholds")
             settings = description["settings"]

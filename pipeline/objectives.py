@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +14,13 @@ from torch.utils.checkpoint import checkpoint
 from pipeline.distributed import world_size
 from pipeline.encoder import DocumentEncoder, ProjectionHead
 from pipeline.heads import LabelAttentionHead, LinearHead
-from pipeline.losses import SparseLabels, build_contrastive_loss, partner_share, relation_statistics
+from pipeline.losses import PrototypeLoss, SparseLabels, build_contrastive_loss, partner_share, relation_statistics
 from pipeline.memory_queue import Memory, build_memory
-from pipeline.micro_batches import Batch, MicroBatch
+from pipeline.micro_batches import Batch, ChunkSettings, MicroBatch
+from pipeline.serving import embed_texts
 from pipeline.training_settings import Contrastive
+
+logger = logging.getLogger(__name__)
 
 
 class ContrastiveObjective(nn.Module):
@@ -171,6 +175,31 @@ def contrastive_loss_of(settings: Contrastive, n_labels: int) -> nn.Module:
         n_labels=n_labels,
         dim=settings.projection_dim,
     )
+
+
+def start_prototypes_from_titles(
+    loss: nn.Module | None,
+    projection_head: ProjectionHead | None,
+    encoder: DocumentEncoder,
+    titles: Sequence[str | None],
+    *,
+    tokenizer: Any,
+    chunks: ChunkSettings,
+) -> None:
+    """Start the label prototypes of a loss from the titles of the codes, as encoder and projection head see them.
+
+    Call it before frozen layers are cached. A label without a title keeps its random start, as do losses without
+    prototypes.
+    """
+    has_title = torch.tensor([title is not None for title in titles])
+    if not isinstance(loss, PrototypeLoss) or projection_head is None or not has_title.any():
+        return
+    with torch.no_grad():
+        embeddings = embed_texts(encoder, tokenizer, [title or "unknown" for title in titles], chunks)
+        vectors = projection_head(embeddings)
+        has_title = has_title.to(vectors.device).unsqueeze(1)
+        loss.load_prototypes(torch.where(has_title, vectors, loss.prototypes.to(vectors.dtype)))
+    logger.info("label prototypes start from %d code titles", int(has_title.sum()))
 
 
 def run_micro_batch(function: Callable[[MicroBatch], Any], batch: MicroBatch, *, recompute: bool) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,7 +29,7 @@ from pipeline.pretrained import load_encoder, load_tokenizer
 from pipeline.text import Preparation, Preset, blocks_of
 from pipeline.tokens import AFFIRMED, Tokenize
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 # What a classifier reads and gives as an MLflow model: columns and MLflow's types.
 MODEL_INPUTS = {"document_id": "string", "text": "string"}
 MODEL_OUTPUTS = {
@@ -146,6 +148,11 @@ class Classifier:
             )
 
 
+def digest_of(description: dict[str, Any]) -> str:
+    """Digest of what classifier.json says beside it."""
+    return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
+
+
 def checked_description(folder: Path) -> dict[str, Any]:
     """What classifier.json says, with every part that it names found as it was written.
 
@@ -162,6 +169,9 @@ def checked_description(folder: Path) -> dict[str, Any]:
             f"{folder}: format version {version}, this program reads {FORMAT_VERSION}; "
             "use the program version that trained it, or train it again."
         )
+    stated = {name: value for name, value in description.items() if name != "sha256_of_this"}
+    if description.get("sha256_of_this") != digest_of(stated):
+        raise UserError(f"{path} is not what training wrote (its digest differs); copy the folder again.")
     digests = description.get("sha256")
     if (
         not isinstance(digests, dict)

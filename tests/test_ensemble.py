@@ -19,7 +19,7 @@ from pipeline.ensemble import CodingModel
 from pipeline.errors import UserError
 from pipeline.files import sha256_of
 from pipeline.labels import LabelSpace
-from pipeline.serving import Classifier
+from pipeline.serving import Classifier, digest_of
 from pipeline.thresholds import apply_thresholds
 
 KINDS = ("neural", "tfidf", "lexical", "ensemble")
@@ -184,8 +184,11 @@ def test_new_documents_are_coded_by_every_kind(
 
 
 def change(folder: Path, **entries: Any) -> None:
+    """Rewrite entries of classifier.json, as if training had."""
     path = folder / "classifier.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | entries))
+    kept = json.loads(path.read_text()) | entries
+    del kept["sha256_of_this"]
+    path.write_text(json.dumps(kept | {"sha256_of_this": digest_of(kept)}))
 
 
 def without_part(folder: Path, name: str) -> None:
@@ -211,7 +214,7 @@ def other_label_space(folder: Path) -> None:
         (lambda folder: change(folder, model="forest"), "is damaged: it lacks parts"),
         (lambda folder: without_part(folder, "lexical"), "is damaged: it lacks parts"),
         (lambda folder: without_part(folder, "combination.safetensors"), "is damaged: it lacks parts"),
-        (lambda folder: change(folder, format_version=1), "format version 1, this program reads 2"),
+        (lambda folder: change(folder, format_version=1), "format version 1, this program reads 3"),
         (other_label_space, "do not fit the label space"),
     ],
 )

@@ -135,6 +135,15 @@ def test_a_projection_of_zeros_gets_no_gradient() -> None:
     assert not gradient[0].any()
 
 
+@pytest.mark.parametrize("length", [1e-30, 1e30])
+def test_projections_of_any_length_have_a_gradient(length: float) -> None:
+    """The square of either length is outside float32; loss and direction of the gradient are those of length 1."""
+    labels, z = [[0], [0], [1]], vectors(3)
+    other = (z.detach() * length).requires_grad_()
+    expected, found = gradient_of(AnyLoss(), z, labels), gradient_of(AnyLoss(), other, labels) * length
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_length_of_projections_does_not_matter() -> None:
     z, labels = vectors(6), [[0], [0, 1], [1], [2], [2, 0], []]
     loss = SimilarityDissimilarityLoss()

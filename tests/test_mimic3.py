@@ -308,7 +308,9 @@ def test_the_synthetic_corpus_is_read_by_the_recipe_of_its_shape(raw: Path, tmp_
     options = synthetic.Options(shape="mimic3", n_documents=30)
     by_recipe = list(synthetic.read(None, options, IngestReport(), tmp_path / "scratch"))
     assert [one.document_id for one in by_recipe] == [one.document_id for one in documents]
-    assert synthetic.read_titles(None, options, tmp_path / "scratch")["icd9cm:401.9"].startswith("Unspecified")
+    assert synthetic.read_titles(None, options, IngestReport(), tmp_path / "scratch")["icd9cm:401.9"].startswith(
+        "Unspecified"
+    )
 
 
 def test_two_runs_are_byte_identical(raw: Path, tmp_path: Path) -> None:

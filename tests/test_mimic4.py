@@ -204,8 +204,12 @@ def test_titles_come_from_the_tables_of_the_version_and_may_be_missing(tmp_path:
         ("E119", 10, " "),
     ]
     write_table(tmp_path / "hosp/d_icd_diagnoses.csv.gz", TITLES, rows)
-    assert mimic4.read_titles(tmp_path, mimic4.Options(), tmp_path) == {"icd10cm:I10": "Essential hypertension"}
-    assert mimic4.read_titles(tmp_path, mimic4.Options(icd_version=9), tmp_path) == {"icd9cm:401.9": "Hypertension"}
+    assert mimic4.read_titles(tmp_path, mimic4.Options(), IngestReport(), tmp_path) == {
+        "icd10cm:I10": "Essential hypertension"
+    }
+    assert mimic4.read_titles(tmp_path, mimic4.Options(icd_version=9), IngestReport(), tmp_path) == {
+        "icd9cm:401.9": "Hypertension"
+    }
 
 
 @pytest.mark.parametrize(
@@ -295,7 +299,7 @@ def test_missing_title_tables_and_tables_never_read_are_no_fault(raw: Path) -> N
     for name in ("d_icd_diagnoses", "d_icd_procedures", "patients", "admissions"):
         (raw / f"hosp/{name}.csv.gz").unlink()
     assert read(raw)[0]
-    assert mimic4.read_titles(raw, mimic4.Options(), raw) == {}
+    assert mimic4.read_titles(raw, mimic4.Options(), IngestReport(), raw) == {}
 
 
 def test_a_raw_folder_that_is_not_there_or_not_named_is_said(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from pipeline.heads import LabelAttentionHead, build_head
 from pipeline.labels import LabelSpace
 from pipeline.micro_batches import build_micro_batches
 from pipeline.pretrained import load_encoder, load_tokenizer
-from pipeline.serving import Classifier, ClassifierSettings, embed_texts, predict_rows
+from pipeline.serving import Classifier, ClassifierSettings, digest_of, embed_texts, predict_rows
 from pipeline.text import clean
 from pipeline.tokens import Tokenize
 
@@ -149,12 +149,12 @@ def damaged(name: str, change: Callable[[bytes], bytes]) -> Callable[[Path], obj
 
 
 def described(**changed: Any) -> Callable[[Path], None]:
-    """Rewrite entries of classifier.json; None takes one out."""
+    """Rewrite entries of classifier.json, as if training had; None takes one out."""
 
     def change(folder: Path) -> None:
-        description = json.loads((folder / "classifier.json").read_text()) | changed
+        description = json.loads((folder / "classifier.json").read_text()) | changed | {"sha256_of_this": None}
         kept = {name: value for name, value in description.items() if value is not None}
-        (folder / "classifier.json").write_text(json.dumps(kept))
+        (folder / "classifier.json").write_text(json.dumps(kept | {"sha256_of_this": digest_of(kept)}))
 
     return change
 
@@ -187,11 +187,13 @@ def flip_last(content: bytes) -> bytes:
         (damaged("label_space.json", lambda content: content.replace(b"I10", b"I11")), "is not what training wrote"),
         (lambda folder: (folder / "encoder" / "more.json").touch(), "encoder is not what training wrote"),
         (damaged("classifier.json", lambda content: content[:40]), r"classifier\.json is damaged"),
-        (described(format_version=1), "format version 1, this program reads 2"),
+        (described(format_version=1), "format version 1, this program reads 3"),
         (described(sha256={}), r"classifier\.json is damaged"),
         (described(sha256=None), r"classifier\.json is damaged"),
         (described(settings=None), r"classifier\.json is damaged"),
         (described(settings={"head": "linear"}), r"classifier\.json is damaged"),
+        (damaged("classifier.json", lambda text: text.replace(b"caml", b"edin")), "is not what training wrote"),
+        (damaged("classifier.json", lambda text: text.replace(b"neural", b"ensemble")), "is not what training wrote"),
         (damaged("classifier.json", lambda _: b"[]"), "format version None"),
         (swap_label_space, "the head does not fit the label space"),
     ],

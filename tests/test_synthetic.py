@@ -321,7 +321,7 @@ def test_some_conditions_are_implied_only_or_not_mentioned_at_all(corpus: list[D
 
 
 def test_titles_come_with_the_corpus(corpus: list[Document], scratch: Path) -> None:
-    titles = synthetic.read_titles(None, synthetic.Options(), scratch)
+    titles = synthetic.read_titles(None, synthetic.Options(), IngestReport(), scratch)
     labels = {label for document in corpus for label in document.labels}
     assert titles["icd10cm:I10"] == "Essential (primary) hypertension"
     assert len(labels - set(titles)) < 0.1 * len(labels)

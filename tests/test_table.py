@@ -105,7 +105,7 @@ def test_titles_come_from_a_table_of_ones_own_and_are_watched(tmp_path: Path) ->
     titles = tmp_path / "titles.csv"
     titles.write_text("Title,code\n Sugar ,e1165\nSugar again,E11.65\n,I10\n", encoding="utf-8")
     options = table.Options(titles_path=titles, patient_id="patient", split="split")
-    assert table.read_titles(raw, options, tmp_path) == {"icd10cm:E11.65": "Sugar"}
+    assert table.read_titles(raw, options, IngestReport(), tmp_path) == {"icd10cm:E11.65": "Sugar"}
     assert table.raw_files(raw, options) == [raw, titles]
     assert [one.path for one in table.raw_tables(raw, options)] == [raw, titles]
 
@@ -123,7 +123,61 @@ def test_titles_that_cannot_be_read_are_named(tmp_path: Path, content: str | Non
     if content is not None:
         titles.write_text(content, encoding="utf-8")
     with pytest.raises(UserError, match=message):
-        table.read_titles(None, table.Options(titles_path=titles), tmp_path)
+        table.read_titles(None, table.Options(titles_path=titles), IngestReport(), tmp_path)
+
+
+def test_a_folder_of_tables_is_read_in_the_order_of_names(tmp_path: Path) -> None:
+    folder = tmp_path / "export"
+    folder.mkdir()
+    (folder / "B.CSV").write_text("document_id,text,codes\n2,b,I10\n", encoding="utf-8")
+    jsonl(folder / "a.jsonl", {"document_id": "1", "text": "a", "codes": ["I10"]})
+    (folder / "readme.md").write_text("not a table", encoding="utf-8")
+    assert [one.document_id for one in read(folder)[0]] == ["2", "1"]
+    assert table.raw_files(folder, table.Options()) == [folder / "B.CSV", folder / "a.jsonl"]
+
+
+def test_many_codes_of_icd9_without_a_zero_have_gone_through_a_number(tmp_path: Path) -> None:
+    lines = "".join(f"{number},t,{code}\n" for number, code in enumerate(["117", "3995"] * 2500))
+    (tmp_path / "a.csv").write_text(f"document_id,text,codes\n{lines}", encoding="utf-8")
+    with pytest.raises(UserError, match="none of its 5,000 icd9pcs codes begins with 0"):
+        read(tmp_path / "a.csv", code_system="icd9pcs")
+    (tmp_path / "a.csv").write_text(f"document_id,text,codes\nx,t,0117\n{lines}", encoding="utf-8")
+    assert len(read(tmp_path / "a.csv", code_system="icd9pcs")[0]) == 5001
+
+
+@pytest.mark.parametrize(
+    "names", [{"codes": "text"}, {"document_id": "text"}, {"patient_id": "text"}, {"split": "codes"}]
+)
+def test_a_text_is_not_taken_for_an_id_or_a_code(names: dict[str, str]) -> None:
+    with pytest.raises(UserError, match="must be different columns"):
+        read(Path("a.csv"), **names)
+
+
+def test_an_id_as_long_as_a_text_is_refused_without_it(tmp_path: Path) -> None:
+    row = {"note": f"{SECRET} " * 20, "text": "t", "codes": ["I10"]}
+    with pytest.raises(UserError, match="row 1: 'note' holds 219 characters") as caught:
+        read(jsonl(tmp_path / "a.jsonl", row), document_id="note")
+    assert SECRET not in str(caught.value)
+
+
+def test_an_id_that_is_a_list_is_refused_and_what_is_no_value_is_no_code(tmp_path: Path) -> None:
+    row: dict[str, Any] = {"document_id": ["x"], "text": "t", "codes": []}
+    with pytest.raises(UserError, match="'document_id' holds a list"):
+        read(jsonl(tmp_path / "a.jsonl", row))
+    without = (float("nan"), [""], [None])
+    rows = [{**row, "document_id": str(number), "codes": codes} for number, codes in enumerate(without)]
+    documents, report = read(jsonl(tmp_path / "a.jsonl", *rows))
+    assert [one.labels for one in documents] == [[], [], []]
+    assert report["dropped"] == {}
+
+
+def test_a_document_of_two_patients_or_splits_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    (folder / "a.txt").write_text("text", encoding="utf-8")
+    (folder / "codes.csv").write_text("document_id,patient,codes\na,p1,I10\na,p2,E119\n", encoding="utf-8")
+    with pytest.raises(UserError, match="document a has two values of 'patient'"):
+        read(folder, patient_id="patient")
 
 
 def test_labels_of_no_code_system_are_taken_as_they_are(tmp_path: Path) -> None:

@@ -54,6 +54,9 @@ def normalise_vectors(vectors: Tensor) -> Tensor:
         )
     if vectors.dtype != torch.float64:
         vectors = vectors.float()
+    # The squares of very long or short rows leave float32; the result does not depend on this factor.
+    largest = vectors.detach().abs().amax(dim=1, keepdim=True) if vectors.shape[1] else vectors.detach()
+    vectors = vectors / largest.masked_fill(largest == 0, 1.0)
     length = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
     # Division by infinity rather than by a small number: no exploding gradient, no NaN.
     unit: Tensor = vectors / length.masked_fill(length == 0, float("inf"))

@@ -44,7 +44,8 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
             keep_uncoded=getattr(options, "keep_uncoded", False),
             max_documents=config.data.max_documents,
         )
-        write_json(output.dir / "titles.json", dict(recipe.read_titles(config.data.raw, options, scratch_dir)))
+        titles = recipe.read_titles(config.data.raw, options, report, scratch_dir)
+        write_json(output.dir / "titles.json", dict(titles))
         summary = report.as_dict()
         write_json(output.dir / "ingest_report.json", summary)
         output.facts |= {name: summary["counts"][name] for name in ("documents", "patients", "labels")}

@@ -1,7 +1,6 @@
-"""Stage predict: classifier/, held_out.parquet, tokens/, documents.parquet -> predictions.parquet and
-baseline_predictions.parquet.
+"""Stage predict: classifier/, held_out.parquet, tokens/, documents.parquet -> (baseline_)predictions.parquet.
 
-The second is what TF-IDF alone says of the same documents; an empty table where no baseline was trained. Documents of
+The baseline is what TF-IDF alone says of the same documents; an empty table where no baseline was trained. Documents of
 split val get what was said of them before the model learned from them (:mod:`pipeline.held_out`).
 
 Run alone:

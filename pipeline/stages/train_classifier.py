@@ -32,7 +32,12 @@ from pipeline.labels import LabelSpace
 from pipeline.loading import build_loader, cache_frozen_layers
 from pipeline.losses import build_head_loss
 from pipeline.micro_batches import ChunkSettings
-from pipeline.objectives import ClassificationObjective, contrastive_loss_of, memory_of
+from pipeline.objectives import (
+    ClassificationObjective,
+    contrastive_loss_of,
+    memory_of,
+    start_prototypes_from_titles,
+)
 from pipeline.pretrained import load_encoder, load_tokenizer
 from pipeline.serving import MODEL_INPUTS, MODEL_OUTPUTS, Classifier, ClassifierSettings, embed_texts
 from pipeline.stages import stage_main
@@ -104,6 +109,14 @@ def _train_neural(
     )
     if settings.head == "label_attention" and settings.title_init:
         _start_from_titles(objective, label_space, tokenizer, loader.settings)
+    start_prototypes_from_titles(
+        objective.contrastive,
+        objective.projection_head,
+        objective.encoder,
+        label_space.titles,
+        tokenizer=tokenizer,
+        chunks=loader.settings,
+    )
     validator = Validator(
         objective, tokens, val_rows, n_labels=len(label_space), loader=loader, accelerator=accelerator
     )

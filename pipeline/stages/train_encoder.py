@@ -20,7 +20,7 @@ from pipeline.encoder import DocumentEncoder, ProjectionHead
 from pipeline.files import write_json
 from pipeline.labels import LabelSpace
 from pipeline.loading import build_loader, cache_frozen_layers
-from pipeline.objectives import ContrastiveObjective, contrastive_loss_of, memory_of
+from pipeline.objectives import ContrastiveObjective, contrastive_loss_of, memory_of, start_prototypes_from_titles
 from pipeline.pretrained import find_encoder, load_encoder, load_tokenizer
 from pipeline.serving import save_encoder
 from pipeline.stages import stage_main
@@ -63,7 +63,8 @@ def _train(
 ) -> list[dict[str, float]]:
     settings, experiment_dir = config.train_encoder, config.experiment_dir
     tokens = datasets.load_from_disk(str(experiment_dir / "tokens"))
-    n_labels = len(LabelSpace.load(need(experiment_dir, "label_space.json")))
+    label_space = LabelSpace.load(need(experiment_dir, "label_space.json"))
+    n_labels = len(label_space)
     tokenizer = load_tokenizer(experiment_dir / "tokens" / "tokenizer")
     rows = select_rows(tokens, "train")
     loader = build_loader(
@@ -87,6 +88,9 @@ def _train(
         memory=memory_of(settings, encoder, projection_head, n_labels=n_labels, pooling=pooling),
     )
     objective.to(accelerator.device)
+    start_prototypes_from_titles(
+        objective.loss, projection_head, encoder, label_space.titles, tokenizer=tokenizer, chunks=loader.settings
+    )
     if config.encoding.cache_frozen_layers:
         cache_frozen_layers(encoder, loader, rows, accelerator)
     return fit(

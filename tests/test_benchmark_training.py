@@ -1,0 +1,22 @@
+"""The memory table asks for what its columns say."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import Any
+
+import pytest
+
+from benchmarks import training
+
+
+def test_memory_is_measured_with_and_without_the_gradient_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        asked.append(command)
+        return subprocess.CompletedProcess(command, 0, stdout="1.0\n", stderr="")
+
+    monkeypatch.setattr(training.subprocess, "run", run)
+    rows = training.measure_memory(training.SIZES["small"])
+    assert ["--gradient-cache" in command for command in asked] == [False, True] * len(rows)
