@@ -15,6 +15,7 @@ from pipeline.coded import CodedSplit, load_coded_split
 from pipeline.errors import UserError
 from pipeline.figures import difference_figure
 from pipeline.files import guarded_io, read_json
+from pipeline.grid import MEMBERS_DIR
 from pipeline.labels import LabelSpace
 from pipeline.metrics import evaluate_predictions, metrics_by_frequency_band
 from pipeline.page import render_page, write_page
@@ -66,6 +67,8 @@ def find_run(run: str, tracking_dir: Path) -> Path:
         UserError: if it is neither, or the folder holds another run by now.
     """
     folder = Path(run)
+    if (folder / MEMBERS_DIR).is_dir():
+        raise UserError(f"{run} is a grid; its table is {folder / 'grid.html'}. Name one of {folder / MEMBERS_DIR}/.")
     if folder.is_dir():
         return folder
     if len(run) == 32 and set(run) <= set("0123456789abcdef"):

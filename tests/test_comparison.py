@@ -119,6 +119,9 @@ def test_command_prints_the_table_and_ends_with_two_for_a_mistake(
     (b / "metrics.json").unlink()
     assert main(["compare", str(a), str(b)]) == 2
     assert "metrics.json is missing; run the stage 'evaluate' first" in capsys.readouterr().err
+    (tmp_path / "grid" / "members").mkdir(parents=True)
+    assert main(["compare", str(a), str(tmp_path / "grid")]) == 2
+    assert "is a grid; its table is" in capsys.readouterr().err
     assert main(["compare", str(a), "nowhere"]) == 2
     assert "'nowhere' is neither a work folder" in capsys.readouterr().err
 
