@@ -34,7 +34,7 @@ STAGE_OUTPUTS: dict[Stage, tuple[str, ...]] = {
     "train_encoder": ("encoder",),
     "train_classifier": ("classifier", "held_out.parquet"),
     "predict": ("predictions.parquet", "baseline_predictions.parquet"),
-    "evaluate": ("metrics.json", "report.html"),
+    "evaluate": ("metrics.json", "report.html", "codes.csv"),
 }
 STAGE_INPUTS: dict[Stage, tuple[str, ...]] = {
     "ingest": (),

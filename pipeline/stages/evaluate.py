@@ -1,4 +1,4 @@
-"""Stage evaluate: predictions.parquet, documents.parquet, ... -> metrics.json, report.html.
+"""Stage evaluate: predictions.parquet, documents.parquet, ... -> metrics.json, report.html, codes.csv.
 
 Run alone:
     python -m pipeline.stages.evaluate --config configs/demo.yaml
@@ -59,6 +59,7 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
             target_precision=config.evaluate.target_precision,
         )
         write_report(output.dir / "report.html", content)
+        content.label_table.to_csv(output.dir / "codes.csv", index=False)
         write_json(
             output.dir / "metrics.json",
             {
@@ -77,6 +78,7 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
     tracked.log_metrics({name: round(scores[name], 4) for name in _HEADLINE if name in scores}, also_parent=True)
     tracked.log_report(experiment_dir / "report.html")
     tracked.log_report(experiment_dir / "metrics.json")
+    tracked.log_report(experiment_dir / "codes.csv")
 
 
 _HEADLINE = ("micro_f1", "macro_f1", "map", "precision_at_5", "exact_match", "n_documents")
