@@ -241,7 +241,11 @@ def test_mlflow_has_one_parent_with_a_child_per_stage(finished: Path) -> None:
     assert first.info.status == "FINISHED"
     assert 0 <= first.data.metrics["micro_f1"] <= 1
     assert first.data.params["train_encoder.loss"] == "sd"
-    assert {artifact.path for artifact in client.list_artifacts(first.info.run_id)} == {"report.html", "metrics.json", "codes.csv"}
+    assert {artifact.path for artifact in client.list_artifacts(first.info.run_id)} == {
+        "report.html",
+        "metrics.json",
+        "codes.csv",
+    }
 
 
 def test_a_killed_run_goes_on_without_unlocking_and_a_second_head_is_refused(tmp_path: Path) -> None:
