@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.ensemble import Coded
@@ -51,7 +52,7 @@ class HeldOutVal:
         table = pq.read_table(path)
         self._rows = {name: row for row, name in enumerate(table["document_id"].to_pylist())}
         self._values = {
-            name: np.asarray(pa.compute.list_flatten(table[name])).reshape(len(table), -1)
+            name: np.asarray(pc.list_flatten(table[name])).reshape(len(table), -1)
             for name in ("probabilities", "baseline")
             if name in table.column_names
         }
