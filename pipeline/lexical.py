@@ -25,6 +25,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.preprocessing import normalize
 from sklearn.svm import LinearSVC
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from pipeline.errors import UserError
@@ -157,7 +158,8 @@ class LinearScores:
         def fit_one(label: int) -> tuple[sparse.csr_array, float]:
             return _fit_label(doubles, _documents_of(columns, label), settings, seed + label)
 
-        with warnings.catch_warnings(), ThreadPoolExecutor(n_threads) as threads:
+        # The solver's vectors are short: with threads of its own, which wait by spinning, BLAS takes many times as long.
+        with warnings.catch_warnings(), threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(n_threads) as threads:
             warnings.simplefilter("ignore", ConvergenceWarning)  # a label more or less exact: pruning costs more
             labels = threads.map(fit_one, range(n_labels))
             fitted = list(tqdm(labels, total=n_labels, desc="lexical model", unit="label", disable=None, leave=False))
