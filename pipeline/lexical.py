@@ -158,7 +158,7 @@ class LinearScores:
         def fit_one(label: int) -> tuple[sparse.csr_array, float]:
             return _fit_label(doubles, _documents_of(columns, label), settings, seed + label)
 
-        # The solver's vectors are short: with threads of its own, which wait by spinning, BLAS takes many times as long.
+        # The solver's vectors are short: with threads of its own, which wait by spinning, BLAS takes far longer.
         with warnings.catch_warnings(), threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(n_threads) as threads:
             warnings.simplefilter("ignore", ConvergenceWarning)  # a label more or less exact: pruning costs more
             labels = threads.map(fit_one, range(n_labels))
