@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from data_recipes._csv import OnBadRow, read_raw_csv
+from data_recipes._leading_zeros import check_leading_zeros
 from pipeline.codes import CodeSystem, make_label, normalise
 from pipeline.documents import IngestReport
 from pipeline.errors import UserError
@@ -29,7 +30,6 @@ _LAST = np.iinfo(np.int64).max  # place of a code without seq_num
 _VERSIONS = pa.array(["9", "10"])
 _Part = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32]]  # admission, place, label number
 _MISSING, _MALFORMED = -1, -2
-_MANY_CODES = 5000  # of MIMIC's ICD-9 codes, one in twenty and more begins with 0
 
 
 class _Grouped(NamedTuple):
@@ -186,19 +186,6 @@ class CodeTable:
         for admission in rows["hadm_id"].filter(pc.invert(has_place)).to_pylist():
             self._report.change("code_without_seq_num", admission)
         return _integers(pc.if_else(has_place, rows["seq_num"], str(_LAST)))
-
-
-def check_leading_zeros(path: Path, system: CodeSystem, n_codes: int, *, has_zeros: bool) -> None:
-    """Refuse many codes of ICD-9 without a leading zero.
-
-    Raises:
-        UserError: if they must have gone through a number.
-    """
-    if system in ("icd9cm", "icd9pcs") and n_codes >= _MANY_CODES and not has_zeros:
-        raise UserError(
-            f"{path}: none of its {n_codes:,} {system} codes begins with 0, so the column went through a number "
-            "and codes are wrong (0117 and 117 are two procedures); download the file again, or export it as text."
-        )
 
 
 def read_titles(

@@ -28,7 +28,7 @@ from pydantic import Field, field_validator, model_validator
 
 from data_recipes import RawTable, require_raw
 from data_recipes._csv import OnBadRow
-from data_recipes._mimic_codes import check_leading_zeros
+from data_recipes._leading_zeros import check_leading_zeros
 from data_recipes._table_files import KINDS, Row, is_table, table_rows
 from pipeline.codes import CodeSystem, make_label, normalise
 from pipeline.documents import Document, IngestReport

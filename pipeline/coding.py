@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from pipeline.code_files import Code, writing_codes
@@ -22,7 +21,7 @@ from pipeline.ensemble import CodingModel
 from pipeline.errors import UserError
 from pipeline.evidence import Explainer
 from pipeline.labels import LabelSpace
-from pipeline.precision import usable_precision
+from pipeline.precision import default_device, usable_precision
 
 _MICRO_BATCH_TOKENS = 2048
 _BLOCK = 256  # documents in memory at a time
@@ -56,7 +55,7 @@ def code_documents(
     """
     if output_path.exists() and Path(source).exists() and output_path.samefile(source):
         raise UserError(f"--output {output_path} is the input itself; name another file.")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = default_device()
     precision = usable_precision(mixed_precision, device)
     _return_freed_blocks()
     documents = _unique(read_documents(source))

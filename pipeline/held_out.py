@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from pipeline.ensemble import Coded
 from pipeline.errors import UserError
@@ -27,14 +28,19 @@ def save_held_out(path: Path, document_ids: Sequence[str], coded: Coded) -> None
         document_ids: of split val.
         coded: of the same documents, from parts that had not learned from them.
     """
-    columns = {"document_id": pa.array(document_ids, type=pa.string()), "probabilities": _lists(coded.probabilities)}
+    columns = {
+        "document_id": pa.array(document_ids, type=pa.string()),
+        "probabilities": probability_column(coded.probabilities),
+    }
     if coded.baseline is not None:
-        columns["baseline"] = _lists(coded.baseline)
+        columns["baseline"] = probability_column(coded.baseline)
     pq.write_table(pa.table(columns), path, compression="zstd")
 
 
-def _lists(values: np.ndarray) -> pa.FixedSizeListArray:
-    return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1), type=pa.float32()), values.shape[1])
+def probability_column(probabilities: NDArray[np.float32]) -> pa.FixedSizeListArray:
+    """A row's probabilities of all labels in order, from (n_documents, n_labels)."""
+    flat = pa.array(probabilities.reshape(-1), type=pa.float32())
+    return pa.FixedSizeListArray.from_arrays(flat, probabilities.shape[1])
 
 
 class HeldOutVal:
@@ -51,21 +57,23 @@ class HeldOutVal:
     def __init__(self, path: Path, n_labels: int) -> None:
         table = pq.read_table(path)
         self._rows = {name: row for row, name in enumerate(table["document_id"].to_pylist())}
-        self._values = {
+        columns = {
             name: np.asarray(pc.list_flatten(table[name])).reshape(len(table), -1)
             for name in ("probabilities", "baseline")
             if name in table.column_names
         }
-        if len(table) and self._values["probabilities"].shape[1] != n_labels:
+        self._coded = Coded(columns["probabilities"], columns.get("baseline"))
+        if len(table) and self._coded.probabilities.shape[1] != n_labels:
             raise UserError(f"{path}: it is of another label space; run the stage 'train_classifier' again.")
 
     def put_into(self, document_ids: Sequence[str], coded: Coded) -> Coded:
         """The same documents, those of split val as they were before the model learned from them."""
-        here = [place for place, one in enumerate(document_ids) if one in self._rows]
-        rows = [self._rows[document_ids[place]] for place in here]
-        found = {"probabilities": coded.probabilities, "baseline": coded.baseline}
-        for name, values in self._values.items():
-            if rows and (now := found[name]) is not None:
-                found[name] = now.copy()
-                found[name][here] = values[rows]  # type: ignore[index]
-        return Coded(found["probabilities"], found["baseline"])  # type: ignore[arg-type]
+        places = [place for place, one in enumerate(document_ids) if one in self._rows]
+        rows = [self._rows[document_ids[place]] for place in places]
+        probabilities = coded.probabilities.copy()
+        probabilities[places] = self._coded.probabilities[rows]
+        if coded.baseline is None or self._coded.baseline is None:
+            return Coded(probabilities, coded.baseline)
+        baseline = coded.baseline.copy()
+        baseline[places] = self._coded.baseline[rows]
+        return Coded(probabilities, baseline)

@@ -38,6 +38,11 @@ def usable_precision(asked: str, device: torch.device | str) -> str:
     return asked
 
 
+def default_device() -> str:
+    """What computes where nothing else is said: the GPU, if torch sees one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def has_bf16(kind: str) -> bool:
     """Whether a kind of device ('cpu', 'cuda', ...) has bf16 arithmetic of its own."""
     if kind == "cuda":

@@ -28,7 +28,7 @@ from pipeline.errors import UserError
 from pipeline.loading import BatchLoader
 from pipeline.memory_queue import memory_queues
 from pipeline.micro_batches import Batch
-from pipeline.precision import usable_precision
+from pipeline.precision import default_device, usable_precision
 from pipeline.settings import Compute
 from pipeline.training_settings import Training
 
@@ -45,7 +45,7 @@ def start_accelerator(compute: Compute, *, mixed_precision: str, seed: int) -> A
     """
     if compute.n_threads:
         torch.set_num_threads(compute.n_threads)
-    precision = usable_precision(mixed_precision, "cuda" if torch.cuda.is_available() else "cpu")
+    precision = usable_precision(mixed_precision, default_device())
     accelerator = Accelerator(mixed_precision=precision)
     expected = _expected_processes(compute.accelerate_config)
     if accelerator.num_processes != expected:

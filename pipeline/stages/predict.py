@@ -28,9 +28,9 @@ from pipeline.documents import values_of
 from pipeline.ensemble import CodingModel
 from pipeline.errors import UserError
 from pipeline.evidence import Explainer, FaithfulnessSample, LabelSpans
-from pipeline.held_out import HeldOutVal
+from pipeline.held_out import HeldOutVal, probability_column
 from pipeline.label_counts import label_lists
-from pipeline.precision import usable_precision
+from pipeline.precision import default_device, usable_precision
 from pipeline.spans import Span
 from pipeline.stages import stage_main
 from pipeline.thresholds import apply_thresholds
@@ -67,7 +67,7 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
     if config.compute.n_threads:
         torch.set_num_threads(config.compute.n_threads)
     model = CodingModel.load(need(config.experiment_dir, "classifier"))
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = default_device()
     model.to(device)
     how: dict[str, Any] = {
         "max_tokens": config.predict.micro_batch_tokens,
@@ -135,7 +135,6 @@ def _table(
     evidence: list[Any] = [None] * len(probabilities)
     if spans is not None:
         evidence = [[[_span_row(span) for span in one] for one in each] for each in spans]
-    flat = pa.array(probabilities.reshape(-1), type=pa.float32())
     lists = pa.ListArray.from_arrays(
         pa.array(predicted.indptr, type=pa.int32()),  # type: ignore[attr-defined]
         pa.array(predicted.indices, type=pa.int32()),  # type: ignore[attr-defined]
@@ -143,7 +142,7 @@ def _table(
     columns = [
         pa.array(block["document_id"]),
         pa.array(block["split"]),
-        pa.FixedSizeListArray.from_arrays(flat, probabilities.shape[1]),
+        probability_column(probabilities),
         lists,
         pa.array(evidence, type=schema.field("evidence").type),
     ]
