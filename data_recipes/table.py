@@ -12,6 +12,7 @@ Source: whatever the user names; nothing is assumed but the columns given in ``d
 - Documents without codes are left out, unless ``keep_uncoded`` says that they are documents that need none. One whose
   codes are all malformed is left out in any case.
 - ``titles_path``, a CSV with the columns code and title, says what codes mean, before the packages do.
+- ``date``, a column with dates, lets ``split.method: temporal`` train on the past and test on what came after.
 - Without a column for the patient every document counts as a patient of its own, which is only right where no
   patient has two documents.
 
@@ -20,6 +21,7 @@ Documents come in the order of the file; those of a folder in the order of their
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -51,6 +53,7 @@ class Options(Section):
     delimiter: str = Field(";", min_length=1, description="between codes in delimited text")
     code_system: CodeSystem = Field("icd10cm", description="of all codes; 'none' for labels of another kind")
     split: str | None = Field(None, description="column with train, val or test; null for none")
+    date: str | None = Field(None, description="column with the date, for split.method: temporal; null for none")
     codes_file: str = Field("codes.csv", description="table of codes beside a folder of .txt files")
     keep_uncoded: bool = Field(False, description="keep documents without codes, as documents that need none")
     titles_path: Path | None = Field(None, description="CSV with columns code and title; null for none")
@@ -61,10 +64,11 @@ class Options(Section):
     @model_validator(mode="after")
     def _columns_differ(self) -> Self:
         """A text that is read as an id or a code would reach messages and reports."""
-        names = [self.document_id, self.text, self.codes, *([self.split] if self.split else [])]
+        names = [self.document_id, self.text, self.codes, *filter(None, (self.split, self.date))]
         if len(set(names)) < len(names) or self.patient_id in (self.text, self.codes):
             raise ValueError(
-                "document_id, text, codes and split must be different columns, patient_id another than text and codes"
+                "document_id, text, codes, split and date must be different columns, patient_id another than text and "
+                "codes"
             )
         return self
 
@@ -156,9 +160,10 @@ def read(raw: Path | None, options: Options, report: IngestReport, scratch_dir: 
         if codes and not labels:
             report.drop("all_codes_malformed", document_id)
             continue
+        date = _date(row, options, document_id, report)
         n_codes += len(codes)
         has_zeros = has_zeros or any(code.strip().startswith("0") for code in codes)
-        yield Document(document_id, patient_id, _text(row, options.text), labels, split)
+        yield Document(document_id, patient_id, _text(row, options.text), labels, split, date)
     check_leading_zeros(path, options.code_system, n_codes, has_zeros=has_zeros)
 
 
@@ -171,7 +176,7 @@ def _rows(path: Path, options: Options, report: IngestReport) -> Iterator[Row]:
 
 
 def _columns(options: Options) -> list[str]:
-    wanted = (options.document_id, options.patient_id, options.text, options.codes, options.split)
+    wanted = (options.document_id, options.patient_id, options.text, options.codes, options.split, options.date)
     return [name for name in wanted if name is not None]
 
 
@@ -187,7 +192,7 @@ def _folder_rows(folder: Path, options: Options, report: IngestReport) -> Iterat
     for row in table_rows(codes_path, columns, report=report, on_bad_row=options.on_bad_row):
         document_id = str(row[options.document_id]).strip()
         known = by_document.setdefault(document_id, {**row, options.codes: []})
-        for column in (options.patient_id, options.split):
+        for column in (options.patient_id, options.split, options.date):
             if column is not None and known[column] != row[column]:
                 raise UserError(f"{codes_path}: document {document_id} has two values of {column!r}.")
         known[options.codes] += _as_list(row[options.codes], options)
@@ -228,6 +233,28 @@ def _split(
     if options.split and not value:
         report.count("documents_without_given_split")
     return value or None  # type: ignore[return-value]
+
+
+def _date(row: Row, options: Options, document_id: str, report: IngestReport) -> datetime.date | None:
+    """Day of a document: a date or time of Parquet, or text of ISO 8601."""
+    value = row[options.date] if options.date else None
+    if isinstance(value, str) and value.strip():
+        try:
+            value = datetime.datetime.fromisoformat(value.strip())
+        except ValueError:
+            raise UserError(
+                f"document {document_id}: its date is not of the form YYYY-MM-DD (time may follow); mend column "
+                f"{options.date!r}, or name another in data.options.date."
+            ) from None
+    if isinstance(value, datetime.datetime):
+        return value.date()
+    if isinstance(value, datetime.date):
+        return value
+    if value is not None and not isinstance(value, str):
+        raise UserError(f"document {document_id}: its date is of type {type(value).__name__}, expected text or a date.")
+    if options.date:
+        report.count("documents_without_date")
+    return None
 
 
 def _as_list(value: Any, options: Options) -> list[Any]:

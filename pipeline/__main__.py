@@ -86,11 +86,20 @@ def _parser() -> argparse.ArgumentParser:
     for name in ("run_a", "run_b"):
         compare.add_argument(name, help="work folder of an experiment, such as work/demo, or an MLflow run id")
     compare.add_argument("--output", type=Path, metavar="FILE.html", help="write table, figure and codes to a page")
+    _add_tracking_dir(compare)
     compare.set_defaults(function=_compare)
     ui = commands.add_parser("ui", help="serve the MLflow page with all runs on this machine")
     ui.add_argument("--port", type=int, default=5000, help="port on 127.0.0.1 (default: 5000)")
+    _add_tracking_dir(ui)
     ui.set_defaults(function=_ui)
     return parser
+
+
+def _add_tracking_dir(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--tracking-dir", type=Path, default=Path("mlruns"), metavar="DIR",
+        help="tracking.dir of the runs (default: mlruns)",
+    )  # fmt: skip
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -229,7 +238,7 @@ def _review(arguments: argparse.Namespace) -> int:
 def _compare(arguments: argparse.Namespace) -> int:
     from pipeline import comparison as c
 
-    dirs = [c.find_run(run, Path("mlruns")) for run in (arguments.run_a, arguments.run_b)]
+    dirs = [c.find_run(run, arguments.tracking_dir) for run in (arguments.run_a, arguments.run_b)]
     found = c.compare_runs(*dirs)
     print(f"A: {_relative(dirs[0])}\nB: {_relative(dirs[1])}")
     print(f"{found.n_documents} documents of split {found.split}, {found.n_labels} codes\n")
@@ -248,7 +257,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 def _ui(arguments: argparse.Namespace) -> int:
     from pipeline.mlflow_store import open_store, page_path, tracking_uri
 
-    tracking_dir = Path("mlruns")
+    tracking_dir = arguments.tracking_dir
     page = page_path(open_store(tracking_dir))
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracking_uri(tracking_dir)]
     command += ["--default-artifact-root", (tracking_dir / "artifacts").resolve().as_uri()]

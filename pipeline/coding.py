@@ -109,7 +109,7 @@ def coded(
 def _with_evidence(
     explainer: Explainer, texts: Sequence[str], proposed: Sequence[Sequence[Code]]
 ) -> list[Sequence[Code]]:
-    id_of = {label: index for index, label in enumerate(explainer.classifier.label_space.labels)}
+    id_of = {label: index for index, label in enumerate(explainer.label_space.labels)}
     label_ids = [[id_of[f"{code.code_system}:{code.code}"] for code in codes] for codes in proposed]
     found = explainer.explain_texts(texts, label_ids)
     return [

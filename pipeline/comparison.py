@@ -133,9 +133,10 @@ def compare_coded(
 
 def _compare_bands(a: CodedSplit, b: CodedSplit) -> pd.DataFrame:
     """Scores of both by training frequency (as counted for run A); bands without codes here are left out."""
-    tables = [metrics_by_frequency_band(a.true, one.predicted, a.label_space.train_counts) for one in (a, b)]
+    counts = a.label_space.train_counts
+    tables = [metrics_by_frequency_band(a.true, one.predicted, counts, one.probabilities) for one in (a, b)]
     table = tables[0][["band", "n_labels_present", "n_true"]].copy()
-    for score in ("micro_f1", "macro_f1"):
+    for score in ("micro_f1", "macro_f1", "map"):
         table[f"{score}_a"], table[f"{score}_b"] = tables[0][score], tables[1][score]
     return table[table["n_true"] > 0].rename(columns={"band": "training_documents"})
 

@@ -8,6 +8,7 @@ silence.
 from __future__ import annotations
 
 import concurrent.futures
+import datetime
 import logging
 import re
 from collections import Counter
@@ -30,6 +31,7 @@ DOCUMENT_SCHEMA = pa.schema(
         pa.field("text", pa.large_string(), nullable=False),
         pa.field("labels", pa.list_(pa.string()), nullable=False),
         pa.field("given_split", pa.string()),
+        pa.field("date", pa.date32()),
     ]
 )
 ANNOTATOR_SCHEMA = pa.schema(
@@ -39,7 +41,7 @@ ANNOTATOR_SCHEMA = pa.schema(
         pa.field("labels", pa.list_(pa.string()), nullable=False),
     ]
 )
-_REPEATED = ["labels.list.element", "given_split", "annotator"]
+_REPEATED = ["labels.list.element", "given_split", "date", "annotator"]
 _NO_ANNOTATIONS: Mapping[str, Sequence[str]] = MappingProxyType({})
 _BATCH_CHARS = 8_000_000
 _N_EXAMPLES = 20
@@ -73,6 +75,7 @@ class Document(NamedTuple):
         labels: codes with their system ("icd10cm:I10"), each once, in the order of the source (the first
             diagnosis of MIMIC is the principal one).
         given_split: split that the source gives, or None.
+        date: when it was written, or None; what ``split.method: temporal`` goes by.
         annotations: further label sets of this document by annotator, such as human coders.
     """
 
@@ -81,6 +84,7 @@ class Document(NamedTuple):
     text: str
     labels: Sequence[str]
     given_split: Literal["train", "val", "test"] | None = None
+    date: datetime.date | None = None
     annotations: Mapping[str, Sequence[str]] = _NO_ANNOTATIONS
 
 
@@ -179,7 +183,7 @@ def write_documents(
         _TableWriter(annotators_path, ANNOTATOR_SCHEMA) as annotators,
     ):
         for document in _usable(documents, report, clean, keep_uncoded=keep_uncoded):
-            table.add(document[:5], size=len(document.text))
+            table.add(document[: len(DOCUMENT_SCHEMA)], size=len(document.text))
             for annotator, given in document.annotations.items():
                 annotators.add((document.document_id, annotator, list(given)), size=64)
             labels.update(document.labels)

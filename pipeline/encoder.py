@@ -55,6 +55,7 @@ class DocumentEncoder(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.dim = int(backbone.config.hidden_size)  # type: ignore[union-attr, arg-type]
+        self._is_longformer = getattr(backbone.config, "model_type", "") == "longformer"
         self._cache: FrozenLayerCache | None = None
         self._n_frozen = n_frozen_layers
         self._frozen: list[nn.Module] = []  # a plain list: these modules belong to the backbone already
@@ -95,12 +96,8 @@ class DocumentEncoder(nn.Module):
 
     def forward(self, batch: MicroBatch) -> TokenStates:
         """Encode whole documents."""
-        if self._cache is None:
-            hidden = self.backbone(
-                input_ids=batch.input_ids, attention_mask=batch.attention_mask.long()
-            ).last_hidden_state
-        else:
-            hidden = self._upper_layers(self._cache.lookup(batch), batch)
+        cache = self._cache
+        hidden = self._whole(batch) if cache is None else self._upper_layers(cache.lookup(batch), batch)
         return _by_document(hidden, batch)  # hidden: (n_chunks, width, dim)
 
     def fill_cache(
@@ -132,7 +129,7 @@ class DocumentEncoder(nn.Module):
         self._cache = other._cache
 
     def _check_layers(self, batch: MicroBatch) -> None:
-        whole = self.backbone(input_ids=batch.input_ids, attention_mask=batch.attention_mask.long()).last_hidden_state
+        whole = self._whole(batch)
         is_same = False
         with contextlib.suppress(AttributeError, RuntimeError, TypeError, ValueError):
             states = self._upper_layers(self._lower_layers(batch), batch)
@@ -142,6 +139,14 @@ class DocumentEncoder(nn.Module):
                 f"encoding.cache_frozen_layers works for BERT-like encoders; the layers of "
                 f"{type(self.backbone).__name__} do not run one by one. Set it to false."
             )
+
+    def _whole(self, batch: MicroBatch) -> Tensor:
+        inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask.long()}
+        if self._is_longformer:  # else CLS sees one window, and the weights of global attention get no gradient
+            inputs["global_attention_mask"] = torch.zeros_like(batch.input_ids)
+            inputs["global_attention_mask"][:, 0] = 1
+        hidden: Tensor = self.backbone(**inputs).last_hidden_state
+        return hidden
 
     def _lower_layers(self, batch: MicroBatch) -> Tensor:
         hidden = self.backbone.embeddings(input_ids=batch.input_ids)  # type: ignore[operator]
@@ -208,12 +213,12 @@ def _by_document(hidden: Tensor, batch: MicroBatch) -> TokenStates:
 
 
 def _find_layers(backbone: nn.Module) -> nn.ModuleList | None:
-    layers = getattr(getattr(backbone, "encoder", None), "layer", None)
+    layers = getattr(getattr(backbone, "encoder", None), "layer", None) or getattr(backbone, "layers", None)
     return layers if isinstance(layers, nn.ModuleList) else None
 
 
 def _layers_of(backbone: nn.Module) -> nn.ModuleList:
-    """Transformer layers of a BERT-like encoder.
+    """Transformer layers of an encoder built like BERT or ModernBERT.
 
     Raises:
         UserError: if this architecture keeps them elsewhere.
@@ -221,8 +226,8 @@ def _layers_of(backbone: nn.Module) -> nn.ModuleList:
     layers = _find_layers(backbone)
     if layers is None or not hasattr(backbone, "embeddings"):
         raise UserError(
-            f"encoding.n_frozen_layers works for BERT-like encoders; {type(backbone).__name__} is built otherwise. "
-            "Set it to 0."
+            f"encoding.n_frozen_layers works for encoders like BERT or ModernBERT; {type(backbone).__name__} is built "
+            "otherwise. Set it to 0."
         )
     return layers
 

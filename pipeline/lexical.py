@@ -80,7 +80,7 @@ class Vectorizer:
         for block in blocks_of(texts(), _BLOCK):
             n_documents += len(block)
             for name in names:
-                frequencies[name] += np.bincount(_hasher(name).transform(block).indices, minlength=_N_HASHED)
+                frequencies[name] += np.bincount(hasher(name).transform(block).indices, minlength=_N_HASHED)
         columns, idf = {}, {}
         for name, frequency in frequencies.items():
             found = np.flatnonzero(frequency >= settings.min_documents)
@@ -106,7 +106,7 @@ class Vectorizer:
             return sparse.csr_array(np.zeros((0, self.n_features), dtype=np.float32))
         blocks = []
         for name, columns in self.columns.items():
-            counts = sparse.csr_array(_hasher(name).transform(texts)[:, columns], dtype=np.float32)
+            counts = sparse.csr_array(hasher(name).transform(texts)[:, columns], dtype=np.float32)
             counts.data = 1 + np.log(counts.data)
             blocks.append(normalize(counts.multiply(self.idf[name]).tocsr(), copy=False))
         return sparse.csr_array(sparse.hstack(blocks, format="csr", dtype=np.float32))
@@ -118,8 +118,10 @@ class Vectorizer:
 
 
 @functools.cache
-def _hasher(name: str) -> HashingVectorizer:
-    return HashingVectorizer(**_ANALYZERS[name], n_features=_N_HASHED, alternate_sign=False, norm=None)
+def hasher(name: str, ngram_range: tuple[int, int] | None = None) -> HashingVectorizer:
+    """Counts of hashed n-grams by an analyzer, "chars" or "words"; of other lengths than its own where asked for."""
+    analyzer = _ANALYZERS[name] if ngram_range is None else _ANALYZERS[name] | {"ngram_range": ngram_range}
+    return HashingVectorizer(**analyzer, n_features=_N_HASHED, alternate_sign=False, norm=None)
 
 
 @dataclass(frozen=True)

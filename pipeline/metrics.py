@@ -42,6 +42,8 @@ FREQUENCY_BANDS: tuple[tuple[int, int | None], ...] = (
 )  # fmt: skip
 """Lowest and highest number of training documents of a label, both inclusive."""
 
+_RANKED_BY_BAND = ("map", "micro_roc_auc", "macro_roc_auc")
+
 
 def evaluate_predictions(
     true: LabelMatrix,
@@ -65,7 +67,7 @@ def evaluate_predictions(
     Returns:
         Flat names. Overall: those of ``set_scores`` and ``ranking_scores``. A group's scores are named
         ``<group>/<score>``; a band's ``train_count_1_10/<score>`` (highest: ``train_count_over_500``) with
-        the scores of ``count_scores``.
+        those of ``metrics_by_frequency_band``.
 
     Raises:
         TypeError: if an argument has the wrong type.
@@ -82,7 +84,7 @@ def evaluate_predictions(
         group_scores = evaluate_predictions(true[:, labels], predicted[:, labels], group_probabilities, ks=ks)
         scores |= {f"{group}/{name}": score for name, score in group_scores.items()}
     if train_counts is not None:
-        for band in metrics_by_frequency_band(true, predicted, train_counts).to_dict("records"):
+        for band in metrics_by_frequency_band(true, predicted, train_counts, probabilities).to_dict("records"):
             key = f"train_count_{band_key(str(band.pop('band')))}"
             scores |= {f"{key}/{name}": float(score) for name, score in band.items()}
     return scores
@@ -146,17 +148,24 @@ def label_metrics_table(
     )
 
 
-def metrics_by_frequency_band(true: LabelMatrix, predicted: LabelMatrix, train_counts: ArrayLike) -> pd.DataFrame:
+def metrics_by_frequency_band(
+    true: LabelMatrix,
+    predicted: LabelMatrix,
+    train_counts: ArrayLike,
+    probabilities: NDArray[np.float32] | None = None,
+) -> pd.DataFrame:
     """Score the labels of each band of training frequency (``FREQUENCY_BANDS``) by themselves.
 
     Args:
         true: bool CSR, shape (n_documents, n_labels).
         predicted: the same shape.
         train_counts: documents of each label in split train, shape (n_labels,).
+        probabilities: float32, shape (n_documents, n_labels); None leaves out what needs them.
 
     Returns:
-        One row a band, rarest first: ``band`` ("0", "1-10", ..., "> 500") and the scores and counts of
-        ``count_scores``, all 0 for a band without labels.
+        One row a band, rarest first: ``band`` ("0", "1-10", ..., "> 500"), the scores and counts of ``count_scores``,
+        and, where probabilities are given, ``map`` (over documents with a label of the band, ranked among these
+        labels), ``micro_roc_auc`` and ``macro_roc_auc``; all 0 for a band without labels.
 
     Raises:
         TypeError: if a matrix is not a CSR matrix of bool.
@@ -164,7 +173,13 @@ def metrics_by_frequency_band(true: LabelMatrix, predicted: LabelMatrix, train_c
     """
     counts = count_labels(true, predicted)
     bands = frequency_bands(_train_counts(train_counts, counts.n_true.size))
-    rows = [{"band": band} | count_scores(counts.select(labels)) for band, labels in bands.items()]
+    rows = []
+    for band, labels in bands.items():
+        scores = count_scores(counts.select(labels))
+        if probabilities is not None:
+            ranked = ranking_scores(true[:, labels], probabilities[:, labels], ks=()) if labels.size else {}
+            scores |= {name: ranked.get(name, 0.0) for name in _RANKED_BY_BAND}
+        rows.append({"band": band} | scores)
     table = pd.DataFrame(rows)
     return table.astype({name: "int64" for name in table.columns if name.startswith("n_")})
 

@@ -174,6 +174,7 @@ def contrastive_loss_of(settings: Contrastive, n_labels: int) -> nn.Module:
         weight_in=settings.weight_in,
         n_labels=n_labels,
         dim=settings.projection_dim,
+        settings=settings.loss_settings,
     )
 
 

@@ -68,7 +68,9 @@ def report_content(
         intervals=intervals,
         baseline=baseline,
         label_table=add_verdicts(table),
-        frequency_bands=metrics_by_frequency_band(coded.true, coded.predicted, label_space.train_counts),
+        frequency_bands=metrics_by_frequency_band(
+            coded.true, coded.predicted, label_space.train_counts, coded.probabilities
+        ),
         split_counts=count_splits(experiment_dir),
         label_space=count_label_space(coded),
         threshold_curves={name: threshold_curve(one.true, one.probabilities) for name, one in shown.items()},

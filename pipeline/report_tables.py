@@ -167,6 +167,7 @@ def band_table(bands: pd.DataFrame, intervals: Mapping[str, tuple[float, float]]
     """Scores by training frequency with the intervals of micro-F1 and macro-F1; bands without labels left out."""
     shown = bands[bands["n_labels"] > 0]
     columns = ["n_labels", "n_labels_present", "n_true", "micro_precision", "micro_recall", "micro_f1", "macro_f1"]
+    columns += [name for name in ("map", "macro_roc_auc") if name in shown]
     table = shown[["band", *columns]].rename(columns={"band": "training_documents"})
     for score in ("micro_f1", "macro_f1"):
         names = [f"train_count_{band.replace('> ', 'over_').replace('-', '_')}/{score}" for band in shown["band"]]

@@ -115,8 +115,11 @@ def checked_output(output_path: Path | None, predictions_path: Path) -> Path:
         raise UserError(f"--output {output_path}: expected a name that ends in .html.")
     if not resolved.parent.is_dir():
         raise UserError(f"--output {output_path}: the folder {resolved.parent} does not exist; make it first.")
-    if "mlruns" in resolved.parts:
-        raise UserError(f"--output {output_path}: the page holds text of documents, which never goes into mlruns.")
+    if "mlruns" in resolved.parts or any((folder / "mlflow.db").exists() for folder in resolved.parents):
+        raise UserError(
+            f"--output {output_path}: the page holds text of documents, which never goes into mlruns or another "
+            "tracking.dir."
+        )
     if _is_seen_by_git(resolved):
         raise UserError(
             f"--output {output_path}: git would pick it up there, and the page holds text of documents; name a folder "

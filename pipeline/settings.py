@@ -94,8 +94,10 @@ class SplitSettings(Section):
     """How documents are divided; a patient is in one split only."""
 
     use_given: bool = Field(True, description="take the split that the recipe gives, where it gives one")
-    method: Literal["stratified", "random"] = Field(
-        "stratified", description="patients are dealt out so that labels are spread evenly, or by chance alone"
+    method: Literal["stratified", "random", "temporal"] = Field(
+        "stratified",
+        description="patients are dealt out so that labels are spread evenly, by chance alone, or by date: train on "
+        "the past, val and test on what came after (recipe 'table' with a date)",
     )
     val: Annotated[float, Field(gt=0, lt=1)] = Field(0.10, description="share of patients in split val")
     test: Fraction = Field(0.15, description="share of patients in split test; not used where n_folds is given")
@@ -113,6 +115,12 @@ class SplitSettings(Section):
     def _leaves_train(self) -> Self:
         if self.n_folds is None and self.val + self.test >= 1:
             raise ValueError("val + test must be below 1, so that documents are left for train")
+        return self
+
+    @model_validator(mode="after")
+    def _folds_know_no_time(self) -> Self:
+        if self.n_folds is not None and self.method == "temporal":
+            raise ValueError("method 'temporal' and n_folds exclude each other: a fold would train on the future")
         return self
 
     @model_validator(mode="after")

@@ -5,14 +5,15 @@ from __future__ import annotations
 import bisect
 import operator
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from pipeline.text import KNOWN_SECTIONS, PREAMBLE
 
 OTHER_SECTION = "other"
-_NO_WORD = -1
+NO_WORD = -1
+"""Of a token or stretch that has neither letter nor digit, or is too long."""
 _COVERAGE = 0.6  # words are taken, best first, until they carry this share of what speaks for a label
 _MAX_WORDS = 12
 _MIN_OF_BEST = 0.2  # a word is taken only if it carries this share of what the best one carries
@@ -28,11 +29,11 @@ class Span(NamedTuple):
 
     Attributes:
         start, end: offsets, in characters.
-        score: in (0, 1]; of an encoder's span the share of all that speaks for the label, of a title the share of it
-            that stands there.
+        score: in (0, 1]; of a title the share of it that stands there, of another span its share of all that speaks
+            for the label.
         section: a name of :data:`pipeline.text.KNOWN_SECTIONS`, "preamble", or "other": a header as it stood in the
             text could name a patient.
-        source: who says so, "encoder" or "title".
+        source: who says so, "encoder", "title" or "tfidf".
     """
 
     start: int
@@ -40,6 +41,11 @@ class Span(NamedTuple):
     score: float
     section: str
     source: str = "encoder"
+
+
+LabelSpans: TypeAlias = list[list[Span]]
+"""For each asked label of a document its spans: those of its title, of the encoder, of TF-IDF; of each of the latter
+two the highest score first."""
 
 
 def section_name(sections: Sequence[tuple[int, str]], start: int) -> str:
@@ -79,7 +85,7 @@ def word_of_token(token_starts: np.ndarray, token_ends: np.ndarray, is_word: np.
     if is_long.any():  # every token of it for itself
         begins |= is_word & is_long[np.maximum(words, 0)]
         words = np.cumsum(begins) - 1
-    return np.where(is_word, words, _NO_WORD)
+    return np.where(is_word, words, NO_WORD)
 
 
 def grow_spans(
@@ -105,7 +111,7 @@ def grow_spans(
     Returns:
         Spans without overlap; none where nothing speaks for the label.
     """
-    is_word = words != _NO_WORD
+    is_word = words != NO_WORD
     n_words = int(words.max()) + 1 if len(words) else 0
     score = np.maximum(np.bincount(words[is_word], token_scores[is_word], minlength=n_words), 0.0)
     if not score.sum() > 0:

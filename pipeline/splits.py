@@ -1,7 +1,8 @@
-"""Division of documents into train, val and test: by patient, seeded, whatever the order of documents."""
+"""Division of documents into train, val and test: by patient, seeded or by date, whatever the order of documents."""
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Sequence
 
 import numpy as np
@@ -37,16 +38,55 @@ def assign_splits(
         UserError: if there are too few patients for a split that was asked for.
     """
     patients, patient_of = np.unique(np.asarray(patient_ids, dtype=object), return_inverse=True)
-    n_val, n_test = round(val * len(patients)), round(test * len(patients))
-    n_train = len(patients) - n_val - n_test
+    n_train, n_val, n_test = _sizes(len(patients), val, test)
+    parts = _deal(patient_of, label_sets, [n_val, n_test, n_train], seed)
+    return [("val", "test", "train")[part] for part in parts[patient_of]]
+
+
+def temporal_splits(
+    patient_ids: Sequence[str], dates: Sequence[datetime.date | None], *, val: float, test: float
+) -> list[str]:
+    """Split documents by date, so that a model is tried on what came after it, as it will be used.
+
+    Patients are ordered by their latest document: the first ones are train, the next val, the last test. So nothing
+    in train is later than the latest document of any patient of val or test; earlier documents of a patient who
+    came again go with that patient. Patients of one date are ordered by their ids.
+
+    Args:
+        patient_ids: patient of each document.
+        dates: of each document.
+        val: share of patients for split val.
+        test: share of patients for split test.
+
+    Returns:
+        The split of each document, in their order.
+
+    Raises:
+        UserError: if a document has no date, or there are too few patients for a split that was asked for.
+    """
+    n_undated = sum(date is None for date in dates)
+    if n_undated:
+        raise UserError(
+            f"{n_undated} of {len(dates)} documents have no date, which split.method = temporal needs; name the column "
+            "in data.options.date (recipe 'table'), or leave these documents out."
+        )
+    latest = pd.Series(np.array(dates, dtype="datetime64[D]")).groupby(np.asarray(patient_ids, dtype=object)).max()
+    ordered = latest.sort_index().sort_values(kind="stable").index
+    sizes = _sizes(len(ordered), val, test)
+    split_of = dict(zip(ordered, np.repeat(SPLITS, sizes).tolist(), strict=True))
+    return [split_of[patient] for patient in patient_ids]
+
+
+def _sizes(n_patients: int, val: float, test: float) -> tuple[int, int, int]:
+    """Patients of train, val and test."""
+    n_val, n_test = round(val * n_patients), round(test * n_patients)
+    n_train = n_patients - n_val - n_test
     if (val and not n_val) or (test and not n_test) or n_train <= 0:
         shares = f"split.val = {val}" + (f" and split.test = {test}" if test else "")
         raise UserError(
-            f"{len(patients)} patients are too few for {shares}: a split would be empty. Give more data or larger "
-            "shares."
+            f"{n_patients} patients are too few for {shares}: a split would be empty. Give more data or larger shares."
         )
-    parts = _deal(patient_of, label_sets, [n_val, n_test, n_train], seed)
-    return [("val", "test", "train")[part] for part in parts[patient_of]]
+    return n_train, n_val, n_test
 
 
 def assign_folds(

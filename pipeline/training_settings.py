@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 
+from pipeline.loss_settings import check_loss_settings
 from pipeline.settings import Fraction, PositiveInt, Precision, Section
 
 ContrastiveLossName = Literal[
@@ -13,6 +14,7 @@ ContrastiveLossName = Literal[
     "slcl", "jscl", "sd_idf", "sd_mulsupcon", "sd_per_label", "msc", "probmcl", "sd_prototypes",
 ]  # fmt: skip
 _LOG_WEIGHTED = ("sd", "sd_similarity", "sd_dissimilarity", "sd_symmetric", "sd_idf")
+_NORMALISED = (*_LOG_WEIGHTED, "sd_mulsupcon", "sd_prototypes")
 HeadLossName = Literal["bce", "asl", "distribution_balanced", "zlpr"]
 ModelKind = Literal["neural", "tfidf", "lexical", "ensemble"]
 ThresholdRule = Literal["global", "per_band", "per_label", "prevalence"]
@@ -27,6 +29,7 @@ class Contrastive(Section):
     temperature: Annotated[float, Field(gt=0, le=10)] = Field(0.1, description="divides cosine similarities")
     normalise: Literal["positives", "weights"] = Field("positives", description="divide by |P| or by sum of K")
     weight_in: Literal["loss", "log"] = Field("loss", description="where SD's factor stands; 'log' equals any")
+    loss_settings: dict[str, Any] = Field(default_factory=dict, description="what this loss alone has; docs/losses.md")
     projection_dim: PositiveInt = Field(128, description="width of what the loss sees")
     partner_probability: Annotated[float, Field(ge=0, le=1)] = Field(
         0.0, description="how often a drawn document brings one that shares its rarest label into the batch"
@@ -42,6 +45,17 @@ class Contrastive(Section):
     def _log_only_for_sd(self) -> Self:
         if self.weight_in == "log" and (self.normalise != "positives" or self.loss not in _LOG_WEIGHTED):
             raise ValueError(f"weight_in 'log' is for {', '.join(_LOG_WEIGHTED)} with normalise 'positives'")
+        return self
+
+    @model_validator(mode="after")
+    def _normalises_as_the_loss_can(self) -> Self:
+        if self.normalise != "positives" and self.loss not in _NORMALISED:
+            raise ValueError(f"normalise {self.normalise!r} is for {', '.join(_NORMALISED)}, not for {self.loss!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _knows_its_settings(self) -> Self:
+        check_loss_settings(self.loss, self.loss_settings)
         return self
 
     @model_validator(mode="after")
@@ -138,10 +152,16 @@ class TrainClassifier(Training):
     head_dropout: Fraction = 0.1
     title_init: bool = Field(True, description="start label attention from the encoded code titles")
     loss: HeadLossName = "bce"
+    loss_settings: dict[str, Any] = Field(default_factory=dict, description="what this loss alone has; docs/losses.md")
     freeze_encoder: bool = False
     joint: Joint = Field(default_factory=Joint)
     patience: PositiveInt = Field(3, description="epochs without a better validation score before stopping")
     select_by: Literal["map", "micro_f1", "macro_f1"] = Field("micro_f1", description="validation score to choose by")
+
+    @model_validator(mode="after")
+    def _knows_its_settings(self) -> Self:
+        check_loss_settings(self.loss, self.loss_settings)
+        return self
 
     @model_validator(mode="after")
     def _queue_holds_a_batch(self) -> Self:

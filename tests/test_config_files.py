@@ -101,6 +101,7 @@ def test_a_value_out_of_range_is_refused_by_its_name(tmp_path: Path, setting: st
     [
         ("split: {val: 0.5, test: 0.5}", "split: val + test must be below 1"),
         ("split: {n_folds: 5, fold: 5}", "split: fold must be below n_folds, which is 5"),
+        ("split: {n_folds: 5, method: temporal}", "split: method 'temporal' and n_folds exclude each other"),
         ("split: {fold: 1}", "split: fold and fold_method need n_folds"),
         ("split: {fold_method: file_order}", "split: fold and fold_method need n_folds"),
         ("encoding: {chunk_tokens: 8, chunk_overlap: 4}", "encoding: chunk_overlap must be below half of chunk_tokens"),
@@ -111,6 +112,16 @@ def test_a_value_out_of_range_is_refused_by_its_name(tmp_path: Path, setting: st
         ),
         ("train_encoder: {loss: mulsupcon, weight_in: log}", "train_encoder: weight_in 'log' is for sd"),
         ("train_encoder: {normalise: weights, weight_in: log}", "train_encoder: weight_in 'log' is for sd"),
+        ("train_encoder: {loss: any, normalise: weights}", "train_encoder: normalise 'weights' is for sd"),
+        ("train_encoder: {loss_settings: {alpha: 1}}", "train_encoder: loss_settings must be empty for loss 'sd'"),
+        (
+            "train_classifier: {joint: {loss: msc, loss_settings: {alpha: 0}}}",
+            "loss_settings of 'msc' are alpha, document_share; alpha: input should be greater than 0",
+        ),
+        (
+            "train_classifier: {loss: asl, loss_settings: {gamma: 2}}",
+            "gamma_pos, gamma_neg, margin; gamma: extra inputs",
+        ),
         ("train_encoder: {queue_size: 64, loss: probmcl}", "train_encoder: queue_size must be 0 for loss 'probmcl'"),
         ("train_classifier: {joint: {queue_size: 64, loss: probmcl}}", "joint: queue_size must be 0 for loss"),
         ("train_encoder: {momentum: 0.99}", "train_encoder: momentum is for queued projections: set queue_size"),

@@ -84,7 +84,7 @@ def cases() -> Iterator[Case]:
     for name in ("sd", "mulsupcon", "slcl", "sd_idf", "sd_mulsupcon", "sd_per_label"):
         yield Case(
             f"{name} with groups and queue",
-            partial(build, name, "weights"),
+            partial(build, name, "weights" if name in ("sd", "sd_idf", "sd_mulsupcon") else "positives"),
             (DIM,),
             "lists",
             torch.float64,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ import torch
 from pipeline.artifacts import read_manifest
 from pipeline.coding import code_documents
 from pipeline.config import PipelineConfig
+from pipeline.encoder_spans import EncoderExplainer
 from pipeline.ensemble import CodingModel
 from pipeline.errors import UserError
-from pipeline.evidence import Explained, Explainer, FaithfulnessSample, explained_of, measure_faithfulness
+from pipeline.evidence import Explainer
+from pipeline.faithfulness import Explained, FaithfulnessSample, explained_of, measure_faithfulness
 from pipeline.heads import LabelAttentionHead, build_head
 from pipeline.labels import LabelSpace
 from pipeline.mentions import TitleIndex, load_synonyms
@@ -63,7 +66,7 @@ def look_for(classifier: Classifier, head: LabelAttentionHead, words: list[str])
 
 
 def explain(classifier: Classifier, texts: list[str], labels: list[list[int]], max_tokens: int = 64) -> list[list[Any]]:
-    explainer = Explainer.build(classifier, max_tokens=max_tokens)
+    explainer = Explainer.of_model(CodingModel.of_classifier(classifier), max_tokens=max_tokens)
     return [
         [[text[span.start : span.end] for span in one] for one in each]
         for text, each in zip(texts, explainer.explain_texts(texts, labels), strict=True)
@@ -93,9 +96,8 @@ def test_overlapping_chunks_and_small_micro_batches_give_the_same_spans(tiny_enc
 def test_a_document_cut_at_max_tokens_has_evidence_only_in_what_was_read(tiny_encoder_dir: Path) -> None:
     found = explain(build(tiny_encoder_dir, max_tokens=10), ["fever " + "the " * 30 + "fever"], [[0]])
     assert found == [[["fever"]]]
-    (spans,) = Explainer.build(build(tiny_encoder_dir, max_tokens=10), max_tokens=64).explain_texts(
-        ["the " * 12 + "fever"], [[0]]
-    )[0]
+    model = CodingModel.of_classifier(build(tiny_encoder_dir, max_tokens=10))
+    (spans,) = Explainer.of_model(model, max_tokens=64).explain_texts(["the " * 12 + "fever"], [[0]])[0]
     assert all(span.end <= 40 for span in spans), "ten tokens of four characters"
 
 
@@ -117,7 +119,7 @@ def test_pooling_cls_has_no_evidence_and_says_what_has(tiny_encoder_dir: Path) -
 
 def explained(classifier: Classifier, text: str, label: int) -> Explained:
     columns = Tokenize(classifier.tokenizer, 200, has_context=False)([text])
-    ((_, (spans,)),) = Explainer.build(classifier, max_tokens=64).explain_columns(columns, [[label]])
+    ((_, (spans,)),) = EncoderExplainer.build(classifier, max_tokens=64).explain_columns(columns, [[label]])
     return explained_of(columns, 0, label, spans)
 
 
@@ -130,7 +132,7 @@ def test_faithfulness_is_the_drop_without_and_with_only_the_evidence(tiny_encode
     )
     one = explained(classifier, "the patient has fever", 0)
     assert one.inside.tolist() == [False, False, False, True]
-    explainer = Explainer.build(classifier, max_tokens=64)
+    explainer = EncoderExplainer.build(classifier, max_tokens=64)
     scores = measure_faithfulness(explainer, [one])
     assert scores["evidence_comprehensiveness"] == pytest.approx(whole - without, abs=1e-6)
     assert scores["evidence_sufficiency"] == pytest.approx(whole - only, abs=1e-6)
@@ -144,10 +146,12 @@ def test_faithfulness_is_the_drop_without_and_with_only_the_evidence(tiny_encode
 def test_evidence_that_is_the_whole_document_is_removed_whole(tiny_encoder_dir: Path) -> None:
     one = explained(build(tiny_encoder_dir), "fever", 0)
     assert one.inside.all()
-    scores = measure_faithfulness(Explainer.build(build(tiny_encoder_dir), max_tokens=64), [one])
+    scores = measure_faithfulness(EncoderExplainer.build(build(tiny_encoder_dir), max_tokens=64), [one])
     assert scores["evidence_sufficiency"] == pytest.approx(0)
     assert scores["evidence_comprehensiveness"] == scores["evidence_comprehensiveness_random"] > 0
-    assert measure_faithfulness(Explainer.build(build(tiny_encoder_dir), max_tokens=64), []) == {"n_evidence_codes": 0}
+    assert measure_faithfulness(EncoderExplainer.build(build(tiny_encoder_dir), max_tokens=64), []) == {
+        "n_evidence_codes": 0
+    }
 
 
 @pytest.mark.parametrize("top_k", [None, 2])
@@ -226,7 +230,7 @@ def test_the_title_of_a_code_comes_first_in_offsets_of_the_text_as_given(tiny_en
     titles = TitleIndex.build(["Diabetes mellitus", None], load_synonyms())
     classifier = build(tiny_encoder_dir, cleaning=cleaning, max_tokens=12)
     text = "12 FEVER, pneumonia; " + "the " * 40 + "\r\nDiabetes: 12.5 mellitus --"
-    explainer = Explainer.build(classifier, max_tokens=64, titles=titles)
+    explainer = replace(Explainer.of_model(CodingModel.of_classifier(classifier), max_tokens=64), titles=titles)
     ((first, second),) = explainer.explain_texts([text], [[0, 1]])
     assert [(text[one.start : one.end], one.source) for one in first] == [
         ("Diabetes: 12.5 mellitus", "title"),

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from pipeline.encoder import TokenStates
 from pipeline.heads import LabelAttentionHead, LinearHead, build_head, start_from_prevalence
@@ -217,32 +218,64 @@ def test_scores_of_label_attention_are_attention_times_its_gradient_by_autograd(
     torch.testing.assert_close(head.token_scores(states, [4])[:, 0], expected)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_label_attention_does_not_collapse(dtype: torch.dtype) -> None:
-    """States of length 300 (an encoder without a last LayerNorm), a large learning rate, half precision.
+class UnguardedAttention(nn.Module):
+    """Cross-attention of labels as one writes it first: no LayerNorm, no scale, a softmax in the states' precision."""
 
-    The original code is known to end by giving every label to every document under such settings; that collapse itself
-    was not reproduced here. Each document of this data has one of five labels, told by one of its tokens.
+    def __init__(self) -> None:
+        super().__init__()
+        self.keys = nn.Linear(DIM, DIM, bias=False)
+        self.queries = nn.Parameter(torch.randn(N_LABELS, DIM))
+        self.output = nn.Linear(DIM, N_LABELS)
+
+    def forward(self, tokens: TokenStates) -> Tensor:
+        states = tokens.states
+        scores = self.queries.to(states.dtype) @ (states @ self.keys.weight.T.to(states.dtype)).transpose(1, 2)
+        exponentials = scores.exp()
+        attention = exponentials / exponentials.sum(dim=-1, keepdim=True)
+        return ((attention @ states).float() * self.output.weight).sum(dim=-1) + self.output.bias
+
+
+def trained_on_large_states(head: nn.Module, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Logits and targets after 60 steps on states of length 300 (an encoder without a last LayerNorm).
+
+    Each document of this data has one of five labels, told by one of its tokens.
     """
-    torch.manual_seed(0)
     states = torch.randn(40, 12, DIM) * 100
     labels = torch.arange(40) % N_LABELS
     states[torch.arange(40), 3] = torch.eye(DIM)[labels] * 1000
     batch = TokenStates(
         states.to(dtype), torch.ones(40, 12, dtype=torch.bool), torch.zeros(40, 12, dtype=torch.long), states[:, 0]
     )
-    head = LabelAttentionHead(DIM, N_LABELS, dropout=0.0)
     optimizer = torch.optim.AdamW(head.parameters(), lr=0.05)
     targets = torch.nn.functional.one_hot(labels, N_LABELS).float()
     for _ in range(60):
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+        with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
             logits = head(batch)
         loss = torch.nn.functional.binary_cross_entropy_with_logits(logits.float(), targets)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)
         optimizer.step()
+    return logits.detach(), targets
+
+
+DTYPES = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+
+
+@DTYPES
+def test_label_attention_does_not_collapse_on_large_states(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    logits, targets = trained_on_large_states(LabelAttentionHead(DIM, N_LABELS, dropout=0.0), dtype)
     predicted = logits > 0
     assert logits.isfinite().all()
     assert 30 <= predicted.sum() <= 50, "40 are true, 200 would be all"
     assert (predicted == targets.bool()).float().mean() > 0.9
+
+
+@DTYPES
+def test_attention_without_its_guards_collapses_on_them(dtype: torch.dtype) -> None:
+    """The softmax overflows: every logit of every document is NaN, which no threshold rules out (p < t is false)."""
+    torch.manual_seed(0)
+    logits, _ = trained_on_large_states(UnguardedAttention(), dtype)
+    given = ~(logits.sigmoid() < 0.5)
+    assert given.all()

@@ -83,7 +83,6 @@ SET_WEIGHTS: dict[str, tuple[Callable[[set[int], set[int]], float], str]] = {
     "jaccard": (jaccard, "weights"),
     "overlap": (lambda s, t: float(len(s & t)), "weights"),
     "jscl": (jaccard, "positives"),
-    "jspcl": (jaccard, "positives"),
     "sd": (k_of, ""),
     "sd_similarity": (lambda s, t: len(s & t) / max(len(s), 1), ""),
     "sd_dissimilarity": (lambda s, t: k_dissimilarity(s, t) if s & t else 0.0, ""),
@@ -237,7 +236,7 @@ def test_loss_and_gradient_of_every_rule_equal_the_definition(
     if groups is not None:
         group_arguments["group_ids"] = torch.tensor(groups[: len(sets)])
         group_arguments["extra_group_ids"] = torch.tensor(groups[len(sets) :], dtype=torch.int64)
-    for name in sorted(set(WEIGHT_RULES) - {"jspcl"}):
+    for name in sorted(WEIGHT_RULES):
         for normalise in ("positives", "weights") if WEIGHT_RULES[name].is_adjustable else ("positives",):
             loss = ContrastiveLoss(name, temperature=temperature, normalise=normalise, n_rows=n_rows)  # type: ignore[arg-type]
             actual = loss(
@@ -288,7 +287,7 @@ def test_jspcl_equals_jaccard_weights_between_probabilities(sets: list[set[int]]
     logits = torch.randn(len(sets), N_LABELS, dtype=torch.float64, requires_grad=True)
     batch = Samples(torch.sigmoid(logits), sets, len(sets), temperature=0.2)
     actual = JaccardProbabilityLoss(temperature=0.2)(logits, [list(one) for one in sets])
-    assert_same_loss_and_gradient(actual, by_definition(batch, "jspcl"), [logits])
+    assert_same_loss_and_gradient(actual, by_definition(batch, "jscl"), [logits])
 
 
 @given(sets=batches, seed=st.integers(0, 10**6))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import Any
 
@@ -10,14 +11,19 @@ import torch
 from loss_cases import vectors
 from torch import Tensor, nn
 
+from pipeline.loss_settings import SETTINGS_OF_LOSS
 from pipeline.losses import (
     AllLoss,
     AnyLoss,
+    AsymmetricLoss,
+    DistributionBalancedLoss,
     IntraLabelLoss,
     MultiLabelPrototypeLoss,
+    ProbMCLLoss,
     SimilarityDissimilarityLoss,
     SparseLabels,
     build_contrastive_loss,
+    build_head_loss,
     relation_statistics,
 )
 
@@ -105,6 +111,46 @@ def test_weight_in_log_is_refused_where_it_means_nothing(name: str) -> None:
 def test_weight_in_log_needs_normalisation_by_positives() -> None:
     with pytest.raises(ValueError, match="normalise='positives'"):
         SimilarityDissimilarityLoss(weight_in="log", normalise="weights")
+
+
+@pytest.mark.parametrize("name", ["any", "mulsupcon", "sd_per_label", "msc", "icl", "jspcl", "probmcl"])
+def test_a_normalisation_that_the_loss_does_not_have_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"{name}.*normalise='weights'|{name}.*'weights'"):
+        build_contrastive_loss(name, normalise="weights", n_labels=3, dim=2)
+
+
+def test_settings_of_a_loss_reach_it_and_others_have_none() -> None:
+    z = torch.randn(4, 2, generator=torch.Generator().manual_seed(0))
+    loss = build_contrastive_loss("msc", n_labels=3, dim=2, settings={"alpha": 0.5, "document_share": 0.1})
+    expected = MultiLabelPrototypeLoss(3, 2, temperature=0.1, alpha=0.5, document_share=0.1)
+    expected.load_prototypes(loss.prototypes)
+    labels = [[0], [0, 1], [2], [1, 2]]
+    assert loss(z, labels) == expected(z, labels)
+    assert build_contrastive_loss("probmcl", dim=2, settings={"threshold": 0.9}).threshold == 0.9
+    head = build_head_loss("asl", train_counts=[1, 1], n_documents=2, settings={"gamma_neg": 1})
+    targets = torch.tensor([[1.0, 0.0]])
+    assert head(z[:1], targets) == AsymmetricLoss(gamma_neg=1)(z[:1], targets)
+    for build_one in (
+        lambda: build_contrastive_loss("sd", settings={"alpha": 1}),
+        lambda: build_head_loss("bce", train_counts=[1], n_documents=2, settings={"gamma": 1}),
+    ):
+        with pytest.raises(ValueError, match="has no settings of its own"):
+            build_one()
+
+
+def test_settings_in_a_config_are_those_of_the_class_with_its_defaults() -> None:
+    classes = {
+        "msc": MultiLabelPrototypeLoss, "probmcl": ProbMCLLoss,
+        "asl": AsymmetricLoss, "distribution_balanced": DistributionBalancedLoss,
+    }  # fmt: skip
+    assert set(classes) == set(SETTINGS_OF_LOSS)
+    for name, its_class in classes.items():
+        defaults = {
+            one.name: one.default
+            for one in inspect.signature(its_class).parameters.values()
+            if one.default is not one.empty and one.name not in ("temperature", "reduction")
+        }
+        assert SETTINGS_OF_LOSS[name]().model_dump() == defaults
 
 
 def test_unknown_settings_are_refused() -> None:

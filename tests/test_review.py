@@ -230,12 +230,15 @@ def test_where_git_cannot_be_asked_a_checkout_is_refused(tmp_path: Path, monkeyp
     ("name", "message"),
     [
         ("mlruns/artifacts/review.html", "never goes into mlruns"),
+        ("tracked/artifacts/review.html", "never goes into mlruns or another tracking.dir"),
         ("none/review.html", "does not exist; make it first"),
         ("review.txt", "expected a name that ends in .html"),
     ],
 )
 def test_a_place_where_no_page_belongs_is_refused(tmp_path: Path, name: str, message: str) -> None:
-    (tmp_path / "mlruns" / "artifacts").mkdir(parents=True)
+    for folder in ("mlruns", "tracked"):
+        (tmp_path / folder / "artifacts").mkdir(parents=True)
+    (tmp_path / "tracked" / "mlflow.db").touch()
     with pytest.raises(UserError, match=message):
         checked_output(tmp_path / name, tmp_path / "c.jsonl")
 

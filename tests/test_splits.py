@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import random
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ from pipeline.splits import (
     check_given_splits,
     file_order_folds,
     splits_of_fold,
+    temporal_splits,
 )
 from pipeline.stages.split import run
 from pipeline.tracking import stage_run
@@ -226,16 +228,65 @@ def test_another_name_of_a_given_split_is_refused_and_quoted_in_part_only() -> N
         check_given_splits(rows)
 
 
+# By date.
+
+
+def day(number: int) -> datetime.date:
+    return datetime.date(2020, 1, 1) + datetime.timedelta(days=number)
+
+
+def test_temporal_splits_of_five_patients_by_hand() -> None:
+    patients = ["a", "b", "c", "a", "d", "e"]
+    dates = [day(0), day(3), day(2), day(9), day(4), day(1)]
+    # latest documents: e 1, c 2, b 3, d 4, a 9; the early document of a goes with its late one
+    assert temporal_splits(patients, dates, val=0.2, test=0.2) == ["test", "train", "train", "test", "val", "train"]
+
+
+@few
+@given(CORPORA, st.randoms(use_true_random=False))
+def test_nothing_in_train_is_later_than_the_patients_of_val_and_test(corpus: Corpus, chance: random.Random) -> None:
+    patients = [patient for patient, _ in corpus]
+    dates = [day(chance.randrange(400)) for _ in patients]
+    splits = temporal_splits(patients, dates, val=0.1, test=0.2)
+    assert all(len(found) == 1 for found in parts_of_patients(patients, splits).values())
+    latest: dict[str, datetime.date] = {}
+    for patient, date in zip(patients, dates, strict=True):
+        latest[patient] = max(date, latest.get(patient, date))
+    of_split = {name: [latest[p] for p, s in zip(patients, splits, strict=True) if s == name] for name in SPLITS}
+    assert max(of_split["train"]) <= min(of_split["val"]) <= max(of_split["val"]) <= min(of_split["test"])
+    order = list(range(len(patients)))
+    chance.shuffle(order)
+    shuffled = temporal_splits([patients[i] for i in order], [dates[i] for i in order], val=0.1, test=0.2)
+    assert shuffled == [splits[i] for i in order]
+
+
+def test_documents_without_a_date_are_refused_with_their_number() -> None:
+    with pytest.raises(UserError, match=r"1 of 2 documents have no date.*data.options.date"):
+        temporal_splits(["a", "b"], [day(0), None], val=0.5, test=0.0)
+
+
 # The stage.
 
 
 def split_stage(
-    make_config: Callable[..., PipelineConfig], corpus: Corpus, *, given_split: Any = None, **sections: Any
+    make_config: Callable[..., PipelineConfig],
+    corpus: Corpus,
+    *,
+    given_split: Any = None,
+    dates: Sequence[datetime.date] = (),
+    **sections: Any,
 ) -> PipelineConfig:
     """Run the stage on a documents table made of patients and labels."""
     config = make_config(data={"recipe": "table"}, **sections)
     documents = [
-        Document(f"d{number}", patient, "text", [f"none:{label}" for label in labels or ["none"]], given_split)
+        Document(
+            f"d{number}",
+            patient,
+            "text",
+            [f"none:{label}" for label in labels or ["none"]],
+            given_split,
+            dates[number] if dates else None,
+        )
         for number, (patient, labels) in enumerate(corpus)
     ]
     config.experiment_dir.mkdir(parents=True)
@@ -277,6 +328,18 @@ def test_the_stage_takes_one_fold_as_test_and_val_from_the_rest(make_config: Cal
     splits = splits_of(config)
     assert [split == "test" for split in splits] == [fold == 2 for fold in folds]
     assert splits.count("val") == 3
+
+
+def test_the_stage_splits_by_date_and_says_which_months(make_config: Callable[..., PipelineConfig]) -> None:
+    corpus = [(str(number), ["a"]) for number in range(20)]
+    dates = [day(20 * (19 - number)) for number in range(20)]
+    config = split_stage(make_config, corpus, dates=dates, split={"method": "temporal", "val": 0.2, "test": 0.3})
+    assert splits_of(config) == ["test"] * 6 + ["val"] * 4 + ["train"] * 10
+    manifest = read_manifest(config.experiment_dir, "split")
+    assert manifest is not None
+    assert manifest["facts"]["months"] == {
+        "train": ["2020-01", "2020-06"], "val": ["2020-07", "2020-09"], "test": ["2020-10", "2021-01"],
+    }  # fmt: skip
 
 
 def test_folds_of_data_with_a_split_of_their_own_are_refused(make_config: Callable[..., PipelineConfig]) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime
 import gzip
 import json
 from pathlib import Path
@@ -230,6 +231,35 @@ def test_a_split_of_another_name_is_refused_with_the_document(tmp_path: Path, sp
         read(jsonl(tmp_path / "a.jsonl", row), split="split")
     documents, _ = read(jsonl(tmp_path / "a.jsonl", {**row, "split": " Train "}), split="split")
     assert documents[0].given_split == "train"
+
+
+@pytest.mark.parametrize("date", ["2019-03-04", " 2019-03-04 10:11:12 ", "20190304", "2019-03-04T23:59:00Z"])
+def test_dates_of_text_are_read_by_iso_8601(tmp_path: Path, date: str) -> None:
+    row = {"document_id": "d1", "text": "t", "codes": "I10", "written": date}
+    documents, report = read(jsonl(tmp_path / "a.jsonl", row, {**row, "written": ""}), date="written")
+    assert [one.date for one in documents] == [datetime.date(2019, 3, 4), None]
+    assert report["counts"]["documents_without_date"] == 1
+
+
+@pytest.mark.parametrize("type_", [pa.date32(), pa.timestamp("ms"), pa.timestamp("us", tz="UTC")])
+def test_dates_of_parquet_are_read_as_they_are(tmp_path: Path, type_: pa.DataType) -> None:
+    moments = pa.array([datetime.datetime.fromisoformat("2019-03-04T10:00"), None], pa.timestamp("ms")).cast(
+        type_, safe=False
+    )
+    table_ = pa.table({"document_id": ["1", "2"], "text": ["t", "u"], "codes": [["I10"]] * 2, "day": moments})
+    pq.write_table(table_, tmp_path / "a.parquet")
+    documents, _ = read(tmp_path / "a.parquet", date="day")
+    assert [one.date for one in documents] == [datetime.date(2019, 3, 4), None]
+
+
+@pytest.mark.parametrize(
+    ("date", "shown"), [(f"4 March, Mr {SECRET}", "not of the form YYYY-MM-DD"), (5, "is of type int")]
+)
+def test_a_date_of_another_form_is_refused_without_its_text(tmp_path: Path, date: object, shown: str) -> None:
+    row = {"document_id": "d1", "text": "t", "codes": "I10", "written": date}
+    with pytest.raises(UserError, match=f"document d1: its date .*{shown}") as caught:
+        read(jsonl(tmp_path / "a.jsonl", row), date="written")
+    assert SECRET not in str(caught.value)
 
 
 def test_a_folder_without_texts_or_codes_and_a_missing_file_are_refused(tmp_path: Path) -> None:

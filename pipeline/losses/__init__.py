@@ -11,6 +11,9 @@ heads.py has the classification losses. docs/losses.md explains each family.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from torch import nn
 
 from pipeline.losses.contrastive import ContrastiveLoss, contrastive_loss, find_weight_rule
@@ -43,7 +46,7 @@ from pipeline.losses.statistics import partner_share, relation_statistics
 from pipeline.losses.weights import WEIGHT_RULES, Normalise, WeightIn, WeightRule
 from pipeline.losses.within_document import IntraLabelLoss
 
-CONTRASTIVE_LOSSES: tuple[str, ...] = (*WEIGHT_RULES, "icl", "msc", "probmcl", "sd_prototypes")
+CONTRASTIVE_LOSSES: tuple[str, ...] = (*WEIGHT_RULES, "jspcl", "icl", "msc", "probmcl", "sd_prototypes")
 """All names that build_contrastive_loss knows."""
 
 __all__ = [
@@ -94,6 +97,7 @@ def build_contrastive_loss(
     weight_in: WeightIn = "loss",
     n_labels: int | None = None,
     dim: int | None = None,
+    settings: Mapping[str, float] = MappingProxyType({}),
 ) -> nn.Module:
     """Build a contrastive loss by name.
 
@@ -104,11 +108,11 @@ def build_contrastive_loss(
     Args:
         name: one of CONTRASTIVE_LOSSES.
         temperature: > 0.
-        normalise: "positives" or "weights"; has an effect for the names that start with "sd" and are defined with
-            this choice.
+        normalise: "positives" or "weights", the latter for names that start with "sd" and leave the choice.
         weight_in: "loss", or "log" for sd rules normalised by positives.
         n_labels: size of the label space; "msc" and "sd_prototypes" need it.
         dim: width of the projections; "msc", "sd_prototypes" and "probmcl" need it.
+        settings: further arguments of the classes of "msc" and "probmcl"; others have none.
 
     Returns:
         The loss.
@@ -118,8 +122,8 @@ def build_contrastive_loss(
     """
     if name not in CONTRASTIVE_LOSSES:
         raise ValueError(f"The contrastive loss must be one of {CONTRASTIVE_LOSSES}. Got {name!r} instead.")
-    if name == "jspcl" and weight_in == "loss":
-        return JaccardProbabilityLoss(temperature=temperature, n_labels=n_labels)
+    if settings and name not in ("msc", "probmcl"):
+        raise ValueError(f"The loss {name!r} has no settings of its own. Got {', '.join(settings)}.")
     if name in WEIGHT_RULES:
         return ContrastiveLoss(
             name, temperature=temperature, normalise=normalise, weight_in=weight_in, n_labels=n_labels
@@ -128,6 +132,10 @@ def build_contrastive_loss(
         raise ValueError(
             f"The loss {name!r} has no reading with the weight in the logarithm (weight_in={weight_in!r})."
         )
+    if normalise != "positives" and name != "sd_prototypes":
+        raise ValueError(f"The loss {name!r} leaves no choice of normalise. Got {normalise!r}.")
+    if name == "jspcl":
+        return JaccardProbabilityLoss(temperature=temperature, n_labels=n_labels)
     if name == "icl":
         return IntraLabelLoss(temperature=temperature, n_labels=n_labels)
     if dim is None or (n_labels is None and name != "probmcl"):
@@ -135,7 +143,7 @@ def build_contrastive_loss(
             f"The loss {name!r} owns parameters and needs n_labels and dim. Got {n_labels} and {dim} instead."
         )
     if name == "probmcl" or n_labels is None:
-        return ProbMCLLoss(dim, temperature=temperature)
+        return ProbMCLLoss(dim, temperature=temperature, **settings)  # type: ignore[arg-type]
     if name == "msc":
-        return MultiLabelPrototypeLoss(n_labels, dim, temperature=temperature)
+        return MultiLabelPrototypeLoss(n_labels, dim, temperature=temperature, **settings)
     return SDPrototypeLoss(n_labels, dim, temperature=temperature, normalise=normalise)

@@ -45,21 +45,24 @@ def find_weight_rule(name: str, normalise: Normalise = "positives", weight_in: W
 
     Args:
         name: key of WEIGHT_RULES.
-        normalise: used where the rule leaves the choice.
+        normalise: "weights" only where the rule leaves the choice.
         weight_in: place of the weight.
 
     Returns:
         The rule with its normalisation.
 
     Raises:
-        ValueError: on an unknown name or setting, or weight_in="log" with a rule that has no such reading.
+        ValueError: on an unknown name or setting, or one that the rule does not have.
     """
     if name not in WEIGHT_RULES:
         raise ValueError(f"The weight rule must be one of {sorted(WEIGHT_RULES)}. Got {name!r} instead.")
     for setting, value, known in (("normalise", normalise, Normalise), ("weight_in", weight_in, WeightIn)):
         if value not in get_args(known):
             raise ValueError(f"The {setting!r} of a contrastive loss must be one of {get_args(known)}. Got {value!r}.")
-    rule = WEIGHT_RULES[name].normalised_by(normalise)
+    try:
+        rule = WEIGHT_RULES[name].normalised_by(normalise)
+    except ValueError as error:
+        raise ValueError(f"Rule {name!r}: {error}") from None
     if weight_in == "log" and not (rule.is_adjustable and rule.normalise == "positives"):
         raise ValueError(
             f"weight_in='log' reproduces a reading of the Similarity-Dissimilarity paper: it needs an 'sd' rule and "
@@ -163,14 +166,14 @@ class ContrastiveLoss(nn.Module):
         rule: name in WEIGHT_RULES.
         temperature: > 0.
         normalise: divide an anchor's weights by the number of its positives or by their sum; only "sd" rules leave
-            the choice, for others it has no effect.
+            the choice.
         weight_in: "loss" multiplies the log-probability; "log" puts the weight into the logarithm, which has the
             gradient of "any" and is there to reproduce that reading of the paper.
         n_labels: size of the label space, to check labels against; None leaves it open.
         n_rows: anchors per block, None picks it; results do not depend on it.
 
     Raises:
-        ValueError: on an unknown name, a temperature <= 0, or weight_in="log" with a rule that has no such reading.
+        ValueError: on an unknown name, a temperature <= 0, or a setting that the rule does not have.
 
     Example:
         >>> loss = ContrastiveLoss("any", temperature=1.0)

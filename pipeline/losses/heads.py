@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal, TypeAlias, get_args
 
 import torch
@@ -227,7 +228,12 @@ class ZLPRLoss(nn.Module):
 
 
 def build_head_loss(
-    name: str, *, train_counts: Sequence[int] | Tensor, n_documents: int, reduction: Reduction = "mean"
+    name: str,
+    *,
+    train_counts: Sequence[int] | Tensor,
+    n_documents: int,
+    reduction: Reduction = "mean",
+    settings: Mapping[str, float] = MappingProxyType({}),
 ) -> nn.Module:
     """Build a head loss by name, with the defaults of its paper.
 
@@ -236,19 +242,22 @@ def build_head_loss(
         train_counts: training documents with each label, shape (n_labels,); only "distribution_balanced" reads it.
         n_documents: training documents.
         reduction: mean over documents or one value each.
+        settings: further arguments of the classes of "asl" and "distribution_balanced"; others have none.
 
     Returns:
         A module to call with logits and targets.
 
     Raises:
-        ValueError: on an unknown name.
+        ValueError: on an unknown name, or a setting that the loss does not have.
     """
+    if settings and name in ("bce", "zlpr"):
+        raise ValueError(f"The loss {name!r} has no settings of its own. Got {', '.join(settings)}.")
     if name == "bce":
         return BinaryCrossEntropyLoss(reduction)
     if name == "asl":
-        return AsymmetricLoss(reduction=reduction)
+        return AsymmetricLoss(reduction=reduction, **settings)
     if name == "distribution_balanced":
-        return DistributionBalancedLoss(train_counts, n_documents, reduction=reduction)
+        return DistributionBalancedLoss(train_counts, n_documents, reduction=reduction, **settings)
     if name == "zlpr":
         return ZLPRLoss(reduction)
     raise ValueError(f"The head loss must be one of {HEAD_LOSSES}. Got {name!r} instead.")

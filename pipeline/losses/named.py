@@ -208,7 +208,7 @@ class JaccardProbabilityLoss(ContrastiveLoss):
     """
 
     def __init__(self, *, temperature: float = 0.1, n_labels: int | None = None) -> None:
-        super().__init__("jspcl", temperature=temperature, n_labels=n_labels)
+        super().__init__("jscl", temperature=temperature, n_labels=n_labels)
 
     def forward(self, projections: Tensor, labels: Labels, **others: Unpack[OtherSamples]) -> Tensor:
         """Compute the loss of a batch.

@@ -33,7 +33,7 @@ class WeightRule:
         normalise: how an anchor's weights are divided; "none" leaves them.
         average: what the sum over anchors is divided by: anchors with positives, label rows (pairs of an anchor
             and one of its labels that another sample carries too), or the sum of all weights.
-        is_adjustable: whether the caller's ``normalise`` counts; the other rules are defined with theirs.
+        is_adjustable: whether the caller chooses how to normalise; the other rules are defined with theirs.
     """
 
     weigh: Callable[[PairBlock], Tensor]
@@ -42,8 +42,14 @@ class WeightRule:
     is_adjustable: bool = False
 
     def normalised_by(self, normalise: Normalise) -> WeightRule:
-        """Give the rule with the caller's normalisation, itself if its definition leaves no choice."""
+        """Give the rule with the caller's normalisation; "positives" leaves a rule without that choice as it is.
+
+        Raises:
+            ValueError: on "weights" for a rule whose definition leaves no choice.
+        """
         if not self.is_adjustable:
+            if normalise != "positives":
+                raise ValueError(f"normalise={normalise!r} is for 'sd' rules; this rule is defined with its own.")
             return self
         if self.normalise == "none":  # label rows: the two choices differ in what the sum is divided by
             return WeightRule(self.weigh, "none", "label_rows" if normalise == "positives" else "weights", True)
@@ -188,9 +194,9 @@ WEIGHT_RULES: dict[str, WeightRule] = {
     "overlap": WeightRule(_overlap),
     "slcl": WeightRule(_slcl, "none", "weights"),
     "jscl": WeightRule(_jaccard, "positives"),
-    "jspcl": WeightRule(_jaccard, "positives"),
     "sd_idf": WeightRule(_sd_idf, "positives", is_adjustable=True),
     "sd_mulsupcon": WeightRule(_sd_mulsupcon, "none", "label_rows", is_adjustable=True),
     "sd_per_label": WeightRule(_sd_per_label, "none", "weights"),
 }
-"""Rules by name. MSC, ICL and ProbMCL are no rows: they need prototypes, label embeddings, another similarity."""
+"""Rules by name. MSC, ICL, JSPCL and ProbMCL are no rows: they need prototypes, label embeddings, label probabilities,
+another similarity."""

@@ -27,11 +27,12 @@ from pipeline.config import PipelineConfig
 from pipeline.documents import values_of
 from pipeline.ensemble import CodingModel
 from pipeline.errors import UserError
-from pipeline.evidence import Explainer, FaithfulnessSample, LabelSpans
+from pipeline.evidence import Explainer
+from pipeline.faithfulness import FaithfulnessSample
 from pipeline.held_out import HeldOutVal, probability_column
 from pipeline.label_counts import label_lists
 from pipeline.precision import default_device, usable_precision
-from pipeline.spans import Span
+from pipeline.spans import LabelSpans, Span
 from pipeline.stages import stage_main
 from pipeline.thresholds import apply_thresholds
 from pipeline.tokens import select_rows
@@ -86,7 +87,7 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
     n_predicted, first = 0, 0
     explainer = Explainer.of_model(model, **how) if config.predict.evidence else None
     again: Iterator[str] | None = None
-    if explainer is not None and explainer.titles is not None:
+    if explainer is not None and explainer.reads_text:
         texts, again = itertools.tee(texts)
     sample = FaithfulnessSample(tokens, rows)
     with (
@@ -114,7 +115,8 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
         speed = len(rows) / (time.perf_counter() - started)
         output.facts |= {"documents": len(rows), "predicted": n_predicted, "baseline": model.has_baseline}
         output.facts["precision"] = how["mixed_precision"]
-        faithfulness = sample.measure(explainer) if explainer is not None else {}
+        neural = None if explainer is None else explainer.neural
+        faithfulness = {} if neural is None else sample.measure(neural)
         output.facts |= faithfulness
     logger.info("%d documents, %d codes predicted, %.1f documents/s", len(rows), n_predicted, speed)
     tracked.log_metrics({"n_documents": len(rows), "n_predicted": n_predicted, "documents_per_second": speed})

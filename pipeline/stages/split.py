@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+import pandas as pd
 import pyarrow.parquet as pq
 
 from pipeline.artifacts import need, writing
@@ -25,6 +26,7 @@ from pipeline.splits import (
     check_given_splits,
     file_order_folds,
     splits_of_fold,
+    temporal_splits,
 )
 from pipeline.stages import stage_main
 from pipeline.stratification import label_match
@@ -35,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 def run(config: PipelineConfig, tracked: StageRun) -> None:
     """Divide documents by patient and fit the label space on split train."""
-    columns = ["document_id", "patient_id", "labels", "given_split"]
+    columns = ["document_id", "patient_id", "labels", "given_split", "date"]
     documents = pq.read_table(need(config.experiment_dir, "documents.parquet"), columns=columns).to_pandas()
     if config.split.use_given and documents["given_split"].notna().any():
         _refuse_folds(config.split)
@@ -45,7 +47,7 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
             len(documents) - len(splits),
         )
     else:
-        split = _own_splits(documents["patient_id"].tolist(), documents["labels"].tolist(), config.split)
+        split = _own_splits(documents, config.split)
         splits = documents[["document_id"]].assign(split=split)
     with_split = documents.merge(splits, on="document_id")
     label_space = LabelSpace.fit(
@@ -68,19 +70,25 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
             "labels": len(label_space),
             "test_labels_outside": outside,
             "label_match": match,
+            "months": _months(with_split),
         }
     logger.info("documents: %s; %d labels", ", ".join(f"{name} {n}" for name, n in counts.items()), len(label_space))
     for name, found in match.items():
         logger.info("%s: label shares differ by %.2g on average, %d labels absent", name, *found.values())
+    for name, (first, last) in _months(with_split).items():
+        logger.info("%s: %s to %s", name, first, last)
     if outside:
         logger.warning("%d label occurrences of split test lie outside the label space", outside)
     tracked.log_metrics({f"n_documents_{name}": n for name, n in counts.items()} | {"n_labels": len(label_space)})
     tracked.log_metrics({f"{score}_{name}": value for name, found in match.items() for score, value in found.items()})
 
 
-def _own_splits(patient_ids: list[str], label_sets: list[Sequence[str]], settings: SplitSettings) -> list[str]:
+def _own_splits(documents: pd.DataFrame, settings: SplitSettings) -> list[str]:
     """The split of each document, as the settings ask for."""
-    seed = settings.seed
+    seed, patient_ids = settings.seed, documents["patient_id"].tolist()
+    label_sets: list[Sequence[str]] = documents["labels"].tolist()
+    if settings.method == "temporal":
+        return temporal_splits(patient_ids, documents["date"].tolist(), val=settings.val, test=settings.test)
     matched = label_sets if settings.method == "stratified" else None
     if settings.n_folds is None:
         return assign_splits(patient_ids, val=settings.val, test=settings.test, seed=seed, label_sets=matched)
@@ -89,6 +97,15 @@ def _own_splits(patient_ids: list[str], label_sets: list[Sequence[str]], setting
     else:
         folds = assign_folds(patient_ids, n_folds=settings.n_folds, seed=seed, label_sets=label_sets)
     return splits_of_fold(folds, settings.fold, patient_ids, val=settings.val, seed=seed, label_sets=matched)
+
+
+def _months(documents: pd.DataFrame) -> dict[str, list[str]]:
+    """First and last month of each split; nothing where documents have no date."""
+    dated = documents.dropna(subset=["date"])
+    return {
+        str(split): [f"{date:%Y-%m}" for date in (part.min(), part.max())]
+        for split, part in dated.groupby("split")["date"]
+    }
 
 
 def _refuse_folds(settings: SplitSettings) -> None:

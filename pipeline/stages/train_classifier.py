@@ -190,7 +190,12 @@ def _build_objective(config: PipelineConfig, label_space: LabelSpace, *, n_docum
     return ClassificationObjective(
         encoder,
         head,
-        build_head_loss(settings.loss, train_counts=label_space.train_counts, n_documents=n_documents),
+        build_head_loss(
+            settings.loss,
+            train_counts=label_space.train_counts,
+            n_documents=n_documents,
+            settings=settings.loss_settings,
+        ),
         n_labels=n_labels,
         contrastive=contrastive,
         projection_head=projection_head,

@@ -142,7 +142,7 @@
       const button = element("button");
       button.type = "button";
       const where = element("span", "where", section);
-      where.append(element("span", "", source !== "title" ? `${percent(score)} of evidence` : score > 0.999 ? "title of the code" : `${percent(score)} of the title`));
+      where.append(element("span", "", source === "tfidf" ? `${percent(score)} of TF-IDF` : source !== "title" ? `${percent(score)} of evidence` : score > 0.999 ? "title of the code" : `${percent(score)} of the title`));
       const [from, to] = [wordStart(one.text, sentenceStart, start), wordEnd(one.text, sentenceEnd, end)];
       const clean = (piece) => piece.replace(/\s+/g, " ");
       const words = element("span");
