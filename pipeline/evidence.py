@@ -28,6 +28,7 @@ from pipeline.labels import LabelSpace
 from pipeline.lexical import LexicalModel
 from pipeline.lexical_spans import lexical_spans
 from pipeline.mentions import TitleIndex
+from pipeline.span_places import sentence_finder
 from pipeline.spans import LabelSpans, Span
 from pipeline.text import Preparation
 from pipeline.title_spans import title_spans
@@ -85,7 +86,7 @@ class Explainer:
             label_ids: labels to explain of each text; a text without any costs nothing.
 
         Returns:
-            For each text and each of its labels the spans, in characters of the text as given.
+            For each text and each of its labels the spans with their sentences, in characters of the text as given.
         """
         asked = [row for row, labels in enumerate(label_ids) if len(labels)]
         how = self.preparation
@@ -100,7 +101,8 @@ class Explainer:
         found: list[LabelSpans] = [[] for _ in texts]
         spans = self._explain(columns, [label_ids[row] for row in asked], prepared)
         for row, alignment, of_text in zip(asked, alignments, spans, strict=True):
-            found[row] = [[_moved(span, *alignment.source(*span[:2])) for span in one] for one in of_text]
+            moved = [[_moved(span, *alignment.source(*span[:2])) for span in one] for one in of_text]
+            found[row] = _in_sentences(texts[row], moved)
         return found
 
     def explain_rows(
@@ -148,6 +150,14 @@ class Explainer:
 
 def _moved(span: Span, start: int, end: int) -> Span:
     return span._replace(start=start, end=end)
+
+
+def _in_sentences(text: str, spans: LabelSpans) -> LabelSpans:
+    ends = [span.end for one in spans for span in one]
+    if not ends:
+        return spans
+    sentence_of = sentence_finder(text, max(ends))
+    return [[span._replace(sentence=sentence_of(span.start, span.end)) for span in one] for one in spans]
 
 
 def _not_in(others: Sequence[Span], spans: Sequence[Span]) -> list[Span]:

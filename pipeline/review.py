@@ -23,17 +23,16 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from pipeline.code_files import Code, read_codes
+from pipeline.code_files import Code
+from pipeline.code_reading import read_codes
 from pipeline.document_files import read_documents
 from pipeline.errors import UserError
 from pipeline.files import guarded_io
-from pipeline.sentences import find_sentences
+from pipeline.span_places import sentence_finder
 from pipeline.spans import Span
 from pipeline.text import PREAMBLE, find_sections
 
 logger = logging.getLogger(__name__)
-
-_SENTENCE_ROOM = 2000  # characters behind the last span that are read for the end of its sentence
 
 
 @dataclass
@@ -207,18 +206,13 @@ def _span_entry(span: Span, section: str, start: int, end: int, unit: Callable[[
 def _places(text: str, last_end: int) -> Callable[[Span], tuple[str, int, int]]:
     """Section and sentence of a span: name of the section, start and end of the sentence."""
     sections = find_sections(text)
-    sentences = find_sentences(text[: last_end + _SENTENCE_ROOM])
     section_starts = [section.start for section in sections]
-    sentence_starts = [start for start, _ in sentences]
+    sentence_of = sentence_finder(text, last_end)
 
     def place(span: Span) -> tuple[str, int, int]:
         section = bisect.bisect_right(section_starts, span.start) - 1
         name = sections[section].name if section >= 0 else PREAMBLE
-        first = max(bisect.bisect_right(sentence_starts, span.start) - 1, 0)
-        last = max(bisect.bisect_left(sentence_starts, span.end) - 1, first)
-        if not sentences:
-            return name, span.start, span.end
-        return name, min(sentences[first][0], span.start), max(sentences[last][1], span.end)
+        return name, *sentence_of(span.start, span.end)
 
     return place
 

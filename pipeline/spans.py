@@ -34,6 +34,7 @@ class Span(NamedTuple):
         section: a name of :data:`pipeline.text.KNOWN_SECTIONS`, "preamble", or "other": a header as it stood in the
             text could name a patient.
         source: who says so, "encoder", "title" or "tfidf".
+        sentence: start and end of the sentence around it, in characters; None where it was not looked for.
     """
 
     start: int
@@ -41,6 +42,7 @@ class Span(NamedTuple):
     score: float
     section: str
     source: str = "encoder"
+    sentence: tuple[int, int] | None = None
 
 
 LabelSpans: TypeAlias = list[list[Span]]

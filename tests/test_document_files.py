@@ -286,11 +286,27 @@ def test_an_output_of_another_kind_or_in_no_folder_is_refused_before_any_work(tm
         writing_codes(tmp_path / "no" / "codes.csv").__enter__()
 
 
-FOUND = replace(I10, evidence=(Span(3, 9, 0.75, "impression"), Span(20, 24, 0.25, "other")))
+FOUND = replace(I10, evidence=(Span(3, 9, 0.75, "impression", "encoder", (0, 19)), Span(20, 24, 0.25, "other")))
 NOT_FOUND = replace(N179, evidence=())
 FOUND_ROWS = [
-    {"start": 3, "end": 9, "section": "impression", "score": 0.75, "source": "encoder"},
-    {"start": 20, "end": 24, "section": "other", "score": 0.25, "source": "encoder"},
+    {
+        "start": 3,
+        "end": 9,
+        "section": "impression",
+        "score": 0.75,
+        "source": "encoder",
+        "sentence_start": 0,
+        "sentence_end": 19,
+    },
+    {
+        "start": 20,
+        "end": 24,
+        "section": "other",
+        "score": 0.25,
+        "source": "encoder",
+        "sentence_start": None,
+        "sentence_end": None,
+    },
 ]
 
 

@@ -62,7 +62,7 @@ def test_odd_documents_are_coded_all_with_evidence_inside_them(model: Path, tmp_
     source, output = tmp_path / "notes.jsonl", tmp_path / f"codes.{suffix}"
     source.write_text("".join(json.dumps({"document_id": one, "text": text}) + "\n" for one, text in ODD_TEXTS.items()))
     assert predict(model, source, output, "--evidence", "--top-k", "2") == 0
-    from pipeline.code_files import read_codes
+    from pipeline.code_reading import read_codes
 
     found = dict(read_codes(output))
     assert list(found) == list(ODD_TEXTS)
@@ -72,6 +72,8 @@ def test_odd_documents_are_coded_all_with_evidence_inside_them(model: Path, tmp_
             assert 0 < code.probability < 1
             for span in code.evidence or ():
                 assert 0 <= span.start < span.end <= len(ODD_TEXTS[document_id])
+                assert span.sentence is not None
+                assert span.sentence[0] <= span.start < span.end <= span.sentence[1]
 
 
 def test_a_note_of_200000_words_is_coded_by_its_beginning(model: Path, tmp_path: Path) -> None:
@@ -177,7 +179,8 @@ def test_evidence_in_csv_is_a_list_in_one_column(model: Path, tmp_path: Path) ->
     with (tmp_path / "codes.csv").open(encoding="utf-8", newline="") as file:
         (row,) = csv.DictReader(file)
     for span in json.loads(row["evidence"]):
-        assert set(span) == {"start", "end", "section", "score", "source"}
+        assert set(span) == {"start", "end", "section", "score", "source", "sentence_start", "sentence_end"}
+        assert span["sentence_start"] <= span["start"] < span["end"] <= span["sentence_end"]
 
 
 def test_precision_reaches_the_encoder_and_fp16_asks_for_a_gpu(

@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.__main__ import main
-from pipeline.code_files import Code, read_codes, writing_codes
+from pipeline.code_files import Code, writing_codes
+from pipeline.code_reading import read_codes
 from pipeline.errors import UserError
 from pipeline.labels import LabelSpace
 from pipeline.review import checked_output, collect, embedded_json, render, utf16_offsets, write_review
