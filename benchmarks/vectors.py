@@ -19,7 +19,7 @@ from __future__ import annotations
 import argparse
 import copy
 import itertools
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from pipeline.grid_results import Pooled, VariantResult, as_rows
 from pipeline.label_counts import label_matrix
 from pipeline.labels import LabelSpace
 from pipeline.losses import build_contrastive_loss
+from pipeline.metrics import band_key, frequency_bands
 from pipeline.ranking import rank_scores
 from pipeline.thresholds import apply_thresholds, fit_global_threshold
 from pipeline.tokens import select_rows
@@ -189,7 +190,8 @@ def score(result: VariantResult, network: Network, parts: dict[str, Part], choic
     true, given = matrix(parts["test"].labels), probabilities(network, parts["test"])
     predicted = apply_thresholds(given, threshold)
     pooled = Pooled([str(row) for row in range(true.shape[0])], true, predicted, given)
-    result.add_seed(pooled, [choice], train_counts=None, n_resamples=N_RESAMPLES, seed=0)
+    train_counts = parts["train"].labels.sum(dim=0).numpy()
+    result.add_seed(pooled, [choice], train_counts=train_counts, n_resamples=N_RESAMPLES, seed=0)
     labels = parts["test"].labels.numpy()
     occurs = labels.any(axis=0)
     label_map = average_precision_score(labels[:, occurs], given[:, occurs], average="macro")
@@ -234,12 +236,18 @@ def main() -> None:
     table = pd.DataFrame(as_rows(results, reference="none"))
     if arguments.output:
         table.to_csv(arguments.output, index=False)
-    for row in table.to_dict("records"):
-        print(markdown(row))
+    rows = table.to_dict("records")
+    keys = [f"train_count_{band_key(name)}" for name in frequency_bands([])]
+    bands = [key for key in keys if rows[0][f"{key}/n_labels_present"]]
+    names = ["micro-F1", "macro-F1", "MAP over documents", "MAP over labels"]
+    names += [f"macro-F1, {key.removeprefix('train_count_').replace('_', '-')}" for key in bands]
+    print(f"| loss | {' | '.join(names)} |\n|{'---|' * (len(names) + 1)}")
+    for row in rows:
+        print(markdown(row, bands))
 
 
-def markdown(row: Mapping[Hashable, Any]) -> str:
-    """One line of the table in RESULTS.md, in percent."""
+def markdown(row: Mapping[Hashable, Any], bands: Sequence[str]) -> str:
+    """One line of the table in RESULTS.md, in percent; last the macro-F1 of labels by training documents."""
     cells = [str(row["variant"])]
     for name in ("micro_f1", "macro_f1", "map"):
         cell = f"{100 * row[name]:.1f} ± {100 * row.get(f'{name}_sd', 0):.1f}"
@@ -248,6 +256,7 @@ def markdown(row: Mapping[Hashable, Any]) -> str:
             cell += f" ({low:+.1f} to {high:+.1f})"
         cells.append(cell)
     cells.append(f"{100 * row['label_map']:.1f}")
+    cells += [f"{100 * row[f'{band}/macro_f1']:.1f}" for band in bands]
     return f"| {' | '.join(cells)} |"
 
 

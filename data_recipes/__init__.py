@@ -28,8 +28,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
 
 from pipeline.config_files import validate_section
-from pipeline.documents import Document, IngestReport
+from pipeline.documents import Document
 from pipeline.errors import UserError
+from pipeline.ingest_report import IngestReport
 from pipeline.settings import Section
 
 

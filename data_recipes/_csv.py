@@ -35,8 +35,8 @@ from data_recipes._csv_rows import (
     walk_rows,
     whole_rows,
 )
-from pipeline.documents import IngestReport
 from pipeline.errors import UserError
+from pipeline.ingest_report import IngestReport
 
 OnBadRow = Literal["error", "skip"]
 T = TypeVar("T")

@@ -35,8 +35,9 @@ from data_recipes._mimic_codes import read_titles as read_titles_of
 from data_recipes._mimic_splits import PublishedSplits
 from data_recipes._mimic_spool import Note, note_spool
 from pipeline.codes import CodeSystem, is_valid_shape, normalise, parse_label, undot
-from pipeline.documents import Document, IngestReport
+from pipeline.documents import Document
 from pipeline.errors import UserError
+from pipeline.ingest_report import IngestReport
 from pipeline.settings import absolute
 
 IS_SEQUENCED = True

@@ -36,7 +36,8 @@ from data_recipes._mimic_codes import CodeColumns, CodeTable
 from data_recipes._mimic_codes import read_titles as read_titles_of
 from data_recipes._mimic_splits import PublishedSplits
 from pipeline.codes import CodeSystem
-from pipeline.documents import Document, IngestReport
+from pipeline.documents import Document
+from pipeline.ingest_report import IngestReport
 
 N_SUMMARIES = 331_794
 """Rows of note/discharge in MIMIC-IV-Note 2.2."""

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from data_recipes._csv import OnBadRow, read_raw_csv
 from data_recipes._leading_zeros import check_leading_zeros
 from pipeline.codes import CodeSystem, make_label, normalise
-from pipeline.documents import IngestReport
 from pipeline.errors import UserError
+from pipeline.ingest_report import IngestReport
 
 _NUMBER = r"^[0-9]{1,18}$"
 _LAST = np.iinfo(np.int64).max  # place of a code without seq_num

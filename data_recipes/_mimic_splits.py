@@ -11,8 +11,8 @@ import pyarrow.feather
 import pyarrow.parquet as pq
 
 from data_recipes._csv import read_raw_csv
-from pipeline.documents import IngestReport
 from pipeline.errors import UserError
+from pipeline.ingest_report import IngestReport
 
 Split = Literal["train", "val", "test"]
 

@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple
 
 import pyarrow as pa
 
-from pipeline.documents import IngestReport
+from pipeline.ingest_report import IngestReport
 
 
 class Note(NamedTuple):

@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from data_recipes import RawTable
 from data_recipes._csv import read_raw_csv
-from pipeline.documents import IngestReport
 from pipeline.errors import UserError
+from pipeline.ingest_report import IngestReport
 
 
 class RowCount(NamedTuple):

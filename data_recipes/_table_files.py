@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_recipes._csv import OnBadRow, read_raw_csv
-from pipeline.documents import IngestReport
 from pipeline.errors import UserError
+from pipeline.ingest_report import IngestReport
 
 KINDS = ".csv, .csv.gz, .jsonl or .parquet file, or a folder of them or of .txt files"
 _CSV, _JSONL, _PARQUET = (".csv", ".csv.gz"), (".jsonl",), (".parquet",)

@@ -34,8 +34,9 @@ from xml.parsers.expat import ErrorString
 
 from data_recipes import RawTable, require_raw
 from pipeline.codes import make_label, normalise
-from pipeline.documents import Document, IngestReport
+from pipeline.documents import Document
 from pipeline.errors import UserError
+from pipeline.ingest_report import IngestReport
 from pipeline.settings import Section
 
 PUBLISHED: Mapping[str, int] = {"reports": 978, "labels": 45}

@@ -33,8 +33,9 @@ from data_recipes._csv import OnBadRow
 from data_recipes._leading_zeros import check_leading_zeros
 from data_recipes._table_files import KINDS, Row, is_table, table_rows
 from pipeline.codes import CodeSystem, make_label, normalise
-from pipeline.documents import Document, IngestReport
+from pipeline.documents import Document
 from pipeline.errors import UserError
+from pipeline.ingest_report import IngestReport
 from pipeline.settings import Section, absolute
 
 PUBLISHED: Mapping[str, int] = {}

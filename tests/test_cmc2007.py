@@ -7,8 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_recipes import cmc2007, load_recipe
-from pipeline.documents import Document, IngestReport, write_documents
+from pipeline.documents import Document, write_documents
 from pipeline.errors import UserError
+from pipeline.ingest_report import IngestReport
 from pipeline.text import find_sections
 
 HISTORY = "<text origin='X' type='CLINICAL_HISTORY'>{}</text>"

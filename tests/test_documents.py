@@ -15,12 +15,12 @@ from pipeline.documents import (
     ANNOTATOR_SCHEMA,
     DOCUMENT_SCHEMA,
     Document,
-    IngestReport,
     iterate_documents,
     without_half_pairs,
     write_documents,
 )
 from pipeline.errors import UserError
+from pipeline.ingest_report import IngestReport
 
 I10, N179 = "icd10cm:I10", "icd10cm:N17.9"
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from pipeline import artifacts, documents, errors, files
 from pipeline.config import PipelineConfig
 from pipeline.code_files import writing_codes
+from pipeline.ingest_report import IngestReport
 
 def limit(n_bytes):
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # as on a full disk: an error, not a signal
@@ -40,7 +41,7 @@ def document(index):
 def ingest(n_documents):
     with artifacts.writing(config, "ingest") as output:
         paths = output.dir / "documents.parquet", output.dir / "annotators.parquet"
-        documents.write_documents(map(document, range(n_documents)), *paths, documents.IngestReport())
+        documents.write_documents(map(document, range(n_documents)), *paths, IngestReport())
         for name in ("titles.json", "ingest_report.json"):
             files.write_json(output.dir / name, n_documents)
 

@@ -29,8 +29,9 @@ from data_recipes import (
 )
 from data_recipes._synthetic_mimic3 import COLUMNS
 from pipeline.codes import CodeSystem, is_valid_shape
-from pipeline.documents import Document, IngestReport, write_documents
+from pipeline.documents import Document, write_documents
 from pipeline.errors import UserError
+from pipeline.ingest_report import IngestReport
 
 MARKER = "Zebrafinch"  # stands in every text; no message may hold it
 SUMMARY = "Discharge summary"
@@ -467,7 +468,8 @@ def test_memory_does_not_grow_with_the_table_of_notes(tmp_path: Path) -> None:
         code = f"""
 from pathlib import Path
 from data_recipes import mimic3_full
-from pipeline.documents import IngestReport, write_documents
+from pipeline.documents import write_documents
+from pipeline.ingest_report import IngestReport
 
 folder = Path({str(raw)!r})
 report = IngestReport()

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from data_recipes import _mimic4 as mimic4
 from data_recipes import mimic4_icd10, recipe_options, synthetic
 from data_recipes._mimic_codes import CodeColumns, CodeTable
-from pipeline.documents import Document, IngestReport, write_documents
+from pipeline.documents import Document, write_documents
 from pipeline.errors import UserError
+from pipeline.ingest_report import IngestReport
 
 DISCHARGE = ("note_id", "subject_id", "hadm_id", "note_type", "note_seq", "charttime", "storetime", "text")
 DIAGNOSES = ("subject_id", "hadm_id", "seq_num", "icd_code", "icd_version")

@@ -13,8 +13,9 @@ import pytest
 
 from data_recipes import load_recipe, mimic4_icd10, synthetic
 from data_recipes._mimic_splits import PublishedSplits
-from pipeline.documents import IngestReport, write_documents
+from pipeline.documents import write_documents
 from pipeline.errors import UserError
+from pipeline.ingest_report import IngestReport
 
 
 def write(

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from data_recipes import _csv
 from data_recipes._csv import OnBadRow, need_raw_file, raw_file, read_raw_csv
-from pipeline.documents import IngestReport
 from pipeline.errors import UserError
+from pipeline.ingest_report import IngestReport
 
 HEADER = "id,code,text"
 ROWS = [

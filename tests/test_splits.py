@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from pipeline.artifacts import read_manifest
 from pipeline.config import PipelineConfig, view_for_stage
-from pipeline.documents import Document, IngestReport, write_documents
+from pipeline.documents import Document, write_documents
 from pipeline.errors import UserError
 from pipeline.files import write_json
+from pipeline.ingest_report import IngestReport
 from pipeline.splits import (
     SPLITS,
     assign_folds,

@@ -30,8 +30,9 @@ from data_recipes._synthetic_notes import NoteWriter
 from data_recipes._synthetic_patients import draw_stays, group_of
 from data_recipes._synthetic_vocabulary import build_vocabulary, written_codes
 from pipeline.codes import parse_label
-from pipeline.documents import Document, IngestReport
+from pipeline.documents import Document
 from pipeline.errors import UserError
+from pipeline.ingest_report import IngestReport
 from pipeline.splits import assign_splits
 from pipeline.titles import load_icd10cm
 

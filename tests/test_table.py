@@ -12,8 +12,9 @@ import pytest
 
 import data_recipes
 from data_recipes import table
-from pipeline.documents import Document, IngestReport
+from pipeline.documents import Document
 from pipeline.errors import UserError
+from pipeline.ingest_report import IngestReport
 
 SECRET = "Xqzvsecret"
 HEADER = "document_id,patient,text,codes,split"

@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import tokens as tokens_module
-from pipeline.documents import Document, IngestReport, write_documents
+from pipeline.documents import Document, write_documents
 from pipeline.errors import UserError
+from pipeline.ingest_report import IngestReport
 from pipeline.labels import LabelSpace
 from pipeline.micro_batches import (
     Batch,

@@ -12,8 +12,9 @@ import logging
 import data_recipes
 from pipeline.artifacts import writing
 from pipeline.config import PipelineConfig
-from pipeline.documents import IngestReport, write_documents
+from pipeline.documents import write_documents
 from pipeline.files import sha256_of, write_json
+from pipeline.ingest_report import IngestReport
 from pipeline.stages import stage_main
 from pipeline.text import prepare
 from pipeline.tracking import StageRun
