@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,13 +13,11 @@ from torch.utils.checkpoint import checkpoint
 from pipeline.distributed import world_size
 from pipeline.encoder import DocumentEncoder, ProjectionHead
 from pipeline.heads import LabelAttentionHead, LinearHead
+from pipeline.label_starts import LabelStarts
 from pipeline.losses import PrototypeLoss, SparseLabels, build_contrastive_loss, partner_share, relation_statistics
 from pipeline.memory_queue import Memory, build_memory
-from pipeline.micro_batches import Batch, ChunkSettings, MicroBatch
-from pipeline.serving import embed_texts
+from pipeline.micro_batches import Batch, MicroBatch
 from pipeline.training_settings import Contrastive
-
-logger = logging.getLogger(__name__)
 
 
 class ContrastiveObjective(nn.Module):
@@ -178,29 +175,21 @@ def contrastive_loss_of(settings: Contrastive, n_labels: int) -> nn.Module:
     )
 
 
-def start_prototypes_from_titles(
-    loss: nn.Module | None,
-    projection_head: ProjectionHead | None,
-    encoder: DocumentEncoder,
-    titles: Sequence[str | None],
-    *,
-    tokenizer: Any,
-    chunks: ChunkSettings,
-) -> None:
-    """Start the label prototypes of a loss from the titles of the codes, as encoder and projection head see them.
+def has_prototypes(loss: nn.Module | None) -> bool:
+    """Whether a loss has a vector for each label, which can start from titles."""
+    return isinstance(loss, PrototypeLoss)
 
-    Call it before frozen layers are cached. A label without a title keeps its random start, as do losses without
-    prototypes.
+
+@torch.no_grad()
+def start_prototypes(loss: nn.Module | None, projection_head: ProjectionHead, starts: LabelStarts) -> None:
+    """Start the label prototypes of a loss from label vectors, as the projection head sees them.
+
+    A label without one keeps its random start; losses without prototypes stay as they are.
     """
-    has_title = torch.tensor([title is not None for title in titles])
-    if not isinstance(loss, PrototypeLoss) or projection_head is None or not has_title.any():
-        return
-    with torch.no_grad():
-        embeddings = embed_texts(encoder, tokenizer, [title or "unknown" for title in titles], chunks)
-        vectors = projection_head(embeddings)
-        has_title = has_title.to(vectors.device).unsqueeze(1)
-        loss.load_prototypes(torch.where(has_title, vectors, loss.prototypes.to(vectors.dtype)))
-    logger.info("label prototypes start from %d code titles", int(has_title.sum()))
+    if isinstance(loss, PrototypeLoss):
+        vectors = projection_head(starts.embeddings)
+        is_known = torch.tensor(starts.is_known, device=vectors.device).unsqueeze(1)
+        loss.load_prototypes(torch.where(is_known, vectors, loss.prototypes.to(vectors.dtype)))
 
 
 def run_micro_batch(function: Callable[[MicroBatch], Any], batch: MicroBatch, *, recompute: bool) -> Any:

@@ -150,7 +150,9 @@ class TrainClassifier(Training):
     head: Literal["label_attention", "linear"] = "label_attention"
     head_learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(1e-3, description="rate of the head alone")
     head_dropout: Fraction = 0.1
-    title_init: bool = Field(True, description="start label attention from the encoded code titles")
+    title_init: bool = Field(
+        True, description="start label attention from the encoded code titles, or those near by in the code tree"
+    )
     loss: HeadLossName = "bce"
     loss_settings: dict[str, Any] = Field(default_factory=dict, description="what this loss alone has; docs/losses.md")
     freeze_encoder: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from pipeline.errors import UserError
 from pipeline.ingest_report import IngestReport
 
 I10, N179 = "icd10cm:I10", "icd10cm:N17.9"
+DAY = datetime.date(2019, 3, 4)
 
 
 def document(document_id: str, text: str = "Some text.", labels: Sequence[str] = (I10,), **options: Any) -> Document:
@@ -42,7 +44,7 @@ def test_documents_come_back_in_order_and_as_given(tmp_path: Path) -> None:
     rows, report = write(
         tmp_path,
         [
-            document("007", 'First\nline, "quoted" – é', [N179, I10], patient_id="p1", given_split="train"),
+            document("007", 'First\nline, "quoted" – é', [N179, I10], patient_id="p1", given_split="train", date=DAY),
             document("8", labels=[I10], patient_id="p1"),
         ],
     )
@@ -53,8 +55,16 @@ def test_documents_come_back_in_order_and_as_given(tmp_path: Path) -> None:
             "text": 'First\nline, "quoted" – é',
             "labels": [N179, I10],
             "given_split": "train",
+            "date": DAY,
         },
-        {"document_id": "8", "patient_id": "p1", "text": "Some text.", "labels": [I10], "given_split": None},
+        {
+            "document_id": "8",
+            "patient_id": "p1",
+            "text": "Some text.",
+            "labels": [I10],
+            "given_split": None,
+            "date": None,
+        },
     ]
     assert report.as_dict()["counts"] == {
         "documents": 2, "documents_given_train": 1, "label_occurrences": 3, "labels": 2, "labels_of_10_documents": 0,

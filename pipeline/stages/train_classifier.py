@@ -28,6 +28,7 @@ from pipeline.ensemble_fitting import Fitter, fit_model
 from pipeline.files import write_json
 from pipeline.heads import LabelAttentionHead, build_head, start_from_prevalence
 from pipeline.held_out import save_held_out
+from pipeline.label_starts import label_starts
 from pipeline.labels import LabelSpace
 from pipeline.loading import build_loader, cache_frozen_layers
 from pipeline.losses import build_head_loss
@@ -35,11 +36,12 @@ from pipeline.micro_batches import ChunkSettings
 from pipeline.objectives import (
     ClassificationObjective,
     contrastive_loss_of,
+    has_prototypes,
     memory_of,
-    start_prototypes_from_titles,
+    start_prototypes,
 )
 from pipeline.pretrained import load_encoder, load_tokenizer
-from pipeline.serving import MODEL_INPUTS, MODEL_OUTPUTS, Classifier, ClassifierSettings, embed_texts
+from pipeline.serving import MODEL_INPUTS, MODEL_OUTPUTS, Classifier, ClassifierSettings
 from pipeline.stages import stage_main
 from pipeline.text import Preparation
 from pipeline.tokens import select_rows
@@ -107,16 +109,7 @@ def _train_neural(
         compute=config.compute,
         partner_probability=settings.joint.partner_probability if settings.joint.loss != "none" else 0.0,
     )
-    if settings.head == "label_attention" and settings.title_init:
-        _start_from_titles(objective, label_space, tokenizer, loader.settings)
-    start_prototypes_from_titles(
-        objective.contrastive,
-        objective.projection_head,
-        objective.encoder,
-        label_space.titles,
-        tokenizer=tokenizer,
-        chunks=loader.settings,
-    )
+    _start_labels(objective, label_space, tokenizer, loader.settings, title_init=settings.title_init)
     validator = Validator(
         objective, tokens, val_rows, n_labels=len(label_space), loader=loader, accelerator=accelerator
     )
@@ -206,15 +199,23 @@ def _build_objective(config: PipelineConfig, label_space: LabelSpace, *, n_docum
     )
 
 
-def _start_from_titles(
-    objective: ClassificationObjective, label_space: LabelSpace, tokenizer: Any, chunks: ChunkSettings
+def _start_labels(
+    objective: ClassificationObjective,
+    label_space: LabelSpace,
+    tokenizer: Any,
+    chunks: ChunkSettings,
+    *,
+    title_init: bool,
 ) -> None:
-    """Start label queries from the titles of the codes, read by the encoder itself."""
-    has_title = [title is not None for title in label_space.titles]
-    if any(has_title) and isinstance(objective.head, LabelAttentionHead):
-        texts = [title or "unknown" for title in label_space.titles]
-        objective.head.start_from_titles(embed_texts(objective.encoder, tokenizer, texts, chunks), has_title)
-        logger.info("label queries start from %d code titles", sum(has_title))
+    """Start label queries and prototypes from the titles of the codes, read by the encoder itself."""
+    head = objective.head if title_init and isinstance(objective.head, LabelAttentionHead) else None
+    if head is None and not has_prototypes(objective.contrastive):
+        return
+    starts = label_starts(objective.encoder, tokenizer, label_space, chunks)
+    if head is not None and any(starts.is_known):
+        head.start_from_titles(starts.embeddings, starts.is_known)
+    if objective.projection_head is not None:
+        start_prototypes(objective.contrastive, objective.projection_head, starts)
 
 
 def _classifier_settings(config: PipelineConfig) -> ClassifierSettings:

@@ -18,9 +18,10 @@ from pipeline.artifacts import input_signature, need, writing
 from pipeline.config import PipelineConfig
 from pipeline.encoder import DocumentEncoder, ProjectionHead
 from pipeline.files import write_json
+from pipeline.label_starts import label_starts
 from pipeline.labels import LabelSpace
 from pipeline.loading import build_loader, cache_frozen_layers
-from pipeline.objectives import ContrastiveObjective, contrastive_loss_of, memory_of, start_prototypes_from_titles
+from pipeline.objectives import ContrastiveObjective, contrastive_loss_of, has_prototypes, memory_of, start_prototypes
 from pipeline.pretrained import find_encoder, load_encoder, load_tokenizer
 from pipeline.serving import save_encoder
 from pipeline.stages import stage_main
@@ -88,9 +89,10 @@ def _train(
         memory=memory_of(settings, encoder, projection_head, n_labels=n_labels, pooling=pooling),
     )
     objective.to(accelerator.device)
-    start_prototypes_from_titles(
-        objective.loss, projection_head, encoder, label_space.titles, tokenizer=tokenizer, chunks=loader.settings
-    )
+    if has_prototypes(objective.loss):
+        start_prototypes(
+            objective.loss, projection_head, label_starts(encoder, tokenizer, label_space, loader.settings)
+        )
     if config.encoding.cache_frozen_layers:
         cache_frozen_layers(encoder, loader, rows, accelerator)
     return fit(
