@@ -176,9 +176,9 @@ def _notes(scores: Mapping[str, float], ingest_report: Mapping[str, Any]) -> lis
 
 
 def count_splits(experiment_dir: Path) -> pd.DataFrame:
-    """One row a split: documents, patients, labels."""
+    """One row a split: documents, patients, labels; first and last month where documents have a date."""
     documents = pq.read_table(
-        need(experiment_dir, "documents.parquet"), columns=["document_id", "patient_id", "labels"]
+        need(experiment_dir, "documents.parquet"), columns=["document_id", "patient_id", "labels", "date"]
     ).to_pandas()
     frame = documents.merge(pq.read_table(need(experiment_dir, "splits.parquet")).to_pandas(), on="document_id")
     frame["n_labels"] = frame["labels"].map(len)
@@ -195,6 +195,9 @@ def count_splits(experiment_dir: Path) -> pd.DataFrame:
                 "n_labels_present": len({label for labels in part["labels"] for label in labels}),
             }
         )
+        if frame["date"].notna().any():
+            months = [f"{date:%Y-%m}" for date in part["date"].dropna()]
+            rows[-1]["months"] = f"{min(months)} to {max(months)}" if months else ""
     return pd.DataFrame(rows)
 
 

@@ -78,7 +78,6 @@ def fit(
     *,
     checkpoint_dir: Path,
     signature: str,
-    head_parameters: Callable[[str], bool] = lambda name: False,
     head_learning_rate: float | None = None,
     validate: Callable[[nn.Module], dict[str, float]] | None = None,
     select_by: str = "",
@@ -95,8 +94,7 @@ def fit(
         accelerator: prepared by :func:`start_accelerator`.
         checkpoint_dir: checkpoints lie here until training has ended.
         signature: identifies settings and data; a checkpoint of another one is not used.
-        head_parameters: tells by name which parameters get ``head_learning_rate``.
-        head_learning_rate: their learning rate.
+        head_learning_rate: of all parameters outside the encoder; None gives them that of the encoder.
         validate: scores on validation after every epoch; the weights of the best epoch are kept.
         select_by: the score that decides.
         patience: epochs without a better score before training stops.
@@ -110,7 +108,7 @@ def fit(
     Raises:
         UserError: if the loss is no longer finite.
     """
-    optimizer = _build_optimizer(model, settings, head_parameters, head_learning_rate)
+    optimizer = _build_optimizer(model, settings, head_learning_rate)
     scheduler = _build_scheduler(optimizer, settings, loader.plan.n_steps * settings.n_epochs)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     state = LoopState()
@@ -256,14 +254,13 @@ class _Meter:
         return row
 
 
-def _build_optimizer(
-    model: nn.Module, settings: Training, is_head: Callable[[str], bool], head_learning_rate: float | None
-) -> torch.optim.AdamW:
-    """AdamW; no decay on biases and norms, a rate of its own for the head."""
+def _build_optimizer(model: nn.Module, settings: Training, head_learning_rate: float | None) -> torch.optim.AdamW:
+    """AdamW; no decay on biases and norms, a rate of its own for what is not the encoder."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            rate = head_learning_rate if head_learning_rate and is_head(name) else settings.learning_rate
+            is_encoder = name.startswith("encoder.")
+            rate = settings.learning_rate if is_encoder else (head_learning_rate or settings.learning_rate)
             decay = settings.weight_decay if parameter.ndim > 1 else 0.0
             groups.setdefault((rate, decay), []).append(parameter)
     return torch.optim.AdamW(

@@ -102,6 +102,9 @@ class TrainEncoder(Training, Contrastive):
     global_batch_size: Annotated[int, Field(ge=2)] = Field(
         64, description="documents a step, over all processes: the more, the more anchors have positives"
     )
+    head_learning_rate: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None, description="rate of projection head and label prototypes; null: learning_rate"
+    )
 
     @model_validator(mode="after")
     def _queue_holds_a_batch(self) -> Self:
@@ -148,7 +151,9 @@ class TrainClassifier(Training):
     )
     lexical: Lexical = Field(default_factory=Lexical)
     head: Literal["label_attention", "linear"] = "label_attention"
-    head_learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(1e-3, description="rate of the head alone")
+    head_learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(
+        1e-3, description="rate of all that is not the encoder"
+    )
     head_dropout: Fraction = 0.1
     title_init: bool = Field(
         True, description="start label attention from the encoded code titles, or those near by in the code tree"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -253,6 +254,12 @@ def test_splits_are_counted_by_document_patient_and_label(tmp_path: Path) -> Non
     assert rows["test"] == {
         "n_documents": 3, "n_patients": 1, "n_labels_given": 5, "labels_per_document": 5 / 3, "n_labels_present": 4,
     }  # fmt: skip
+    table = pq.read_table(folder / "documents.parquet")
+    days = {"d1": datetime.date(2020, 3, 1), "d2": datetime.date(2019, 12, 31)}
+    dates = pa.array([days.get(one) for one in table["document_id"].to_pylist()], pa.date32())
+    pq.write_table(table.set_column(table.schema.get_field_index("date"), "date", dates), folder / "documents.parquet")
+    months = count_splits(folder).set_index("split")["months"].to_dict()
+    assert months == {"train": "", "val": "", "test": "2019-12 to 2020-03"}
 
 
 ALL_STAGES = "ingest split tokenize train_encoder train_classifier predict evaluate"

@@ -234,11 +234,15 @@ def test_a_score_that_is_equal_or_undefined_is_no_gain(tiny_encoder_dir: Path, t
     assert torch.equal(kept, weights[0])
 
 
-def test_every_trained_parameter_has_its_rate_and_decay_once(tiny_encoder_dir: Path) -> None:
-    """Matrices decay, biases and norms do not; the head learns at a rate of its own; frozen ones are left out."""
-    model = build_objective(tiny_encoder_dir, "classification")
-    settings = settings_of("classification", learning_rate=1e-4, weight_decay=0.1)
-    optimizer = training._build_optimizer(model, settings, lambda name: not name.startswith("encoder."), 0.01)
+@pytest.mark.parametrize("kind", ["classification", "contrastive"])
+@pytest.mark.parametrize("head_rate", [0.01, None])
+def test_every_trained_parameter_has_its_rate_and_decay_once(
+    tiny_encoder_dir: Path, kind: Any, head_rate: float | None
+) -> None:
+    """Matrices decay, biases and norms do not; heads may learn at a rate of their own; frozen ones are left out."""
+    model = build_objective(tiny_encoder_dir, kind)
+    settings = settings_of(kind, learning_rate=1e-4, weight_decay=0.1)
+    optimizer = training._build_optimizer(model, settings, head_rate)
     found = {
         id(one): (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for one in group["params"]
     }
@@ -247,7 +251,7 @@ def test_every_trained_parameter_has_its_rate_and_decay_once(tiny_encoder_dir: P
     for name, one in trained.items():
         is_head = name.startswith(("head.", "projection_head."))
         is_matrix = not name.endswith("bias") and "norm" not in name.lower()
-        assert found[id(one)] == (0.01 if is_head else 1e-4, 0.1 if is_matrix else 0.0), name
+        assert found[id(one)] == (head_rate if is_head and head_rate else 1e-4, 0.1 if is_matrix else 0.0), name
 
 
 def test_gradients_are_clipped_to_the_norm_asked_for(tiny_encoder_dir: Path, tmp_path: Path) -> None:

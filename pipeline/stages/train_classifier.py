@@ -122,7 +122,6 @@ def _train_neural(
         accelerator,
         checkpoint_dir=config.experiment_dir / "checkpoints" / "train_classifier",
         signature=input_signature(config, "train_classifier"),
-        head_parameters=lambda name: not name.startswith("encoder."),
         head_learning_rate=settings.head_learning_rate,
         validate=validator.scores,
         select_by=settings.select_by,

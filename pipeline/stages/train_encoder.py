@@ -102,6 +102,7 @@ def _train(
         accelerator,
         checkpoint_dir=experiment_dir / "checkpoints" / "train_encoder",
         signature=input_signature(config, "train_encoder"),
+        head_learning_rate=settings.head_learning_rate,
         log=lambda metrics, step: tracked.log_metrics(metrics, step=step),
     )
 
