@@ -5,7 +5,7 @@ heads), summed over words and grown to spans. Token states already hold somethin
 says where the model looked, not why; :mod:`pipeline.faithfulness` says how far the probability of the neural part hangs
 on those spans. Of the lexical part it is the title of the code, where it stands in the text
 (:mod:`pipeline.title_spans`; these spans come first), and the words that TF-IDF holds for it
-(:mod:`pipeline.lexical_spans`; last, and only those that no other span covers).
+(:mod:`pipeline.lexical_spans`; last, and only those that no other span touches).
 
 Offsets count characters of the text that was tokenized: for ``explain_texts`` that is the text as given, led back
 through the cleaning preset; in predictions.parquet it is the text of documents.parquet, which ingest cleaned.
@@ -161,5 +161,5 @@ def _in_sentences(text: str, spans: LabelSpans) -> LabelSpans:
 
 
 def _not_in(others: Sequence[Span], spans: Sequence[Span]) -> list[Span]:
-    """Those of ``spans`` that no other span holds whole."""
-    return [one for one in spans if not any(other.start <= one.start and one.end <= other.end for other in others)]
+    """Those of ``spans`` that no other span touches."""
+    return [one for one in spans if not any(other.start < one.end and one.start < other.end for other in others)]

@@ -40,7 +40,7 @@ def lexical_spans(
         places, scores = word_scores(model, text, labels)
         cores = [_core(text, place) for place in places]
         starts, ends = (np.array([core[side] for core in cores], dtype=np.int64) for side in (0, 1))
-        is_word = (starts < ends) & (ends - starts <= _MAX_WORD_CHARS)
+        is_word = (ends - starts > 1) & (ends - starts <= _MAX_WORD_CHARS)  # letters alone, such as "a", say nothing
         words = np.where(is_word, np.cumsum(is_word) - 1, NO_WORD)
         sections = [{"start": one.start, "name": one.name} for one in find_sections(text)]
         found = (grow_spans(of_label, words, starts, ends, sections) for of_label in scores)

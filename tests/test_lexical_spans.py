@@ -66,7 +66,7 @@ def test_a_text_without_labels_asked_or_words_known_has_no_span() -> None:
     assert found == [[], [[]], [[]], [[]]]
 
 
-def test_words_lead_back_through_cleaning_and_those_inside_other_spans_are_left_out() -> None:
+def test_words_lead_back_through_cleaning_and_those_that_touch_other_spans_are_left_out() -> None:
     word, label = telling_word()
     text = f"12 zzz,\r\n{word.upper()}; 12.5 qqq"
     space = LabelSpace(tuple(f"none:{n}" for n in range(len(MODELS[True].linear.intercepts))), (None,) * 4, (1,) * 4)
