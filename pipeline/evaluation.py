@@ -17,12 +17,12 @@ from pipeline.artifacts import need
 from pipeline.coded import CodedSplit, diagnosis_ids, principal_ids, raise_split
 from pipeline.codes import LEVELS, parse_label
 from pipeline.curves import expected_calibration_error, reliability_table
-from pipeline.icd_metric import IcdCodingMetric
 from pipeline.label_counts import label_lists, label_matrix
 from pipeline.labels import LabelSpace
 from pipeline.metrics import (
     band_key,
     bootstrap_intervals,
+    evaluate_predictions,
     frequency_bands,
     principal_diagnosis_scores,
 )
@@ -73,13 +73,13 @@ def _score_level(
 ) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
     label_space = coded.label_space
     systems = _code_systems(label_space)
-    scores: dict[str, float] = IcdCodingMetric(n_labels=len(label_space)).compute(
-        predictions=label_lists(coded.predicted),
-        references=label_lists(coded.true),
-        probabilities=coded.probabilities,
-        train_counts=np.asarray(label_space.train_counts),
+    scores = evaluate_predictions(
+        coded.true,
+        coded.predicted,
+        coded.probabilities,
+        train_counts=label_space.train_counts,
         label_groups=systems,
-        ks=tuple(ks),
+        ks=ks,
     )
     if is_sequenced:
         scores |= principal_diagnosis_scores(
