@@ -16,7 +16,7 @@ run: $(STAMP)
 	$(BIN)/icd run configs/demo.yaml
 
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --durations 12
 
 check: $(STAMP)
 	$(BIN)/ruff check .
