@@ -35,6 +35,7 @@ def open_store(tracking_dir: Path) -> MlflowClient:
     from mlflow.tracking import MlflowClient
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # its bars fill logs, too
     tracking_dir.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(tracking_dir / _STORE_LOCK):
         client = MlflowClient(tracking_uri(tracking_dir))

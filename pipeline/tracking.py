@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -162,16 +163,18 @@ class StageRun:
 
         mlflow.set_tracking_uri(self._client.tracking_uri)
         read, given = (Schema([ColSpec(kind, name) for name, kind in columns.items()]) for columns in (inputs, outputs))
-        Model.log(
-            artifact_path=None,
-            name="classifier",
-            flavor=mlflow.pyfunc,
-            run_id=self._run_id,
-            python_model=str(loader),
-            artifacts={"classifier": str(folder)},
-            signature=ModelSignature(read, given),
-            pip_requirements=[f"icd-contrast=={importlib.metadata.version('icd-contrast')}"],
-        )
+        with warnings.catch_warnings():  # about an example of the input, which would be text of a document
+            warnings.filterwarnings("ignore", message=".*An input example was not provided", category=UserWarning)
+            Model.log(
+                artifact_path=None,
+                name="classifier",
+                flavor=mlflow.pyfunc,
+                run_id=self._run_id,
+                python_model=str(loader),
+                artifacts={"classifier": str(folder)},
+                signature=ModelSignature(read, given),
+                pip_requirements=[f"icd-contrast=={importlib.metadata.version('icd-contrast')}"],
+            )
 
     def flush(self) -> None:
         """Send the metrics that wait."""
