@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import fnmatch
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -17,6 +21,7 @@ from pipeline.artifacts import need
 from pipeline.coded import CodedSplit, diagnosis_ids, principal_ids, raise_split
 from pipeline.codes import LEVELS, parse_label
 from pipeline.curves import expected_calibration_error, reliability_table
+from pipeline.errors import UserError
 from pipeline.label_counts import label_lists, label_matrix
 from pipeline.labels import LabelSpace
 from pipeline.metrics import (
@@ -27,6 +32,11 @@ from pipeline.metrics import (
     principal_diagnosis_scores,
 )
 
+logger = logging.getLogger(__name__)
+
+LabelGroups: TypeAlias = Mapping[str, Sequence[int]]
+"""Name -> label ids."""
+
 
 def score(
     coded: CodedSplit,
@@ -36,6 +46,7 @@ def score(
     seed: int,
     train_label_sets: Sequence[Sequence[str]] = (),
     is_sequenced: bool = False,
+    label_groups: LabelGroups = MappingProxyType({}),
 ) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
     """Scores and bootstrap intervals of a split at its own level, and, under ``category/`` and ``chapter/``, above.
 
@@ -46,13 +57,15 @@ def score(
         seed: of the bootstrap.
         train_label_sets: of split train, for the bands of the levels above.
         is_sequenced: whether the first label of a document is its principal diagnosis.
+        label_groups: label ids by name, scored by themselves as well, under ``<name>/``.
 
     Returns:
         Scores and intervals by name. ``micro_f1_all_given`` counts gold labels outside the label space as missed;
         the other scores leave them out. ``calibration_error`` is over all cells, nearly all of which are obviously
         false; ``calibration_error_from_10_percent`` over those with a probability of 0.1 or more.
     """
-    scores, intervals = _score_level(coded, ks=ks, n_resamples=n_resamples, seed=seed, is_sequenced=is_sequenced)
+    how: dict[str, Any] = {"ks": ks, "n_resamples": n_resamples, "seed": seed, "is_sequenced": is_sequenced}
+    scores, intervals = _score_level(coded, label_groups, **how)
     n_given = scores["n_true"] + coded.n_outside
     scores["n_true_outside_label_space"] = coded.n_outside
     scores["micro_f1_all_given"] = 2 * scores["n_true_positive"] / max(scores["n_predicted"] + n_given, 1)
@@ -62,30 +75,67 @@ def score(
     for level in LEVELS:
         raised = raise_split(coded, level, train_label_sets)
         if raised is not None:
-            found = _score_level(raised, ks=ks, n_resamples=n_resamples, seed=seed, is_sequenced=is_sequenced)
+            found = _score_level(raised, {}, **how)
             scores |= {f"{level}/{name}": value for name, value in found[0].items()}
             intervals |= {f"{level}/{name}": ends for name, ends in found[1].items()}
     return scores, intervals
 
 
+def find_label_groups(label_space: LabelSpace, patterns: Mapping[str, Sequence[str]]) -> dict[str, list[int]]:
+    """Label ids of each group.
+
+    Args:
+        label_space: where to look.
+        patterns: by name of the group, labels or patterns with ``*``, ``?`` and ``[...]``.
+
+    Raises:
+        UserError: if a group has no label at all; a pattern without any is warned of.
+    """
+    groups: dict[str, list[int]] = {}
+    for name, wanted in patterns.items():
+        found: set[int] = set()
+        for pattern in wanted:
+            ids = [
+                index
+                for index, label in enumerate(label_space.labels)
+                if label == pattern or fnmatch.fnmatchcase(label, pattern)
+            ]
+            if not ids:  # a code that no training document has, or a slip
+                logger.warning("evaluate.label_groups: %r of %r matches no label", pattern, name)
+            found.update(ids)
+        if not found:
+            raise UserError(
+                f"evaluate.label_groups: {name!r} matches none of the {len(label_space)} labels, which look like "
+                f"{label_space.labels[0]!r}."
+            )
+        groups[name] = sorted(found)
+    return groups
+
+
 def _score_level(
-    coded: CodedSplit, *, ks: Sequence[int], n_resamples: int, seed: int, is_sequenced: bool
+    coded: CodedSplit,
+    label_groups: LabelGroups,
+    *,
+    ks: Sequence[int],
+    n_resamples: int,
+    seed: int,
+    is_sequenced: bool,
 ) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
     label_space = coded.label_space
-    systems = _code_systems(label_space)
+    alone = {**_code_systems(label_space), **label_groups}
     scores = evaluate_predictions(
         coded.true,
         coded.predicted,
         coded.probabilities,
         train_counts=label_space.train_counts,
-        label_groups=systems,
+        label_groups=alone,
         ks=ks,
     )
     if is_sequenced:
         scores |= principal_diagnosis_scores(
             principal_ids(coded), coded.predicted, coded.probabilities, diagnoses=diagnosis_ids(label_space)
         )
-    groups = {name: np.asarray(labels) for name, labels in systems.items()}
+    groups = {name: np.asarray(labels) for name, labels in alone.items()}
     for band, labels in frequency_bands(label_space.train_counts).items():
         if labels.size:
             groups[f"train_count_{band_key(band)}"] = labels

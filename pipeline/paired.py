@@ -61,6 +61,7 @@ def paired_differences(
     n_resamples: int,
     seed: int,
     ks: Sequence[int] = (5, 8, 15),
+    label_groups: Mapping[str, NDArray[np.int64]] | None = None,
 ) -> dict[str, PairedDifference]:
     """Differences of two systems on the same documents, with intervals and p-values.
 
@@ -73,6 +74,7 @@ def paired_differences(
         n_resamples: draws of the bootstrap and of the permutation test, at least 1.
         seed: of both.
         ks: cut-offs of precision and recall.
+        label_groups: name -> label indices; their label scores are named ``<name>/<score>``.
 
     Returns:
         Name of each score of ``bootstrap_distributions`` -> difference; ``micro_f1``, ``macro_f1``, ``map``,
@@ -94,8 +96,8 @@ def paired_differences(
         raise ValueError(f"n_resamples and documents must be at least 1, got {n_resamples} and {true.shape[0]}.")
     if probabilities_a is None or probabilities_b is None:
         probabilities_a = probabilities_b = None
-    a = SampleScorer(true, predicted_a, probabilities_a, ks=ks)
-    b = SampleScorer(true, predicted_b, probabilities_b, ks=ks)
+    a = SampleScorer(true, predicted_a, probabilities_a, ks=ks, label_groups=label_groups)
+    b = SampleScorer(true, predicted_b, probabilities_b, ks=ks, label_groups=label_groups)
     whole = _minus(a(np.ones((a.n_documents, 1), dtype=np.int32)), b(np.ones((a.n_documents, 1), dtype=np.int32)))
     generators = [np.random.default_rng(one) for one in np.random.SeedSequence(seed).spawn(2)]
     drawn: dict[str, list[Floats]] = {name: [] for name in whole}

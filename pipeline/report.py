@@ -27,6 +27,7 @@ from pipeline.report_tables import (
     as_table,
     band_table,
     flat_settings,
+    group_scores,
     level_scores,
     p_value,
     percent,
@@ -79,7 +80,8 @@ def render_report(report: ReportContent) -> str:
         confusions=as_table(_near_misses(report.confusions)),
         coders=as_table(report.coder_comparison),
         bands=as_table(band_table(report.frequency_bands, report.intervals)),
-        levels=as_table(level_scores(report.metrics)),
+        levels=as_table(level_scores(report.metrics, without=report.label_groups)),
+        groups=as_table(_groups(report)),
         splits=as_table(report.split_counts),
         label_space=as_table(report.label_space),
         costs=[] if report.costs is None else report.costs.to_dict("records"),
@@ -119,6 +121,12 @@ def _near_misses(confusions: pd.DataFrame | None) -> pd.DataFrame | None:
     both = {name: columns[name] + " " + columns[f"{name}_title"] for name in ("missed", "proposed")}
     rest = confusions[["relation", "n_documents", "share_of_missed"]]
     return pd.DataFrame({"missed": both["missed"], "proposed instead": both["proposed"]}).join(rest)
+
+
+def _groups(report: ReportContent) -> pd.DataFrame:
+    baseline = report.baseline
+    of_baseline = {} if baseline is None else {"baseline": baseline.metrics, "differences": baseline.differences}
+    return group_scores(report.metrics, report.label_groups, **of_baseline)  # type: ignore[arg-type]
 
 
 def _systems(report: ReportContent) -> list[SystemScore]:

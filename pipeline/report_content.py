@@ -97,6 +97,7 @@ class ReportContent:
         settings: the resolved config.
         costs: one row a stage: stage, seconds, and where known documents_per_second and peak_memory_mb.
         facts: what identifies the run: dataset, digest, code version, machine.
+        label_groups: names of groups of labels that were scored by themselves.
         notes: what a reader should know, each a sentence or two.
         sections: further parts, shown before the settings.
     """
@@ -124,5 +125,6 @@ class ReportContent:
     settings: Mapping[str, Any] = field(default_factory=dict)
     costs: pd.DataFrame | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
+    label_groups: Sequence[str] = ()
     notes: Sequence[str] = ()
     sections: Sequence[Section] = ()

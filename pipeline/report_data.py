@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from pipeline.codes import parse_label
 from pipeline.config import STAGE_SECTIONS
 from pipeline.confusions import confusion_table, error_distances
 from pipeline.curves import reliability_table, threshold_curve
+from pipeline.evaluation import LabelGroups
 from pipeline.files import read_json
 from pipeline.metrics import (
     bootstrap_intervals,
@@ -45,6 +47,7 @@ def report_content(
     coders: pd.DataFrame | None,
     baseline: Baseline | None = None,
     target_precision: float = 0.95,
+    label_groups: Sequence[str] = (),
 ) -> ReportContent:
     """Everything the report shows, from what the stages wrote; no text of a document."""
     label_space = coded.label_space
@@ -63,6 +66,7 @@ def report_content(
     report = read_json(need(experiment_dir, "ingest_report.json"))
     return ReportContent(
         experiment=experiment,
+        label_groups=label_groups,
         created=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         metrics=scores,
         intervals=intervals,
@@ -140,15 +144,24 @@ def without_human(report: ReportContent) -> dict[str, Any] | None:
 
 
 def compare_baseline(
-    coded: CodedSplit, baseline: CodedSplit, *, ks: Sequence[int], n_resamples: int, seed: int
+    coded: CodedSplit,
+    baseline: CodedSplit,
+    *,
+    ks: Sequence[int],
+    n_resamples: int,
+    seed: int,
+    label_groups: LabelGroups = MappingProxyType({}),
 ) -> Baseline:
-    """The lexical baseline on the same documents, and how far the model is above it."""
+    """The lexical baseline on the same documents, and how far the model is above it, over all labels and by group."""
     ks = sorted({*ks, 5, 8})
-    options: dict[str, Any] = {"n_resamples": n_resamples, "seed": seed, "ks": ks}
+    groups = {name: np.asarray(labels) for name, labels in label_groups.items()}
+    options: dict[str, Any] = {"n_resamples": n_resamples, "seed": seed, "ks": ks, "label_groups": groups}
     answers = (coded.predicted, coded.probabilities, baseline.predicted, baseline.probabilities)
     return Baseline(
         name="lexical baseline",
-        metrics=evaluate_predictions(coded.true, baseline.predicted, baseline.probabilities, ks=ks),
+        metrics=evaluate_predictions(
+            coded.true, baseline.predicted, baseline.probabilities, ks=ks, label_groups=label_groups
+        ),
         intervals=bootstrap_intervals(coded.true, baseline.predicted, baseline.probabilities, **options),
         differences=paired_differences(coded.true, *answers, **options) if n_resamples else {},
     )

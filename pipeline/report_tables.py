@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -148,10 +149,16 @@ _SHOWN = (
 _LEVELS = {"category": "categories", "chapter": "chapters"}
 
 
-def level_scores(metrics: Mapping[str, float]) -> pd.DataFrame:
-    """One row a score; columns: all codes, each code system alone, and the levels above that were scored."""
+def level_scores(metrics: Mapping[str, float], without: Sequence[str] = ()) -> pd.DataFrame:
+    """One row a score; columns: all codes, each code system alone, and the levels above that were scored.
+
+    Args:
+        metrics: scores of the model.
+        without: groups that stand elsewhere.
+    """
     groups = dict.fromkeys(name.partition("/")[0] for name in metrics if "/" in name)
-    systems = [name for name in groups if not name.startswith("train_count_") and name not in _LEVELS]
+    others = {*_LEVELS, *without}
+    systems = [name for name in groups if not name.startswith("train_count_") and name not in others]
     columns = {"all codes": ""} | {f"only {name}": f"{name}/" for name in systems}
     columns |= {title: f"{level}/" for level, title in _LEVELS.items() if level in groups}
     rows = []
@@ -175,6 +182,34 @@ def band_table(bands: pd.DataFrame, intervals: Mapping[str, tuple[float, float]]
         written_ends = ["" if one is None else f"{percent(one[0])}–{percent(one[1])}" for one in ends]
         table.insert(list(table.columns).index(score) + 1, f"95 % CI, {pretty_name(score)}", written_ends)
     return table
+
+
+def group_scores(
+    metrics: Mapping[str, float],
+    groups: Sequence[str],
+    baseline: Mapping[str, float] | None = None,
+    differences: Mapping[str, Sequence[float]] = MappingProxyType({}),
+) -> pd.DataFrame:
+    """One row a group of labels: its scores, and beside them micro-F1 of a baseline and the paired difference.
+
+    Args:
+        metrics: scores of the model, ``<group>/<score>`` among them.
+        groups: their names.
+        baseline: the same of the baseline.
+        differences: by name of the score: difference, low and high end of its interval first.
+    """
+    rows = []
+    for group in groups:
+        key = f"{group}/micro_f1"
+        names = ("n_labels", "n_true", "micro_f1", "macro_f1", "map")
+        row: dict[str, Any] = {"group": group} | {name: metrics[f"{group}/{name}"] for name in names}
+        if baseline is not None:
+            row["Micro-F1, lexical baseline"] = percent(baseline[key])
+        if key in differences:
+            difference, low, high = (points(value) for value in differences[key][:3])
+            row["Difference, micro-F1"] = f"{difference} ({low} to {high})"
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def flat_settings(settings: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:

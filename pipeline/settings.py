@@ -25,6 +25,7 @@ def _quoted_no(value: object) -> object:
     return value
 
 
+_GROUPS_OF_OURS = frozenset({"category", "chapter", "icd9cm", "icd9pcs", "icd10cm", "icd10pcs", "none"})
 Precision = Annotated[Literal["no", "fp16", "bf16"], BeforeValidator(_quoted_no)]
 
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -209,6 +210,20 @@ class Evaluate(Section):
     target_precision: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.95, description="precision asked of what is taken without a human"
     )
+    label_groups: dict[
+        Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Annotated[tuple[str, ...], Field(min_length=1)]
+    ] = Field(
+        default_factory=dict,
+        description="name -> labels, also with * ('icd10cm:E11.*'), that are scored by themselves as well",
+    )
+
+    @field_validator("label_groups")
+    @classmethod
+    def _names_are_free(cls, groups: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        taken = [name for name in groups if name in _GROUPS_OF_OURS or name.startswith("train_count_")]
+        if taken:
+            raise ValueError(f"{taken[0]!r} is the name of scores that are there in any case; take another")
+        return groups
 
 
 class Compute(Section):

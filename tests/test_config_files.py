@@ -130,6 +130,7 @@ def test_a_value_out_of_range_is_refused_by_its_name(tmp_path: Path, setting: st
             "train_classifier: {global_batch_size: 9, joint: {queue_size: 8}}",
             "train_classifier: queue_size must be 0 or at least global_batch_size, which is 9; got 8",
         ),
+        ("evaluate: {label_groups: {category: [a]}}", "evaluate.label_groups: 'category' is the name of scores"),
         ("predict: {splits: [val]}", "predict.splits must contain evaluate.split, which is 'test'"),
     ],
 )

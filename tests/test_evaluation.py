@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ from pipeline.config import PipelineConfig
 from pipeline.documents import ANNOTATOR_SCHEMA, DOCUMENT_SCHEMA
 from pipeline.ensemble import CodingModel
 from pipeline.errors import UserError
-from pipeline.evaluation import compare_coders, score
+from pipeline.evaluation import compare_coders, find_label_groups, score
 from pipeline.files import read_json
 from pipeline.labels import LabelSpace
-from pipeline.report_data import count_splits
+from pipeline.report_data import compare_baseline, count_splits
+from pipeline.report_tables import group_scores, level_scores
 from pipeline.stages.predict import prediction_schema
 
 DIABETES, PRESSURE, KIDNEY, OUTSIDE = "icd10cm:E11.9", "icd10cm:I10", "icd10cm:N17.9", "icd10cm:Z99.89"
@@ -260,6 +262,40 @@ def test_splits_are_counted_by_document_patient_and_label(tmp_path: Path) -> Non
     pq.write_table(table.set_column(table.schema.get_field_index("date"), "date", dates), folder / "documents.parquet")
     months = count_splits(folder).set_index("split")["months"].to_dict()
     assert months == {"train": "", "val": "", "test": "2019-12 to 2020-03"}
+
+
+def test_groups_of_labels_are_scored_by_themselves_beside_the_baseline(tmp_path: Path) -> None:
+    """Of E11.9 and I10: 3 given, 2 predicted, 2 found, so 4/5. The baseline found them all and nothing false."""
+    coded = load_coded_split(write(tmp_path), "test", SPACE)
+    assert coded is not None
+    groups = find_label_groups(SPACE, {"frequent": ["icd10cm:I*", DIABETES], "pressure": [PRESSURE]})
+    assert groups == {"frequent": [0, 1], "pressure": [1]}
+    scores, intervals = score(coded, ks=[1], n_resamples=20, seed=0, label_groups=groups)
+    assert scores["frequent/micro_f1"] == pytest.approx(4 / 5)
+    assert scores["pressure/micro_f1"] == 1
+    low, high = intervals["frequent/micro_f1"]
+    assert low <= 4 / 5 <= high
+    perfect = replace(coded, predicted=coded.true)
+    baseline = compare_baseline(coded, perfect, ks=[1], n_resamples=20, seed=0, label_groups=groups)
+    assert baseline.metrics["frequent/micro_f1"] == 1
+    assert baseline.differences["frequent/micro_f1"].difference == pytest.approx(-1 / 5)
+    assert baseline.differences["pressure/micro_f1"][:3] == (0, 0, 0)
+    table = group_scores(scores, list(groups), baseline.metrics, baseline.differences)
+    assert table["group"].tolist() == ["frequent", "pressure"]
+    assert table["Micro-F1, lexical baseline"].tolist() == ["100.0", "100.0"]
+    assert table["Difference, micro-F1"][0].startswith("\u221220.0 (")
+    assert group_scores(scores, []).empty
+    assert not [name for name in level_scores(scores, without=list(groups)) if "frequent" in name]
+
+
+def test_a_group_without_a_label_is_refused_and_a_pattern_without_one_is_warned_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with pytest.raises(UserError, match="'late' matches none of the 3 labels, which look like 'icd10cm:E11.9'"):
+        find_label_groups(SPACE, {"late": ["icd10cm:Z*"]})
+    caplog.clear()
+    assert find_label_groups(SPACE, {"late": [PRESSURE, "icd10cm:Z*"]}) == {"late": [1]}
+    assert "'icd10cm:Z*' of 'late' matches no label" in caplog.text
 
 
 ALL_STAGES = "ingest split tokenize train_encoder train_classifier predict evaluate"

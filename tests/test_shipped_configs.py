@@ -40,7 +40,8 @@ def abstracts_of_hoc(folder: Path) -> Path:
     """Sixty made-up abstracts with nested labels, a few without any, and a split."""
     rows = []
     for number in range(60):
-        labels = ["growth", "growth/signal"] if number % 2 else ["immune"]
+        growth = "Sustaining proliferative signaling"
+        labels = [growth, f"{growth}--Receptors"] if number % 2 else ["Avoiding immune destruction"]
         split = {8: "val", 9: "test"}.get(number % 10, "train")
         text = "growth signals of cells" if number % 2 else "immune cells were destroyed"
         if number >= 47:

@@ -13,7 +13,7 @@ from pipeline.artifacts import need, writing
 from pipeline.coded import is_sequenced, load_baseline_split, load_coded_split, split_label_sets
 from pipeline.config import PipelineConfig
 from pipeline.errors import UserError
-from pipeline.evaluation import compare_coders, score
+from pipeline.evaluation import compare_coders, find_label_groups, score
 from pipeline.files import write_json
 from pipeline.labels import LabelSpace
 from pipeline.report import write_report
@@ -32,6 +32,7 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
     if coded is None:
         raise UserError(f"evaluate.split is {split!r}, but no document of it was coded; add it to predict.splits.")
     with writing(config, "evaluate") as output:
+        groups = find_label_groups(label_space, config.evaluate.label_groups)
         scores, intervals = score(
             coded,
             ks=config.evaluate.ks,
@@ -39,13 +40,19 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
             seed=config.seed,
             train_label_sets=split_label_sets(experiment_dir, "train"),
             is_sequenced=is_sequenced(experiment_dir),
+            label_groups=groups,
         )
         coders = compare_coders(experiment_dir, coded)
         other = load_baseline_split(experiment_dir, coded, split)
         baseline = None
         if other is not None:
             baseline = compare_baseline(
-                coded, other, ks=config.evaluate.ks, n_resamples=config.evaluate.n_resamples, seed=config.seed
+                coded,
+                other,
+                ks=config.evaluate.ks,
+                n_resamples=config.evaluate.n_resamples,
+                seed=config.seed,
+                label_groups=groups,
             )
         content = report_content(
             experiment_dir,
@@ -57,6 +64,7 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
             coders=coders,
             baseline=baseline,
             target_precision=config.evaluate.target_precision,
+            label_groups=list(groups),
         )
         write_report(output.dir / "report.html", content)
         content.label_table.to_csv(output.dir / "codes.csv", index=False)
