@@ -291,7 +291,7 @@ def test_groups_of_labels_are_scored_by_themselves_beside_the_baseline(tmp_path:
 def test_a_group_without_a_label_is_refused_and_a_pattern_without_one_is_warned_of(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    with pytest.raises(UserError, match="'late' matches none of the 3 labels, which look like 'icd10cm:E11.9'"):
+    with pytest.raises(UserError, match=r"'late' matches none of the 3 labels, which look like 'icd10cm:E11\.9'"):
         find_label_groups(SPACE, {"late": ["icd10cm:Z*"]})
     caplog.clear()
     assert find_label_groups(SPACE, {"late": [PRESSURE, "icd10cm:Z*"]}) == {"late": [1]}
