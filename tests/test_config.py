@@ -109,6 +109,11 @@ def other_value(name: str, field: FieldInfo, default: Any) -> Any:
         "train_encoder.ema_decay": 0.5,
         "train_classifier.joint.loss": "sd",
         "train_classifier.loss": "asl",
+        "train_encoder.head_learning_rate": 0.5,
+        "train_encoder.loss_settings": {"alpha": 2.0},
+        "train_classifier.joint.loss_settings": {"alpha": 2.0},
+        "train_classifier.loss_settings": {"gamma_neg": 1.0},
+        "evaluate.label_groups": {"b": ["icd10cm:I10"]},
     } | dict.fromkeys([f"{one}.{last}" for one in CONTRASTIVE for last in ("partner_probability", "momentum")], 0.5)
     if name in special:
         return special[name]
@@ -138,6 +143,9 @@ def test_a_changed_setting_reruns_exactly_the_stages_that_read_it(name: str, fie
         "train_encoder": {"queue_size": 100},  # momentum needs a queue
         "train_classifier": {"joint": {"loss": "any" if name.endswith("joint.loss") else "sd", "queue_size": 100}},
     }
+    if name.endswith("loss_settings"):  # which some losses alone have
+        raw["train_encoder"]["loss"] = raw["train_classifier"]["joint"]["loss"] = "msc"
+        raw["train_classifier"]["loss"] = "asl"
     before = validate_config(raw, source="test")
     value: Any = before
     for part in name.split("."):
