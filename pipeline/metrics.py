@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from pipeline.intervals import bootstrap_distributions, bootstrap_intervals
 from pipeline.label_counts import (
     Counts,
+    Floats,
     LabelMatrix,
     as_label_matrices,
     as_label_matrix,
@@ -23,7 +24,14 @@ from pipeline.label_counts import (
     mean_or,
     set_scores,
 )
-from pipeline.ranking import rank_true_labels, ranking_scores
+from pipeline.ranking import (
+    check_probabilities,
+    map_among,
+    mean_auc,
+    rank_true_labels,
+    ranking_scores,
+    roc_auc_by_label,
+)
 
 __all__ = [
     "FREQUENCY_BANDS",
@@ -41,8 +49,6 @@ FREQUENCY_BANDS: tuple[tuple[int, int | None], ...] = (
     (0, 0), (1, 10), (11, 50), (51, 100), (101, 500), (501, None),
 )  # fmt: skip
 """Lowest and highest number of training documents of a label, both inclusive."""
-
-_RANKED_BY_BAND = ("map", "micro_roc_auc", "macro_roc_auc")
 
 
 def evaluate_predictions(
@@ -76,15 +82,19 @@ def evaluate_predictions(
     """
     true, predicted = as_label_matrices("true", true, "predicted", predicted)
     scores = set_scores(true, predicted)
+    label_aucs = None
     if probabilities is not None:
-        scores |= ranking_scores(true, probabilities, ks=ks)
+        check_probabilities(probabilities, true.shape)
+        label_aucs = roc_auc_by_label(true, probabilities)
+        scores |= ranking_scores(true, probabilities, ks=ks, label_aucs=label_aucs)
     for group, indices in (label_groups or {}).items():
         labels = _group_labels(group, indices, true.shape[1])
         group_probabilities = None if probabilities is None else probabilities[:, labels]
         group_scores = evaluate_predictions(true[:, labels], predicted[:, labels], group_probabilities, ks=ks)
         scores |= {f"{group}/{name}": score for name, score in group_scores.items()}
     if train_counts is not None:
-        for band in metrics_by_frequency_band(true, predicted, train_counts, probabilities).to_dict("records"):
+        bands = metrics_by_frequency_band(true, predicted, train_counts, probabilities, label_aucs=label_aucs)
+        for band in bands.to_dict("records"):
             key = f"train_count_{band_key(str(band.pop('band')))}"
             scores |= {f"{key}/{name}": float(score) for name, score in band.items()}
     return scores
@@ -153,6 +163,8 @@ def metrics_by_frequency_band(
     predicted: LabelMatrix,
     train_counts: ArrayLike,
     probabilities: NDArray[np.float32] | None = None,
+    *,
+    label_aucs: Floats | None = None,
 ) -> pd.DataFrame:
     """Score the labels of each band of training frequency (``FREQUENCY_BANDS``) by themselves.
 
@@ -161,11 +173,12 @@ def metrics_by_frequency_band(
         predicted: the same shape.
         train_counts: documents of each label in split train, shape (n_labels,).
         probabilities: float32, shape (n_documents, n_labels); None leaves out what needs them.
+        label_aucs: ``ranking.roc_auc_by_label``, where they are known already.
 
     Returns:
         One row a band, rarest first: ``band`` ("0", "1-10", ..., "> 500"), the scores and counts of ``count_scores``,
-        and, where probabilities are given, ``map`` (over documents with a label of the band, ranked among these
-        labels), ``micro_roc_auc`` and ``macro_roc_auc``; all 0 for a band without labels.
+        and, where probabilities are given, ``map`` (``ranking.map_among``) and ``macro_roc_auc``, as in
+        ``ranking_scores``; all 0 for a band without labels.
 
     Raises:
         TypeError: if a matrix is not a CSR matrix of bool.
@@ -173,14 +186,12 @@ def metrics_by_frequency_band(
     """
     counts = count_labels(true, predicted)
     bands = frequency_bands(_train_counts(train_counts, counts.n_true.size))
-    rows = []
-    for band, labels in bands.items():
-        scores = count_scores(counts.select(labels))
-        if probabilities is not None:
-            ranked = ranking_scores(true[:, labels], probabilities[:, labels], ks=()) if labels.size else {}
-            scores |= {name: ranked.get(name, 0.0) for name in _RANKED_BY_BAND}
-        rows.append({"band": band} | scores)
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame([{"band": band} | count_scores(counts.select(labels)) for band, labels in bands.items()])
+    if probabilities is not None:
+        true = as_label_matrix("true", true)
+        aucs = roc_auc_by_label(true, probabilities) if label_aucs is None else label_aucs
+        table["map"] = [map_among(true, probabilities, labels) for labels in bands.values()]
+        table["macro_roc_auc"] = [mean_auc(aucs[labels]) if labels.size else 0.0 for labels in bands.values()]
     return table.astype({name: "int64" for name in table.columns if name.startswith("n_")})
 
 

@@ -201,8 +201,35 @@ def rank_scores(
     }
 
 
+def map_among(true: LabelMatrix, probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    """MAP of some labels, ranked among themselves: mean over the documents with one of them, 0 if none has.
+
+    Memory is that of a chunk of documents, however many labels there are.
+
+    Args:
+        true: bool CSR, shape (n_documents, n_labels).
+        probabilities: float32, the same shape, values in [0, 1].
+        labels: which, ascending label indices.
+
+    Raises:
+        TypeError: if an argument has the wrong type.
+        ValueError: if shapes differ or a probability is not in [0, 1].
+    """
+    part = as_label_matrix("true", true)[:, labels]
+    ranks = [
+        rank_true_labels(part[chunk], probabilities[chunk][:, labels])
+        for chunk in document_chunks(part.shape[0], labels.size)
+    ]
+    by_document = scores_by_document(part, np.concatenate(ranks) if ranks else np.zeros(0, dtype=np.int64), ks=())
+    return mean_or(by_document["average_precision"][count_by_document(part) > 0], 0.0)
+
+
 def ranking_scores(
-    true: LabelMatrix, probabilities: NDArray[np.float32], *, ks: Sequence[int] = (5, 8, 15)
+    true: LabelMatrix,
+    probabilities: NDArray[np.float32],
+    *,
+    ks: Sequence[int] = (5, 8, 15),
+    label_aucs: Floats | None = None,
 ) -> dict[str, float]:
     """Mean ranking scores over documents, and areas under ROC curves.
 
@@ -218,6 +245,7 @@ def ranking_scores(
         true: bool CSR, shape (n_documents, n_labels).
         probabilities: float32, the same shape, values in [0, 1].
         ks: cut-offs, each at least 1.
+        label_aucs: ``roc_auc_by_label``, where they are known already.
 
     Raises:
         TypeError: if an argument has the wrong type.
@@ -225,10 +253,9 @@ def ranking_scores(
     """
     scores = rank_scores(true, probabilities, ks=ks)
     true = as_label_matrix("true", true)
-    label_aucs = roc_auc_by_label(true, probabilities)
     return scores | {
         "micro_roc_auc": micro_roc_auc(true, probabilities),
-        "macro_roc_auc": mean_or(label_aucs[~np.isnan(label_aucs)], 0.5),
+        "macro_roc_auc": mean_auc(roc_auc_by_label(true, probabilities) if label_aucs is None else label_aucs),
         "coverage_error": mean_or(coverage_by_document(true, probabilities), 0.0),
     }
 
@@ -270,6 +297,11 @@ def roc_auc_by_label(true: sparse.csr_array, probabilities: NDArray[np.float32])
                 below = np.searchsorted(ordered, values, side="left")
                 aucs[label] = _auc(below, np.searchsorted(ordered, values, side="right"), n_documents)
     return aucs
+
+
+def mean_auc(aucs: Floats) -> float:
+    """Mean of the areas that are defined; 0.5 if none is."""
+    return mean_or(aucs[~np.isnan(aucs)], 0.5)
 
 
 def _auc(n_below: NDArray[np.integer], n_at_or_below: NDArray[np.integer], n_cells: int) -> float:
