@@ -73,9 +73,19 @@ def _parquet_rows(path: Path, columns: list[str]) -> Iterator[Row]:
         with pq.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False) as file:
             _check_columns(file.schema_arrow.names, columns, str(path))
             for batch in file.iter_batches(batch_size=512, columns=columns):
-                yield from batch.to_pylist()
+                yield from _as_rows(batch, path)
     except (pa.ArrowInvalid, OSError):
         raise UserError(f"{path}: not a readable Parquet file; export it again.") from None
+
+
+def _as_rows(batch: pa.RecordBatch, path: Path) -> list[Row]:
+    try:
+        rows: list[Row] = batch.to_pylist()
+    except (OverflowError, ValueError):  # a year beyond 9999, or text that is none
+        raise UserError(
+            f"{path}: a value cannot be read, such as a date beyond the year 9999; mend the table."
+        ) from None
+    return rows
 
 
 def _check_columns(found: Iterable[str], columns: list[str], where: str) -> None:

@@ -24,6 +24,7 @@ import datasets
 from pipeline.alignment import align
 from pipeline.encoder_spans import TOKEN_COLUMNS, Columns, EncoderExplainer
 from pipeline.ensemble import CodingModel
+from pipeline.heads import has_token_scores
 from pipeline.labels import LabelSpace
 from pipeline.lexical import LexicalModel
 from pipeline.lexical_spans import lexical_spans
@@ -55,7 +56,7 @@ class Explainer:
 
     @classmethod
     def of_model(cls, model: CodingModel, *, max_tokens: int, mixed_precision: str = "no") -> Explainer:
-        """Explain all parts of a model.
+        """Explain all parts of a model; an encoder of which only the CLS state is read has no evidence beside others.
 
         Args:
             model: a trained one.
@@ -63,8 +64,11 @@ class Explainer:
             mixed_precision: of the neural part.
         """
         how = {"max_tokens": max_tokens, "mixed_precision": mixed_precision}
-        neural = None if model.neural is None else EncoderExplainer.build(model.neural, **how)  # type: ignore[arg-type]
         channel = model.lexical if model.kind != "neural" else None
+        classifier = model.neural
+        if classifier is not None and channel is not None and not has_token_scores(classifier.head):
+            classifier = None
+        neural = None if classifier is None else EncoderExplainer.build(classifier, **how)  # type: ignore[arg-type]
         return cls(
             model.label_space,
             model.preparation,

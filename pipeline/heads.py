@@ -138,6 +138,11 @@ class LabelAttentionHead(nn.Module):
         self.weight[known] = directions[known]
 
 
+def has_token_scores(head: nn.Module) -> bool:
+    """Whether a head can say what single tokens add: not a linear one over the CLS state."""
+    return not isinstance(head, LinearHead) or head.pooling == "mean"
+
+
 def build_head(name: str, dim: int, n_labels: int, *, dropout: float, pooling: str) -> LinearHead | LabelAttentionHead:
     """Build a head by name: 'linear' or 'label_attention'."""
     if name == "linear":

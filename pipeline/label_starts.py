@@ -39,8 +39,8 @@ def title_sources(labels: Sequence[str], titles: Sequence[str | None]) -> list[l
         titles: of the labels, None where unknown.
 
     Returns:
-        For each label: itself where it has a title; else the labels with a title below its nearest ancestor that has
-        any; none where there is no such ancestor, as for labels of code system "none".
+        For each label: itself where it has a title; else the labels with a title at or below its nearest ancestor
+        that has any; none where there is no such ancestor, as for labels of code system "none".
 
     Example:
         >>> title_sources(["icd10cm:E11.9", "icd10cm:E11.65", "icd10cm:I10"], ["Diabetes", None, None])
@@ -49,8 +49,8 @@ def title_sources(labels: Sequence[str], titles: Sequence[str | None]) -> list[l
     below: dict[str, list[int]] = defaultdict(list)
     for index, (label, title) in enumerate(zip(labels, titles, strict=True)):
         if title is not None:
-            for ancestor in _ancestors(label):
-                below[ancestor].append(index)
+            for place in (label, *_ancestors(label)):
+                below[place].append(index)
     sources = []
     for index, (label, title) in enumerate(zip(labels, titles, strict=True)):
         near = (below[ancestor] for ancestor in _ancestors(label) if ancestor in below)

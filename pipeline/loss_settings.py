@@ -58,8 +58,11 @@ SETTINGS_OF_LOSS: Mapping[str, type[Section]] = {
 """By name of the loss; other losses have none."""
 
 
-def check_loss_settings(loss: str, given: Mapping[str, Any]) -> None:
+def loss_arguments(loss: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Check the settings given for a loss.
+
+    Returns:
+        The same as numbers: YAML reads 1e-2 as text.
 
     Raises:
         ValueError: if the loss has no such setting or a value is out of range.
@@ -68,9 +71,9 @@ def check_loss_settings(loss: str, given: Mapping[str, Any]) -> None:
     if model is None:
         if given:
             raise ValueError(f"loss_settings must be empty for loss {loss!r}, which has none of its own")
-        return
+        return {}
     try:
-        model.model_validate(given)
+        return model.model_validate(given).model_dump(include=set(given))
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, one['loc']))}: {one['msg'].lower()}" for one in error.errors()]
         known = ", ".join(model.model_fields)

@@ -14,6 +14,7 @@ from pipeline.distributed import world_size
 from pipeline.encoder import DocumentEncoder, ProjectionHead
 from pipeline.heads import LabelAttentionHead, LinearHead
 from pipeline.label_starts import LabelStarts
+from pipeline.loss_settings import loss_arguments
 from pipeline.losses import PrototypeLoss, SparseLabels, build_contrastive_loss, partner_share, relation_statistics
 from pipeline.memory_queue import Memory, build_memory
 from pipeline.micro_batches import Batch, MicroBatch
@@ -171,7 +172,7 @@ def contrastive_loss_of(settings: Contrastive, n_labels: int) -> nn.Module:
         weight_in=settings.weight_in,
         n_labels=n_labels,
         dim=settings.projection_dim,
-        settings=settings.loss_settings,
+        settings=loss_arguments(settings.loss, settings.loss_settings),
     )
 
 

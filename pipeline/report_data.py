@@ -189,7 +189,7 @@ def _notes(scores: Mapping[str, float], ingest_report: Mapping[str, Any]) -> lis
 
 
 def count_splits(experiment_dir: Path) -> pd.DataFrame:
-    """One row a split: documents, patients, labels; first and last month where documents have a date."""
+    """One row a split: documents, patients, labels; first and last year where documents have a date."""
     documents = pq.read_table(
         need(experiment_dir, "documents.parquet"), columns=["document_id", "patient_id", "labels", "date"]
     ).to_pandas()
@@ -209,8 +209,8 @@ def count_splits(experiment_dir: Path) -> pd.DataFrame:
             }
         )
         if frame["date"].notna().any():
-            months = [f"{date:%Y-%m}" for date in part["date"].dropna()]
-            rows[-1]["months"] = f"{min(months)} to {max(months)}" if months else ""
+            years = [date.year for date in part["date"].dropna()]
+            rows[-1]["years"] = f"{min(years)} to {max(years)}" if years else ""
     return pd.DataFrame(rows)
 
 

@@ -45,12 +45,12 @@ def assign_splits(
 
 def temporal_splits(
     patient_ids: Sequence[str], dates: Sequence[datetime.date | None], *, val: float, test: float
-) -> list[str]:
+) -> list[str | None]:
     """Split documents by date, so that a model is tried on what came after it, as it will be used.
 
-    Patients are ordered by their latest document: the first ones are train, the next val, the last test. So nothing
-    in train is later than the latest document of any patient of val or test; earlier documents of a patient who
-    came again go with that patient. Patients of one date are ordered by their ids.
+    Patients are ordered by their latest document: the first ones are train, the next val, the last test. Of a patient
+    of val only documents count that are not earlier than the last one of train, of test those not earlier than the
+    last one of val; the patient's others are in no split. Patients of one date are ordered by their ids.
 
     Args:
         patient_ids: patient of each document.
@@ -59,7 +59,7 @@ def temporal_splits(
         test: share of patients for split test.
 
     Returns:
-        The split of each document, in their order.
+        The split of each document, in their order; None for documents that are in none.
 
     Raises:
         UserError: if a document has no date, or there are too few patients for a split that was asked for.
@@ -70,11 +70,16 @@ def temporal_splits(
             f"{n_undated} of {len(dates)} documents have no date, which split.method = temporal needs; name the column "
             "in data.options.date (recipe 'table'), or leave these documents out."
         )
-    latest = pd.Series(np.array(dates, dtype="datetime64[D]")).groupby(np.asarray(patient_ids, dtype=object)).max()
-    ordered = latest.sort_index().sort_values(kind="stable").index
-    sizes = _sizes(len(ordered), val, test)
-    split_of = dict(zip(ordered, np.repeat(SPLITS, sizes).tolist(), strict=True))
-    return [split_of[patient] for patient in patient_ids]
+    days = np.array(dates, dtype="datetime64[D]")
+    latest = pd.Series(days).groupby(np.asarray(patient_ids, dtype=object)).max()
+    latest = latest.sort_index().sort_values(kind="stable")
+    sizes = _sizes(len(latest), val, test)
+    part_of = dict(zip(latest.index, np.repeat(np.arange(len(SPLITS)), sizes).tolist(), strict=True))
+    ends = np.cumsum(sizes)
+    # A split begins with the last day of the one before; without val, test begins with that of train.
+    first_days = [days.min(), *(latest.iloc[end - 1].to_datetime64() for end in ends[:-1])]
+    parts = [part_of[patient] for patient in patient_ids]
+    return [SPLITS[part] if day >= first_days[part] else None for part, day in zip(parts, days, strict=True)]
 
 
 def _sizes(n_patients: int, val: float, test: float) -> tuple[int, int, int]:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 
-from pipeline.loss_settings import check_loss_settings
+from pipeline.loss_settings import loss_arguments
 from pipeline.settings import Fraction, PositiveInt, Precision, Section
 
 ContrastiveLossName = Literal[
@@ -55,7 +55,7 @@ class Contrastive(Section):
 
     @model_validator(mode="after")
     def _knows_its_settings(self) -> Self:
-        check_loss_settings(self.loss, self.loss_settings)
+        loss_arguments(self.loss, self.loss_settings)
         return self
 
     @model_validator(mode="after")
@@ -167,7 +167,7 @@ class TrainClassifier(Training):
 
     @model_validator(mode="after")
     def _knows_its_settings(self) -> Self:
-        check_loss_settings(self.loss, self.loss_settings)
+        loss_arguments(self.loss, self.loss_settings)
         return self
 
     @model_validator(mode="after")

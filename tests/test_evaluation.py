@@ -260,8 +260,8 @@ def test_splits_are_counted_by_document_patient_and_label(tmp_path: Path) -> Non
     days = {"d1": datetime.date(2020, 3, 1), "d2": datetime.date(2019, 12, 31)}
     dates = pa.array([days.get(one) for one in table["document_id"].to_pylist()], pa.date32())
     pq.write_table(table.set_column(table.schema.get_field_index("date"), "date", dates), folder / "documents.parquet")
-    months = count_splits(folder).set_index("split")["months"].to_dict()
-    assert months == {"train": "", "val": "", "test": "2019-12 to 2020-03"}
+    years = count_splits(folder).set_index("split")["years"].to_dict()
+    assert years == {"train": "", "val": "", "test": "2019 to 2020"}
 
 
 def test_groups_of_labels_are_scored_by_themselves_beside_the_baseline(tmp_path: Path) -> None:

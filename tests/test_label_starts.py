@@ -25,6 +25,8 @@ def test_a_label_without_a_title_starts_from_its_nearest_relatives() -> None:
     titles = ["Diabetes with hypoglycemia", "Diabetes", None, None, None, None]
     assert title_sources(labels, titles) == [[0], [1], [0], [0, 1], [], []]
     assert title_sources(["none:a", "none:b"], ["A", None]) == [[0], []]
+    above = ["icd9cm:250", "icd9cm:250.1", "icd9cm:244.9"]
+    assert title_sources(above, ["Diabetes", None, "Hypothyroidism"]) == [[0], [0], [2]], "its own parent is nearest"
 
 
 def space(*titles: str | None) -> LabelSpace:

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from test_evidence import build
 from test_lexical import TEXTS, fitted
 
 from pipeline.coding import code_documents
 from pipeline.config import PipelineConfig
+from pipeline.ensemble import CodingModel
+from pipeline.errors import UserError
 from pipeline.evidence import Explainer
 from pipeline.labels import LabelSpace
+from pipeline.lexical_channel import LexicalChannel
 from pipeline.lexical_spans import lexical_spans, word_scores
 from pipeline.spans import Span
 from pipeline.text import Preparation
@@ -100,8 +106,25 @@ def test_models_without_an_encoder_have_evidence_from_the_command_and_the_stage(
     texts = {note["document_id"]: note["text"] for note in small_notes}
     rows = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text(encoding="utf-8").splitlines()]
     spans = [(row["document_id"], span) for row in rows for code in row["codes"] for span in code["evidence"]]
+    predictions = pq.read_table(config.experiment_dir / "predictions.parquet").to_pylist()
+    of_stage = [(row["document_id"], span) for row in predictions for one in row["evidence"] for span in one]
     assert len(spans) >= len(rows) / 2
-    for document_id, span in spans:
-        words = texts[document_id][span["start"] : span["end"]]
-        assert words == words.strip() != ""
-        assert span["source"] in ("tfidf", "title")
+    assert of_stage
+    for document_id, span in [*spans, *of_stage]:
+        text = texts[document_id]
+        assert text[span["start"] : span["end"]].strip() == text[span["start"] : span["end"]] != ""
+        assert not text[span["start"] - 1 : span["start"]].isalnum(), "a whole word"
+    sources = {span["source"] for _, span in spans}
+    assert "tfidf" in sources
+    assert sources <= ({"tfidf"} if kind == "tfidf" else {"tfidf", "title"})
+
+
+def test_an_encoder_of_which_cls_alone_is_read_leaves_evidence_to_the_lexical_part(tiny_encoder_dir: Path) -> None:
+    classifier = build(tiny_encoder_dir, "linear", pooling="cls")
+    model = CodingModel.of_classifier(classifier)
+    channel = LexicalChannel(MODELS[True], None, None)  # type: ignore[arg-type]
+    explainer = Explainer.of_model(replace(model, kind="ensemble", lexical=channel), max_tokens=64)
+    assert explainer.neural is None
+    assert explainer.lexical is MODELS[True]
+    with pytest.raises(UserError, match=r"evidence needs the head 'label_attention' or encoding\.pooling 'mean'"):
+        Explainer.of_model(model, max_tokens=64).explain_texts(["fever"], [[0]])

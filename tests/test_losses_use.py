@@ -11,7 +11,7 @@ import torch
 from loss_cases import vectors
 from torch import Tensor, nn
 
-from pipeline.loss_settings import SETTINGS_OF_LOSS
+from pipeline.loss_settings import SETTINGS_OF_LOSS, loss_arguments
 from pipeline.losses import (
     AllLoss,
     AnyLoss,
@@ -151,6 +151,22 @@ def test_settings_in_a_config_are_those_of_the_class_with_its_defaults() -> None
             if one.default is not one.empty and one.name not in ("temperature", "reduction")
         }
         assert SETTINGS_OF_LOSS[name]().model_dump() == defaults
+
+
+@pytest.mark.parametrize(
+    ("loss", "given", "expected"),
+    [
+        ("asl", {"margin": "1e-2"}, {"margin": 0.01}),
+        ("probmcl", {"n_components": 4.0}, {"n_components": 4}),
+        ("sd", {}, {}),
+    ],
+)
+def test_settings_reach_a_loss_as_numbers_whatever_yaml_made_of_them(
+    loss: str, given: dict[str, Any], expected: dict[str, float]
+) -> None:
+    found = loss_arguments(loss, given)
+    assert found == expected
+    assert [type(one) for one in found.values()] == [type(one) for one in expected.values()]
 
 
 def test_unknown_settings_are_refused() -> None:

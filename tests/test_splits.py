@@ -237,24 +237,29 @@ def day(number: int) -> datetime.date:
 
 
 def test_temporal_splits_of_five_patients_by_hand() -> None:
-    patients = ["a", "b", "c", "a", "d", "e"]
-    dates = [day(0), day(3), day(2), day(9), day(4), day(1)]
-    # latest documents: e 1, c 2, b 3, d 4, a 9; the early document of a goes with its late one
-    assert temporal_splits(patients, dates, val=0.2, test=0.2) == ["test", "train", "train", "test", "val", "train"]
+    """Latest documents: e 1, c 2, b 3, d 4, a 9. Of a the document of day 4 counts, that of day 0 is too early."""
+    patients = ["a", "b", "c", "a", "d", "e", "a"]
+    dates = [day(0), day(3), day(2), day(9), day(4), day(1), day(4)]
+    found = temporal_splits(patients, dates, val=0.2, test=0.2)
+    assert found == [None, "train", "train", "test", "val", "train", "test"]
+    assert temporal_splits(patients, dates, val=0.0, test=0.2)[-1] == "test", "without val, behind train"
 
 
 @few
 @given(CORPORA, st.randoms(use_true_random=False))
-def test_nothing_in_train_is_later_than_the_patients_of_val_and_test(corpus: Corpus, chance: random.Random) -> None:
+def test_nothing_is_tried_on_documents_that_are_earlier_than_what_was_trained_on(
+    corpus: Corpus, chance: random.Random
+) -> None:
     patients = [patient for patient, _ in corpus]
     dates = [day(chance.randrange(400)) for _ in patients]
     splits = temporal_splits(patients, dates, val=0.1, test=0.2)
-    assert all(len(found) == 1 for found in parts_of_patients(patients, splits).values())
-    latest: dict[str, datetime.date] = {}
-    for patient, date in zip(patients, dates, strict=True):
-        latest[patient] = max(date, latest.get(patient, date))
-    of_split = {name: [latest[p] for p, s in zip(patients, splits, strict=True) if s == name] for name in SPLITS}
-    assert max(of_split["train"]) <= min(of_split["val"]) <= max(of_split["val"]) <= min(of_split["test"])
+    kept = [(patient, split) for patient, split in zip(patients, splits, strict=True) if split]
+    of_patient = parts_of_patients(*map(list, zip(*kept, strict=True)))  # type: ignore[arg-type]
+    assert all(len(found) == 1 for found in of_patient.values())
+    assert set(of_patient) == set(patients), "the latest document of every patient is in a split"
+    days = {name: [date for date, split in zip(dates, splits, strict=True) if split == name] for name in SPLITS}
+    assert max(days["train"]) <= min(days["val"])
+    assert max(days["val"]) <= min(days["test"])
     order = list(range(len(patients)))
     chance.shuffle(order)
     shuffled = temporal_splits([patients[i] for i in order], [dates[i] for i in order], val=0.1, test=0.2)
@@ -331,16 +336,25 @@ def test_the_stage_takes_one_fold_as_test_and_val_from_the_rest(make_config: Cal
     assert splits.count("val") == 3
 
 
-def test_the_stage_splits_by_date_and_says_which_months(make_config: Callable[..., PipelineConfig]) -> None:
+def test_the_stage_splits_by_date_and_says_which_years(make_config: Callable[..., PipelineConfig]) -> None:
     corpus = [(str(number), ["a"]) for number in range(20)]
     dates = [day(20 * (19 - number)) for number in range(20)]
     config = split_stage(make_config, corpus, dates=dates, split={"method": "temporal", "val": 0.2, "test": 0.3})
     assert splits_of(config) == ["test"] * 6 + ["val"] * 4 + ["train"] * 10
     manifest = read_manifest(config.experiment_dir, "split")
     assert manifest is not None
-    assert manifest["facts"]["months"] == {
-        "train": ["2020-01", "2020-06"], "val": ["2020-07", "2020-09"], "test": ["2020-10", "2021-01"],
-    }  # fmt: skip
+    assert manifest["facts"]["years"] == {"train": [2020, 2020], "val": [2020, 2020], "test": [2020, 2021]}
+
+
+def test_a_temporal_split_leaves_early_documents_out_and_refuses_a_given_one(
+    make_config: Callable[..., PipelineConfig],
+) -> None:
+    corpus = [(str(number), ["a"]) for number in range(9)] + [("8", ["a"])]
+    dates = [day(number) for number in range(9)] + [day(2)]
+    config = split_stage(make_config, corpus, dates=dates, split={"method": "temporal", "val": 0.2, "test": 0.2})
+    assert splits_of(config) == ["train"] * 5 + ["val"] * 2 + ["test"] * 2
+    with pytest.raises(UserError, match=r"split.method is 'temporal', but the data come with a split of their own"):
+        split_stage(make_config, corpus, dates=dates, given_split="train", split={"method": "temporal"}, experiment="b")
 
 
 def test_folds_of_data_with_a_split_of_their_own_are_refused(make_config: Callable[..., PipelineConfig]) -> None:

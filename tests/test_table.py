@@ -263,6 +263,15 @@ def test_a_date_of_another_form_is_refused_without_its_text(tmp_path: Path, date
     assert SECRET not in str(caught.value)
 
 
+def test_a_date_beyond_what_python_knows_is_a_users_mistake(tmp_path: Path) -> None:
+    moments = pa.array([-(10**13)], pa.timestamp("s"))
+    pq.write_table(
+        pa.table({"document_id": ["1"], "text": ["t"], "codes": [["I10"]], "day": moments}), tmp_path / "a.parquet"
+    )
+    with pytest.raises(UserError, match="a value cannot be read, such as a date beyond the year 9999"):
+        read(tmp_path / "a.parquet", date="day")
+
+
 def test_a_folder_without_texts_or_codes_and_a_missing_file_are_refused(tmp_path: Path) -> None:
     folder = tmp_path / "notes"
     folder.mkdir()

@@ -40,7 +40,7 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
     columns = ["document_id", "patient_id", "labels", "given_split", "date"]
     documents = pq.read_table(need(config.experiment_dir, "documents.parquet"), columns=columns).to_pandas()
     if config.split.use_given and documents["given_split"].notna().any():
-        _refuse_folds(config.split)
+        _refuse_own_ways(config.split)
         splits = check_given_splits(documents)
         logger.info(
             "the split that came with the data is used; %d documents are in none",
@@ -48,7 +48,13 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
         )
     else:
         split = _own_splits(documents, config.split)
-        splits = documents[["document_id"]].assign(split=split)
+        splits = documents[["document_id"]].assign(split=split).dropna(subset=["split"])
+        if len(splits) < len(documents):
+            logger.info(
+                "split.method = temporal: %d documents of patients of val and test are too early to be in them and "
+                "left out",
+                len(documents) - len(splits),
+            )
     with_split = documents.merge(splits, on="document_id")
     label_space = LabelSpace.fit(
         with_split["labels"][with_split["split"] == "train"],
@@ -70,21 +76,21 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
             "labels": len(label_space),
             "test_labels_outside": outside,
             "label_match": match,
-            "months": _months(with_split),
+            "years": _years(with_split),
         }
     logger.info("documents: %s; %d labels", ", ".join(f"{name} {n}" for name, n in counts.items()), len(label_space))
     for name, found in match.items():
         logger.info("%s: label shares differ by %.2g on average, %d labels absent", name, *found.values())
-    for name, (first, last) in _months(with_split).items():
-        logger.info("%s: %s to %s", name, first, last)
+    for name, (first, last) in _years(with_split).items():
+        logger.info("%s: %d to %d", name, first, last)
     if outside:
         logger.warning("%d label occurrences of split test lie outside the label space", outside)
     tracked.log_metrics({f"n_documents_{name}": n for name, n in counts.items()} | {"n_labels": len(label_space)})
     tracked.log_metrics({f"{score}_{name}": value for name, found in match.items() for score, value in found.items()})
 
 
-def _own_splits(documents: pd.DataFrame, settings: SplitSettings) -> list[str]:
-    """The split of each document, as the settings ask for."""
+def _own_splits(documents: pd.DataFrame, settings: SplitSettings) -> Sequence[str | None]:
+    """The split of each document, as the settings ask for; None for one that is in none."""
     seed, patient_ids = settings.seed, documents["patient_id"].tolist()
     label_sets: list[Sequence[str]] = documents["labels"].tolist()
     if settings.method == "temporal":
@@ -99,20 +105,18 @@ def _own_splits(documents: pd.DataFrame, settings: SplitSettings) -> list[str]:
     return splits_of_fold(folds, settings.fold, patient_ids, val=settings.val, seed=seed, label_sets=matched)
 
 
-def _months(documents: pd.DataFrame) -> dict[str, list[str]]:
-    """First and last month of each split; nothing where documents have no date."""
+def _years(documents: pd.DataFrame) -> dict[str, list[int]]:
+    """First and last year of each split; nothing where documents have no date. More would be the day of one patient."""
     dated = documents.dropna(subset=["date"])
-    return {
-        str(split): [f"{date:%Y-%m}" for date in (part.min(), part.max())]
-        for split, part in dated.groupby("split")["date"]
-    }
+    return {str(split): [part.min().year, part.max().year] for split, part in dated.groupby("split")["date"]}
 
 
-def _refuse_folds(settings: SplitSettings) -> None:
-    if settings.n_folds is not None:
+def _refuse_own_ways(settings: SplitSettings) -> None:
+    way = f"n_folds is {settings.n_folds}" if settings.n_folds is not None else "method is 'temporal'"
+    if settings.n_folds is not None or settings.method == "temporal":
         raise UserError(
-            f"split.n_folds is {settings.n_folds}, but the data come with a split of their own; set "
-            "split.use_given: false for folds, or leave split.n_folds out."
+            f"split.{way}, but the data come with a split of their own; set split.use_given: false, or take the split "
+            "that is there and leave this setting out."
         )
 
 

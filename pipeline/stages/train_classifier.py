@@ -31,6 +31,7 @@ from pipeline.held_out import save_held_out
 from pipeline.label_starts import label_starts
 from pipeline.labels import LabelSpace
 from pipeline.loading import build_loader, cache_frozen_layers
+from pipeline.loss_settings import loss_arguments
 from pipeline.losses import build_head_loss
 from pipeline.micro_batches import ChunkSettings
 from pipeline.objectives import (
@@ -186,7 +187,7 @@ def _build_objective(config: PipelineConfig, label_space: LabelSpace, *, n_docum
             settings.loss,
             train_counts=label_space.train_counts,
             n_documents=n_documents,
-            settings=settings.loss_settings,
+            settings=loss_arguments(settings.loss, settings.loss_settings),
         ),
         n_labels=n_labels,
         contrastive=contrastive,
