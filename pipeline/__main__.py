@@ -105,9 +105,12 @@ def _add_tracking_dir(command: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     from pipeline import dag, grid
     from pipeline.files import guarded_io, lock
+    from pipeline.tracking import tracked_settings
 
     config = load_config(arguments.config, arguments.set)
     members = grid.expand(config)
+    if config.tracking.enabled:
+        tracked_settings(config)  # refuses what must not be tracked before anything runs
     for member in members:
         dag.raw_files(member.config)  # refuses an unknown recipe or option before anything runs
     with guarded_io(config.experiment_dir), lock(config.experiment_dir, "icd run"):

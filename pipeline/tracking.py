@@ -44,7 +44,7 @@ def start_parent_run(config: PipelineConfig, *, is_head: bool = False) -> str | 
     """
     if not config.tracking.enabled:
         return None
-    settings = _settings(config)
+    settings = tracked_settings(config)
     note = config.experiment_dir / "mlflow.json"
     client = open_store(config.tracking.dir)
     known = read_json(note) if note.exists() else None
@@ -209,7 +209,7 @@ def stage_run(config: PipelineConfig, stage: Stage) -> Iterator[StageRun]:
     _log_params(
         client,
         run_id,
-        {k: v for k, v in _settings(config).items() if k.split(".")[0] in STAGE_SECTIONS[stage]},
+        {k: v for k, v in tracked_settings(config).items() if k.split(".")[0] in STAGE_SECTIONS[stage]},
     )
     run = StageRun(client, run_id, parent_id)
     try:
@@ -278,14 +278,21 @@ def _is_alive(client: MlflowClient, run_id: str) -> bool:
         return False
 
 
-def _settings(config: PipelineConfig) -> dict[str, str]:
-    """Settings as flat 'section.key' -> value; a long or many-line value is refused, since it could be text."""
+def tracked_settings(config: PipelineConfig) -> dict[str, str]:
+    """Settings as flat 'section.key' -> value; of a long list every item by itself.
+
+    Raises:
+        UserError: if a value is long or has several lines, since it could be text.
+    """
     flat: dict[str, str] = {}
 
     def walk(prefix: str, value: Any) -> None:
         if isinstance(value, dict):
             for key, inner in value.items():
                 walk(f"{prefix}.{key}" if prefix else key, inner)
+        elif isinstance(value, list) and len(str(value)) > _MAX_VALUE_CHARS:
+            for place, inner in enumerate(value):
+                walk(f"{prefix}.{place}", inner)
         else:
             flat[prefix] = str(value)
 

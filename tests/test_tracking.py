@@ -16,7 +16,7 @@ from pipeline.config import PipelineConfig
 from pipeline.errors import UserError
 from pipeline.files import write_json
 from pipeline.mlflow_store import open_store, page_path, tracking_uri
-from pipeline.tracking import StageRun, finish_parent_run, stage_run, start_parent_run
+from pipeline.tracking import StageRun, finish_parent_run, stage_run, start_parent_run, tracked_settings
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -244,6 +244,13 @@ def test_a_value_that_could_be_text_is_refused_before_anything_is_written(make_t
     assert "cough" not in str(caught.value)
     assert not (config.experiment_dir / "mlflow.json").exists()
     assert client_of(config).get_experiment_by_name("icd-contrast") is None
+
+
+def test_a_long_list_is_tracked_item_by_item(make_tracked: MakeConfig) -> None:
+    labels = [f"none:{'class ' * 8}{number}" for number in range(6)]
+    settings = tracked_settings(make_tracked(evaluate={"label_groups": {"top": labels, "few": ["none:a"]}}))
+    assert [settings[f"evaluate.label_groups.top.{place}"] for place in range(6)] == labels
+    assert settings["evaluate.label_groups.few"] == "['none:a']"
 
 
 def test_a_value_of_250_characters_and_more_settings_than_mlflow_takes_at_once_are_fine(
