@@ -127,7 +127,9 @@ def snakemake_arguments(
     config.experiment_dir.mkdir(parents=True, exist_ok=True)
     request = config.experiment_dir / _REQUEST
     write_json(request, config.model_dump(mode="json"))
-    stale = [_target(member, stage) for member in members for stage in stale_stages(member.config)]
+    stages = list(STAGE_SECTIONS)
+    asked = stages if until is None else stages[: stages.index(until) + 1]  # what is forced is made, asked for or not
+    stale = [_target(member, stage) for member in members for stage in stale_stages(member.config) if stage in asked]
     arguments = [
         "--snakefile",
         str(SNAKEFILE),

@@ -101,6 +101,16 @@ def test_a_stage_is_stale_when_its_settings_differ_or_an_output_is_gone(tmp_path
         dag.stale_stages(config)
 
 
+def test_a_stale_stage_behind_the_last_one_asked_for_is_left_alone(tmp_path: Path) -> None:
+    """Snakemake makes what it is forced to make, also where it was not asked for."""
+    for stage in ("ingest", "split"):
+        write(config_in(tmp_path), stage)
+    config = config_in(tmp_path, split={"seed": 1})
+    told = dag.snakemake_arguments(config, expand(config), profile="local", cores=1, until="ingest", dry_run=False)
+    assert "--forcerun" not in told
+    assert told[-1] == "manifests/ingest.json"
+
+
 def test_snakemake_is_told_what_is_stale_and_reads_the_config_asked_for(tmp_path: Path) -> None:
     for stage in ("ingest", "split"):
         write(config_in(tmp_path), stage)
