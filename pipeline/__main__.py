@@ -109,10 +109,10 @@ def _run(arguments: argparse.Namespace) -> int:
 
     config = load_config(arguments.config, arguments.set)
     members = grid.expand(config)
-    if config.tracking.enabled:
-        tracked_settings(config)  # refuses what must not be tracked before anything runs
-    for member in members:
-        dag.raw_files(member.config)  # refuses an unknown recipe or option before anything runs
+    for member in members:  # before anything runs
+        dag.raw_files(member.config)  # refuses an unknown recipe or option
+        if member.config.tracking.enabled:
+            tracked_settings(member.config)  # refuses what must not be tracked
     with guarded_io(config.experiment_dir), lock(config.experiment_dir, "icd run"):
         dag.clear_after_kill(config)
         dag.clear_failures(config, members)

@@ -11,13 +11,11 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pipeline.lexical import LexicalModel, Vectorizer, hasher
-from pipeline.spans import NO_WORD, Span, grow_spans
+from pipeline.sentences import Offsets
+from pipeline.spans import MAX_WORD_CHARS, NO_WORD, Span, grow_spans
 from pipeline.text import find_sections
 
 _WORD = re.compile(r"\S+")
-_TOKEN = re.compile(r"\b\w+\b")  # of the analyzer 'words'
-_MAX_WORD_CHARS = 40  # more without a blank is no word
-Offsets = tuple[int, int]
 
 
 def lexical_spans(
@@ -40,7 +38,7 @@ def lexical_spans(
         places, scores = word_scores(model, text, labels)
         cores = [_core(text, place) for place in places]
         starts, ends = (np.array([core[side] for core in cores], dtype=np.int64) for side in (0, 1))
-        is_word = (ends - starts > 1) & (ends - starts <= _MAX_WORD_CHARS)  # letters alone, such as "a", say nothing
+        is_word = (ends - starts > 1) & (ends - starts <= MAX_WORD_CHARS)  # letters alone, such as "a", say nothing
         words = np.where(is_word, np.cumsum(is_word) - 1, NO_WORD)
         sections = [{"start": one.start, "name": one.name} for one in find_sections(text)]
         found = (grow_spans(of_label, words, starts, ends, sections) for of_label in scores)
@@ -84,7 +82,8 @@ def _rows_by_word(vectorizer: Vectorizer, words: Sequence[str]) -> sparse.csr_ar
 
 def _pairs_and_words(words: Sequence[str]) -> sparse.csr_array:
     """Hashed counts of the tokens of each word, and half a count of each pair for both of its words."""
-    tokens = [(place, token) for place, word in enumerate(words) for token in _TOKEN.findall(word.lower())]
+    split = hasher("words").build_tokenizer()
+    tokens = [(place, token) for place, word in enumerate(words) for token in split(word.lower())]
     counts = sparse.csr_array(hasher("words", (1, 1)).transform(words))
     pairs = list(itertools.pairwise(tokens))
     if not pairs:

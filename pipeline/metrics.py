@@ -192,6 +192,21 @@ def metrics_by_frequency_band(
         aucs = roc_auc_by_label(true, probabilities) if label_aucs is None else label_aucs
         table["map"] = [map_among(true, probabilities, labels) for labels in bands.values()]
         table["macro_roc_auc"] = [mean_auc(aucs[labels]) if labels.size else 0.0 for labels in bands.values()]
+    return _with_whole_counts(table)
+
+
+def bands_of_scores(scores: Mapping[str, float]) -> pd.DataFrame:
+    """The table of ``metrics_by_frequency_band`` out of the flat scores of ``evaluate_predictions``."""
+    rows = []
+    for band in frequency_bands([]):
+        prefix = f"train_count_{band_key(band)}/"
+        rows.append(
+            {"band": band} | {name.removeprefix(prefix): scores[name] for name in scores if name.startswith(prefix)}
+        )
+    return _with_whole_counts(pd.DataFrame(rows))
+
+
+def _with_whole_counts(table: pd.DataFrame) -> pd.DataFrame:
     return table.astype({name: "int64" for name in table.columns if name.startswith("n_")})
 
 

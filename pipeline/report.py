@@ -20,6 +20,7 @@ from pipeline.figures import (
     systems_figure,
     threshold_figure,
 )
+from pipeline.metrics import bands_of_scores
 from pipeline.page import render_page, write_page
 from pipeline.report_content import Baseline, ReportContent
 from pipeline.report_tables import (
@@ -79,7 +80,7 @@ def render_report(report: ReportContent) -> str:
         verdicts=count_verdicts(report.label_table).to_dict("records"),
         confusions=as_table(_near_misses(report.confusions)),
         coders=as_table(report.coder_comparison),
-        bands=as_table(band_table(report.frequency_bands, report.intervals)),
+        bands=as_table(band_table(bands_of_scores(report.metrics), report.intervals)),
         levels=as_table(level_scores(report.metrics, without=report.label_groups)),
         groups=as_table(_groups(report)),
         splits=as_table(report.split_counts),
@@ -180,7 +181,7 @@ def _figures(report: ReportContent) -> dict[str, str]:
     metrics = report.metrics
     in_use = {"in use": (metrics["micro_recall"], metrics["micro_precision"])}
     evaluated = {split: curve for split, curve in report.threshold_curves.items() if split == report.split}
-    figures = {"frequency": frequency_figure(report.frequency_bands)}
+    figures = {"frequency": frequency_figure(bands_of_scores(report.metrics))}
     systems = _systems(report)
     if len(systems) > 1:
         figures["systems"] = systems_figure(systems, score_name="Micro-F1")

@@ -74,10 +74,9 @@ class ReportContent:
     Attributes:
         experiment: its name.
         created: when, as it shall be printed; given by the caller, so equal content gives equal bytes.
-        metrics: ``metrics.evaluate_predictions`` of the evaluated split.
+        metrics: ``metrics.evaluate_predictions`` of the evaluated split, with its bands of training frequency.
         intervals: name -> (low, high), ``metrics.bootstrap_intervals``.
         label_table: ``metrics.label_metrics_table`` with the columns of ``verdicts.add_verdicts``.
-        frequency_bands: ``metrics.metrics_by_frequency_band``.
         split_counts: one row a split; column ``split`` first, then counts.
         threshold_curves: split -> ``metrics.threshold_curve``, the evaluated split first.
         split: which split was evaluated.
@@ -107,7 +106,6 @@ class ReportContent:
     metrics: Mapping[str, float]
     intervals: Mapping[str, tuple[float, float]]
     label_table: pd.DataFrame
-    frequency_bands: pd.DataFrame
     split_counts: pd.DataFrame
     threshold_curves: Mapping[str, pd.DataFrame]
     split: str = "test"

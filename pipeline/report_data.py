@@ -26,7 +26,6 @@ from pipeline.metrics import (
     bootstrap_intervals,
     evaluate_predictions,
     label_metrics_table,
-    metrics_by_frequency_band,
 )
 from pipeline.paired import paired_differences
 from pipeline.report_content import Baseline, ReportContent, Selective
@@ -72,9 +71,6 @@ def report_content(
         intervals=intervals,
         baseline=baseline,
         label_table=add_verdicts(table),
-        frequency_bands=metrics_by_frequency_band(
-            coded.true, coded.predicted, label_space.train_counts, coded.probabilities
-        ),
         split_counts=count_splits(experiment_dir),
         label_space=count_label_space(coded),
         threshold_curves={name: threshold_curve(one.true, one.probabilities) for name, one in shown.items()},
@@ -191,10 +187,12 @@ def _notes(scores: Mapping[str, float], ingest_report: Mapping[str, Any]) -> lis
 def count_splits(experiment_dir: Path) -> pd.DataFrame:
     """One row a split: documents, patients, labels; first and last year where documents have a date."""
     documents = pq.read_table(
-        need(experiment_dir, "documents.parquet"), columns=["document_id", "patient_id", "labels", "date"]
+        need(experiment_dir, "documents.parquet"), columns=["document_id", "patient_id", "labels"]
     ).to_pandas()
     frame = documents.merge(pq.read_table(need(experiment_dir, "splits.parquet")).to_pandas(), on="document_id")
     frame["n_labels"] = frame["labels"].map(len)
+    manifest = read_manifest(experiment_dir, "split")
+    years = manifest["facts"].get("years", {}) if manifest else {}
     rows = []
     for split in ("train", "val", "test"):
         part = frame[frame["split"] == split]
@@ -208,9 +206,8 @@ def count_splits(experiment_dir: Path) -> pd.DataFrame:
                 "n_labels_present": len({label for labels in part["labels"] for label in labels}),
             }
         )
-        if frame["date"].notna().any():
-            years = [date.year for date in part["date"].dropna()]
-            rows[-1]["years"] = f"{min(years)} to {max(years)}" if years else ""
+        if years:
+            rows[-1]["years"] = " to ".join(map(str, years.get(split, ())))
     return pd.DataFrame(rows)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.drawing import pretty_name
+from pipeline.metrics import band_key
 
 MAX_TABLE_ROWS = 200
 MAX_CHARS = 160
@@ -177,7 +178,7 @@ def band_table(bands: pd.DataFrame, intervals: Mapping[str, tuple[float, float]]
     columns += [name for name in ("map", "macro_roc_auc") if name in shown]
     table = shown[["band", *columns]].rename(columns={"band": "training_documents"})
     for score in ("micro_f1", "macro_f1"):
-        names = [f"train_count_{band.replace('> ', 'over_').replace('-', '_')}/{score}" for band in shown["band"]]
+        names = [f"train_count_{band_key(band)}/{score}" for band in shown["band"]]
         ends = [intervals.get(name) for name in names]
         written_ends = ["" if one is None else f"{percent(one[0])}–{percent(one[1])}" for one in ends]
         table.insert(list(table.columns).index(score) + 1, f"95 % CI, {pretty_name(score)}", written_ends)

@@ -21,7 +21,8 @@ _MAX_SPANS = 5
 _MAX_GAP_WORDS = 1  # words between two taken ones that the span takes along
 MAX_GAP_CHARS = 25
 """Characters between two words that one span may hold."""
-_MAX_WORD_CHARS = 40  # more without a blank is no word: a script without blanks, or garbage
+MAX_WORD_CHARS = 40
+"""More without a blank is no word: a script without blanks, or garbage."""
 
 
 class Span(NamedTuple):
@@ -83,7 +84,7 @@ def word_of_token(token_starts: np.ndarray, token_ends: np.ndarray, is_word: np.
     words = np.cumsum(begins) - 1
     first = token_starts[begins]
     last = np.maximum.reduceat(token_ends, np.flatnonzero(begins)) if begins.any() else first
-    is_long = (last - first) > _MAX_WORD_CHARS
+    is_long = (last - first) > MAX_WORD_CHARS
     if is_long.any():  # every token of it for itself
         begins |= is_word & is_long[np.maximum(words, 0)]
         words = np.cumsum(begins) - 1

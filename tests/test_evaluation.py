@@ -2,63 +2,19 @@
 
 from __future__ import annotations
 
-import datetime
-import shutil
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from experiment_tables import DIABETES, GOLD, OUTSIDE, PREDICTIONS, PRESSURE, SPACE, write
 
 from pipeline.coded import gold_labels, load_baseline_split, load_coded_split, raise_split
-from pipeline.config import PipelineConfig
-from pipeline.documents import ANNOTATOR_SCHEMA, DOCUMENT_SCHEMA
-from pipeline.ensemble import CodingModel
 from pipeline.errors import UserError
-from pipeline.evaluation import compare_coders, find_label_groups, score
-from pipeline.files import read_json
+from pipeline.evaluation import compare_coders, score
 from pipeline.labels import LabelSpace
-from pipeline.report_data import compare_baseline, count_splits
-from pipeline.report_tables import group_scores, level_scores
 from pipeline.stages.predict import prediction_schema
-
-DIABETES, PRESSURE, KIDNEY, OUTSIDE = "icd10cm:E11.9", "icd10cm:I10", "icd10cm:N17.9", "icd10cm:Z99.89"
-SPACE = LabelSpace((DIABETES, PRESSURE, KIDNEY), (None, None, None), (5, 9, 1))
-GOLD = {"v1": [KIDNEY], "d1": [PRESSURE, OUTSIDE], "d2": [DIABETES, PRESSURE], "t1": [PRESSURE], "d3": [KIDNEY]}
-PREDICTIONS = [  # not in the order of the documents, and the sets do not follow from the probabilities
-    ("d3", "test", [0.2, 0.3, 0.1], []),
-    ("v1", "val", [0.1, 0.1, 0.9], [2]),
-    ("d2", "test", [0.3, 0.8, 0.6], [1, 2]),
-    ("d1", "test", [0.1, 0.9, 0.2], [1]),
-]
-CODERS = [
-    ("d1", "A", [PRESSURE, OUTSIDE]), ("d2", "A", [PRESSURE]), ("d3", "A", [KIDNEY]), ("v1", "A", [DIABETES]),
-    ("d1", "B", [OUTSIDE]), ("d2", "B", [PRESSURE, DIABETES]),
-]  # fmt: skip
-
-
-def write(
-    folder: Path,
-    gold: dict[str, list[str]] = GOLD,
-    predictions: list[tuple[str, str, list[float], list[int]]] = PREDICTIONS,
-    coders: list[tuple[str, str, list[str]]] = CODERS,
-    n_labels: int = 3,
-) -> Path:
-    """An experiment's tables, by hand."""
-    documents = [
-        {"document_id": one, "patient_id": f"p{one[0]}", "text": "a", "labels": labels} for one, labels in gold.items()
-    ]
-    pq.write_table(pa.Table.from_pylist(documents, DOCUMENT_SCHEMA), folder / "documents.parquet")
-    for name, schema, rows in (
-        ("predictions", prediction_schema(n_labels), predictions), ("annotators", ANNOTATOR_SCHEMA, coders)
-    ):  # fmt: skip
-        table = pa.Table.from_pylist([dict(zip(schema.names, row, strict=False)) for row in rows], schema)
-        pq.write_table(table, folder / f"{name}.parquet")
-    return folder
 
 
 def test_gold_and_predictions_are_joined_by_document(tmp_path: Path) -> None:
@@ -241,101 +197,3 @@ def test_what_cannot_be_scored_is_refused_or_said(tmp_path: Path) -> None:
     (folder / "predictions.parquet").unlink()
     with pytest.raises(UserError, match=r"predictions.parquet is missing; run the stage 'predict' first"):
         load_coded_split(folder, "test", SPACE)
-
-
-def test_splits_are_counted_by_document_patient_and_label(tmp_path: Path) -> None:
-    """d1, d2, d3 are of patient pd and carry 2, 2 and 1 labels, 4 different ones; nobody is in train."""
-    folder = write(tmp_path)
-    splits = {"document_id": ["d1", "d2", "d3", "v1"], "split": ["test", "test", "test", "val"]}
-    pq.write_table(pa.table(splits), folder / "splits.parquet")
-    rows = count_splits(folder).set_index("split").to_dict("index")
-    assert rows["train"] == {
-        "n_documents": 0, "n_patients": 0, "n_labels_given": 0, "labels_per_document": 0.0, "n_labels_present": 0,
-    }  # fmt: skip
-    assert rows["val"]["n_documents"] == 1
-    assert rows["test"] == {
-        "n_documents": 3, "n_patients": 1, "n_labels_given": 5, "labels_per_document": 5 / 3, "n_labels_present": 4,
-    }  # fmt: skip
-    table = pq.read_table(folder / "documents.parquet")
-    days = {"d1": datetime.date(2020, 3, 1), "d2": datetime.date(2019, 12, 31)}
-    dates = pa.array([days.get(one) for one in table["document_id"].to_pylist()], pa.date32())
-    pq.write_table(table.set_column(table.schema.get_field_index("date"), "date", dates), folder / "documents.parquet")
-    years = count_splits(folder).set_index("split")["years"].to_dict()
-    assert years == {"train": "", "val": "", "test": "2019 to 2020"}
-
-
-def test_groups_of_labels_are_scored_by_themselves_beside_the_baseline(tmp_path: Path) -> None:
-    """Of E11.9 and I10: 3 given, 2 predicted, 2 found, so 4/5. The baseline found them all and nothing false."""
-    coded = load_coded_split(write(tmp_path), "test", SPACE)
-    assert coded is not None
-    groups = find_label_groups(SPACE, {"frequent": ["icd10cm:I*", DIABETES], "pressure": [PRESSURE]})
-    assert groups == {"frequent": [0, 1], "pressure": [1]}
-    scores, intervals = score(coded, ks=[1], n_resamples=20, seed=0, label_groups=groups)
-    assert scores["frequent/micro_f1"] == pytest.approx(4 / 5)
-    assert scores["pressure/micro_f1"] == 1
-    low, high = intervals["frequent/micro_f1"]
-    assert low <= 4 / 5 <= high
-    perfect = replace(coded, predicted=coded.true)
-    baseline = compare_baseline(coded, perfect, ks=[1], n_resamples=20, seed=0, label_groups=groups)
-    assert baseline.metrics["frequent/micro_f1"] == 1
-    assert baseline.differences["frequent/micro_f1"].difference == pytest.approx(-1 / 5)
-    assert baseline.differences["pressure/micro_f1"][:3] == (0, 0, 0)
-    table = group_scores(scores, list(groups), baseline.metrics, baseline.differences)
-    assert table["group"].tolist() == ["frequent", "pressure"]
-    assert table["Micro-F1, lexical baseline"].tolist() == ["100.0", "100.0"]
-    assert table["Difference, micro-F1"][0].startswith("\u221220.0 (")
-    assert group_scores(scores, []).empty
-    assert not [name for name in level_scores(scores, without=list(groups)) if "frequent" in name]
-
-
-def test_a_group_without_a_label_is_refused_and_a_pattern_without_one_is_warned_of(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    with pytest.raises(UserError, match=r"'late' matches none of the 3 labels, which look like 'icd10cm:E11\.9'"):
-        find_label_groups(SPACE, {"late": ["icd10cm:Z*"]})
-    caplog.clear()
-    assert find_label_groups(SPACE, {"late": [PRESSURE, "icd10cm:Z*"]}) == {"late": [1]}
-    assert "'icd10cm:Z*' of 'late' matches no label" in caplog.text
-
-
-ALL_STAGES = "ingest split tokenize train_encoder train_classifier predict evaluate"
-
-
-@pytest.mark.slow
-def test_the_scores_of_a_whole_run_are_those_of_scikit_learn_on_its_tables(
-    tmp_path: Path, run_small: Callable[..., PipelineConfig], small_notes: list[dict[str, Any]]
-) -> None:
-    from sklearn.metrics import f1_score
-
-    from pipeline.stages import evaluate, run_stage
-
-    notes = [dict(note) for note in small_notes]
-    next(note for note in notes if note["split"] == "test")["codes"] = ["I10", "N17.9"]  # N17.9 is nowhere in train
-    config = run_small(tmp_path, notes, ALL_STAGES)
-    folder = config.experiment_dir
-    metrics = read_json(folder / "metrics.json")
-    space = LabelSpace.load(folder / "label_space.json")
-    predictions = pq.read_table(folder / "predictions.parquet", filters=[("split", "==", "test")]).to_pylist()
-    columns = [*space.labels, "icd10cm:N17.9"]
-    given = {note["document_id"]: {f"icd10cm:{code}" for code in note["codes"]} for note in notes}
-    true = np.array([[label in given[row["document_id"]] for label in columns] for row in predictions])
-    predicted = np.array([[index in row["predicted"] for index in range(len(columns))] for row in predictions])
-    assert len(predictions) == 3
-    scores = metrics["scores"]
-    assert scores["micro_f1_all_given"] == pytest.approx(f1_score(true, predicted, average="micro", zero_division=0))
-    inside = f1_score(true[:, :-1], predicted[:, :-1], average="micro", zero_division=0)
-    assert scores["micro_f1"] == pytest.approx(inside)
-    assert scores["n_true_outside_label_space"] == 1
-    thresholds = CodingModel.load(folder / "classifier").thresholds
-    for row in predictions:
-        over = np.array(row["probabilities"], dtype=np.float32) >= thresholds
-        assert row["predicted"] == np.flatnonzero(over).tolist()
-    assert "1 given codes of these documents lie outside the label space" in (folder / "report.html").read_text()
-    assert metrics["baseline"] is not None
-    # The predictions themselves as a baseline: evaluated again, it differs nowhere.
-    shutil.copy(folder / "predictions.parquet", folder / "baseline_predictions.parquet")
-    assert run_stage(config, "evaluate", evaluate.run) == 0
-    baseline = read_json(folder / "metrics.json")["baseline"]
-    assert baseline["metrics"]["micro_f1"] == scores["micro_f1"]
-    assert baseline["differences"]["micro_f1"] == [0, 0, 0, 1]
-    assert "Lexical baseline" in (folder / "report.html").read_text()

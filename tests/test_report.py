@@ -25,7 +25,6 @@ from pipeline.metrics import (
     bootstrap_intervals,
     evaluate_predictions,
     label_metrics_table,
-    metrics_by_frequency_band,
 )
 from pipeline.paired import PairedDifference
 from pipeline.report import render_report, write_report
@@ -67,7 +66,6 @@ def build_content(*, n_labels: int = 6, title: str = "Essential (primary) hypert
         confusions=confusion_table(true, predicted, labels=names, titles=[title] * n_labels),
         error_distances=error_distances(true, predicted, labels=names),
         label_space=count_label_space(coded),
-        frequency_bands=metrics_by_frequency_band(true, predicted, train_counts, probabilities),
         split_counts=pd.DataFrame({"split": ["train", "test"], "n_documents": [100, 40]}),
         threshold_curves={"test": curve, "val": curve},
         threshold=0.5,

@@ -67,6 +67,7 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
     encoded = [label_space.encode(labels) for labels in with_split["labels"]]
     outside = sum(n for (_, n), split in zip(encoded, with_split["split"], strict=True) if split == "test")
     match = label_match(label_matrix([ids for ids, _ in encoded], len(label_space)), with_split["split"].tolist())
+    years = _years(with_split)
     with writing(config, "split") as output:
         splits.to_parquet(output.dir / "splits.parquet", index=False)
         label_space.save(output.dir / "label_space.json")
@@ -76,12 +77,12 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
             "labels": len(label_space),
             "test_labels_outside": outside,
             "label_match": match,
-            "years": _years(with_split),
+            "years": years,
         }
     logger.info("documents: %s; %d labels", ", ".join(f"{name} {n}" for name, n in counts.items()), len(label_space))
     for name, found in match.items():
         logger.info("%s: label shares differ by %.2g on average, %d labels absent", name, *found.values())
-    for name, (first, last) in _years(with_split).items():
+    for name, (first, last) in years.items():
         logger.info("%s: %d to %d", name, first, last)
     if outside:
         logger.warning("%d label occurrences of split test lie outside the label space", outside)
@@ -106,18 +107,19 @@ def _own_splits(documents: pd.DataFrame, settings: SplitSettings) -> Sequence[st
 
 
 def _years(documents: pd.DataFrame) -> dict[str, list[int]]:
-    """First and last year of each split; nothing where documents have no date. More would be the day of one patient."""
+    """First and last year of each split that has documents with a date; more would be the day of one patient."""
     dated = documents.dropna(subset=["date"])
     return {str(split): [part.min().year, part.max().year] for split, part in dated.groupby("split")["date"]}
 
 
 def _refuse_own_ways(settings: SplitSettings) -> None:
-    way = f"n_folds is {settings.n_folds}" if settings.n_folds is not None else "method is 'temporal'"
-    if settings.n_folds is not None or settings.method == "temporal":
-        raise UserError(
-            f"split.{way}, but the data come with a split of their own; set split.use_given: false, or take the split "
-            "that is there and leave this setting out."
-        )
+    if settings.n_folds is None and settings.method != "temporal":
+        return
+    way = "method is 'temporal'" if settings.n_folds is None else f"n_folds is {settings.n_folds}"
+    raise UserError(
+        f"split.{way}, but the data come with a split of their own; set split.use_given: false, or take the split that "
+        "is there and leave this setting out."
+    )
 
 
 if __name__ == "__main__":
