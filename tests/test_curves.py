@@ -5,15 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from metric_cases import Bools, Probabilities, csr, splits
 from numpy.typing import NDArray
 from scipy import sparse, stats
 
 from pipeline import ranking
-from pipeline.curves import expected_calibration_error, reliability_table, wilson_interval
-from pipeline.label_counts import label_matrix
+from pipeline.curves import expected_calibration_error, reliability_table, threshold_curve, wilson_interval
+from pipeline.label_counts import label_matrix, set_scores
 
 
 def test_reliability_by_hand() -> None:
@@ -68,3 +69,26 @@ def test_an_interval_of_nothing_is_everything() -> None:
     low, high = wilson_interval(np.array([0]), np.array([0]))
     assert (low[0], high[0]) == (0, 1)
     assert expected_calibration_error(reliability_table(label_matrix([], 2), np.zeros((0, 2), np.float32))) == 0
+
+
+def test_threshold_curve_by_hand() -> None:
+    """At 0.5 three cells are predicted, two of four true ones; at 0.8 one, and it is true."""
+    true = csr([[1, 0], [1, 1], [0, 1]])
+    probabilities = np.float32([[0.9, 0.6], [0.5, 0.3], [0.1, 0.2]])
+    curve = threshold_curve(true, probabilities, [0.5, 0.8])
+    assert curve["n_predicted"].tolist() == [3, 1]
+    assert curve["micro_precision"].tolist() == pytest.approx([2 / 3, 1])
+    assert curve["micro_recall"].tolist() == pytest.approx([2 / 4, 1 / 4])
+    assert curve["macro_f1"].tolist() == pytest.approx([(1 + 0) / 2, (2 / 3 + 0) / 2])
+
+
+@settings(deadline=None)
+@given(splits())
+def test_threshold_curve_equals_scores_at_each_threshold(split: tuple[Bools, Bools, Probabilities]) -> None:
+    true, _, probabilities = split
+    curve = threshold_curve(csr(true), probabilities)
+    for row in curve.iloc[:: max(1, len(curve) // 7)].itertuples():
+        scores = set_scores(csr(true), csr(probabilities >= np.float32(row.threshold)))
+        assert row.n_predicted == scores["n_predicted"]
+        assert row.micro_f1 == pytest.approx(scores["micro_f1"])
+        assert row.macro_f1 == pytest.approx(scores["macro_f1"])

@@ -7,7 +7,6 @@ import io
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.code_files import Code, CodesWriter, writing_codes
 from pipeline.document_files import NewDocument, read_documents
 from pipeline.errors import UserError
-from pipeline.spans import Span
 
 DOCUMENTS = [
     NewDocument("007", 'First line\nsecond, with "quotes" – é 🙂'),
     NewDocument("1e5", "NA"),
     NewDocument("b", ""),
 ]
-I10 = Code(1, "icd10cm", "I10", "Essential (primary) hypertension", 0.875, is_predicted=True)
-N179 = Code(2, "icd10cm", "N17.9", None, 0.25, is_predicted=False)
 SECRET = "Mrs Secret has cough"
 
 
@@ -208,122 +203,6 @@ def test_a_missing_file_an_empty_folder_and_a_text_file_that_is_not_utf8_are_ref
     (tmp_path / "a.txt").write_bytes(b"abc\xe9")
     with pytest.raises(UserError, match=r"a.txt: not UTF-8 \(byte 3\)"):
         read(tmp_path)
-
-
-def write_codes(writer: CodesWriter) -> None:
-    writer.add("007", [I10, N179])
-    writer.add("b", [])
-
-
-def without_evidence(code: Code) -> dict[str, Any]:
-    return {name: value for name, value in vars(code).items() if name != "evidence"}
-
-
-EXPECTED_ROWS = [
-    {"document_id": "007", "codes": [without_evidence(I10), without_evidence(N179)]},
-    {"document_id": "b", "codes": []},
-]
-
-
-def test_csv_has_a_row_a_code_and_one_for_a_document_without_any(tmp_path: Path) -> None:
-    with writing_codes(tmp_path / "codes.csv") as writer:
-        write_codes(writer)
-    with (tmp_path / "codes.csv").open(encoding="utf-8", newline="") as file:
-        assert list(csv.reader(file)) == [
-            ["document_id", "rank", "code_system", "code", "title", "probability", "is_predicted"],
-            ["007", "1", "icd10cm", "I10", "Essential (primary) hypertension", "0.875000", "1"],
-            ["007", "2", "icd10cm", "N17.9", "", "0.250000", "0"],
-            ["b", "", "", "", "", "", ""],
-        ]
-
-
-def test_jsonl_has_a_row_a_document(tmp_path: Path) -> None:
-    with writing_codes(tmp_path / "codes.jsonl") as writer:
-        write_codes(writer)
-    lines = (tmp_path / "codes.jsonl").read_text(encoding="utf-8").splitlines()
-    assert [json.loads(line) for line in lines] == EXPECTED_ROWS
-
-
-@pytest.mark.parametrize("n_more", [0, 1022, 3000])
-def test_parquet_has_a_row_a_document_however_many(tmp_path: Path, n_more: int) -> None:
-    with writing_codes(tmp_path / "codes.parquet") as writer:
-        write_codes(writer)
-        for number in range(n_more):
-            writer.add(str(number), [N179])
-    rows = pq.read_table(tmp_path / "codes.parquet").to_pylist()
-    assert rows[:2] == EXPECTED_ROWS
-    assert [row["document_id"] for row in rows[2:]] == [str(number) for number in range(n_more)]
-
-
-@pytest.mark.parametrize("name", ["codes.csv", "codes.jsonl", "codes.parquet"])
-def test_a_file_without_documents_is_a_valid_file(tmp_path: Path, name: str) -> None:
-    with writing_codes(tmp_path / name):
-        pass
-    n_lines = pq.read_table(tmp_path / name).num_rows if name.endswith("parquet") else None
-    assert n_lines == 0 or len((tmp_path / name).read_text().splitlines()) == (1 if name.endswith("csv") else 0)
-
-
-@pytest.mark.parametrize("name", ["codes.csv", "codes.jsonl", "codes.parquet"])
-def test_codes_appear_only_when_whole_and_replace_what_was_there(tmp_path: Path, name: str) -> None:
-    path = tmp_path / name
-    path.write_text("earlier")
-    with pytest.raises(ZeroDivisionError), writing_codes(path) as writer:
-        write_codes(writer)
-        raise ZeroDivisionError
-    assert path.read_text() == "earlier"
-    assert list(tmp_path.iterdir()) == [path]
-    with writing_codes(path) as writer:
-        write_codes(writer)
-        assert path.read_text() == "earlier"
-    assert path.read_bytes() != b"earlier"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_an_output_of_another_kind_or_in_no_folder_is_refused_before_any_work(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"unknown kind of file '.txt'; expected .csv, .jsonl, .parquet"):
-        writing_codes(tmp_path / "codes.txt").__enter__()
-    with pytest.raises(UserError, match=r"the folder .*no does not exist; make it first"):
-        writing_codes(tmp_path / "no" / "codes.csv").__enter__()
-
-
-FOUND = replace(I10, evidence=(Span(3, 9, 0.75, "impression", "encoder", (0, 19)), Span(20, 24, 0.25, "other")))
-NOT_FOUND = replace(N179, evidence=())
-FOUND_ROWS = [
-    {
-        "start": 3,
-        "end": 9,
-        "section": "impression",
-        "score": 0.75,
-        "source": "encoder",
-        "sentence_start": 0,
-        "sentence_end": 19,
-    },
-    {
-        "start": 20,
-        "end": 24,
-        "section": "other",
-        "score": 0.25,
-        "source": "encoder",
-        "sentence_start": None,
-        "sentence_end": None,
-    },
-]
-
-
-def test_evidence_stands_beside_each_code_in_every_kind_of_file(tmp_path: Path) -> None:
-    for suffix in ("csv", "jsonl", "parquet"):
-        with writing_codes(tmp_path / f"codes.{suffix}", has_evidence=True) as writer:
-            writer.add("a", [FOUND, NOT_FOUND])
-            writer.add("b", [])
-    with (tmp_path / "codes.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.reader(file))
-    assert rows[0][-1] == "evidence"
-    assert [row[-1] for row in rows[2:]] == ["[]", ""]
-    assert json.loads(rows[1][-1]) == FOUND_ROWS
-    assert {len(row) for row in rows} == {8}
-    lines = [json.loads(line) for line in (tmp_path / "codes.jsonl").read_text().splitlines()]
-    assert lines == pq.read_table(tmp_path / "codes.parquet").to_pylist()
-    assert [[code["evidence"] for code in line["codes"]] for line in lines] == [[FOUND_ROWS, []], []]
 
 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])

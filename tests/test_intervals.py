@@ -1,0 +1,65 @@
+"""Intervals of scores: against the drawn documents, holding the score, the same for a seed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from metric_cases import Bools, Probabilities, csr, random_split, splits
+
+from pipeline.label_counts import label_matrix
+from pipeline.metrics import bootstrap_distributions, bootstrap_intervals, evaluate_predictions
+
+
+@given(splits(), st.integers(0, 2**16))
+@settings(max_examples=30, deadline=None)
+def test_bootstrap_scores_equal_scores_of_the_drawn_documents(
+    split: tuple[Bools, Bools, Probabilities], seed: int
+) -> None:
+    true, predicted, probabilities = split
+    n_documents = true.shape[0]
+    found = bootstrap_distributions(csr(true), csr(predicted), probabilities, n_resamples=3, seed=seed)
+    drawn = np.random.default_rng(seed).integers(n_documents, size=(3, n_documents))
+    for sample, rows in enumerate(drawn):
+        scores = evaluate_predictions(csr(true[rows]), csr(predicted[rows]), probabilities[rows])
+        for name, values in found.items():
+            assert values[sample] == pytest.approx(scores[name])
+
+
+def test_intervals_hold_the_score_and_shrink_with_more_documents() -> None:
+    """Four times the documents: half the width, here with a generous margin."""
+    widths = []
+    for n_documents in (200, 800):
+        split = random_split(n_documents, seed=5)
+        scores = evaluate_predictions(*split)
+        intervals = bootstrap_intervals(*split, n_resamples=300, seed=0)
+        assert set(intervals) >= {"micro_f1", "macro_f1", "map", "precision_at_5", "exact_match"}
+        assert all(low <= scores[name] <= high for name, (low, high) in intervals.items())
+        widths.append(intervals["micro_f1"][1] - intervals["micro_f1"][0])
+    assert 0.3 < widths[1] / widths[0] < 0.75
+
+
+def test_macro_f1_interval_holds_the_score_where_plain_percentiles_lie_below_it() -> None:
+    """Each label: 4 true documents, 1 found, F1 2/5. Found k times in a sample of 4 it is 2k / (4 + k).
+
+    That bends downward, so by Jensen's inequality samples score below 2/5 on average: with 400 labels, all.
+    """
+    n_labels = 400
+    true = label_matrix([[(d + i) % n_labels for i in range(4)] for d in range(n_labels)], n_labels)
+    predicted = label_matrix([[d] for d in range(n_labels)], n_labels)
+    samples = bootstrap_distributions(true, predicted, None, n_resamples=100, seed=0)["macro_f1"]
+    low, high = bootstrap_intervals(true, predicted, None, n_resamples=100, seed=0)["macro_f1"]
+    assert np.quantile(samples, 0.975) < 2 / 5
+    assert low < 2 / 5 < high
+
+
+def test_intervals_depend_on_the_seed_alone() -> None:
+    split = random_split(60, seed=1)
+    first = bootstrap_intervals(*split, n_resamples=120, seed=4)
+    assert first == bootstrap_intervals(*split, n_resamples=120, seed=4)
+    assert first != bootstrap_intervals(*split, n_resamples=120, seed=5)
+
+
+def test_no_samples_give_no_intervals() -> None:
+    assert bootstrap_intervals(*random_split(5, seed=0), n_resamples=0, seed=0) == {}
