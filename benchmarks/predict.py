@@ -2,11 +2,14 @@
 
     python -m benchmarks.predict --sizes small            # a few minutes
     python -m benchmarks.predict --sizes full --write     # adds the table to benchmarks/RESULTS.md
+    python -m benchmarks.predict --model work/demo/classifier    # a trained model, an ensemble say, beside its encoder
 
 The plain loop is what one would write without this project: batches of 32 documents in the order of the file, padded
 to the longest, cut at 512 tokens, the same encoder and head, the same JSON lines in, the same codes out. `icd predict`
 is measured as its users run it: files in, files out, digest checks of the model, the context of tokens (negation and
-the like), which the plain loop knows nothing of; then in bf16, and with evidence (of five codes a document).
+the like), which the plain loop knows nothing of; then in bf16, and with evidence (of five codes a document). A plain
+loop is float32 unless one says otherwise; a shipped config trains, and so predicts, in bf16. Of a trained ensemble
+the plain loop runs the encoder and its head alone, and `icd predict` everything.
 
 Texts are random words of code titles; "even": 250 to 400 words each, "mixed": 10 to 400, evenly on a log scale
 (for memory: 10 to 40). Each
@@ -40,13 +43,14 @@ from pipeline.document_files import read_documents
 from pipeline.ensemble import CodingModel
 from pipeline.heads import build_head
 from pipeline.labels import LabelSpace
+from pipeline.precision import autocast, has_bf16
 from pipeline.pretrained import find_encoder, load_encoder, load_tokenizer
 from pipeline.serving import Classifier, ClassifierSettings
 from pipeline.titles import load_icd10cm
 
-N_DOCUMENTS = {"small": 48, "full": 1000}
+N_DOCUMENTS = {"small": 48, "full": 192}
 MODELS = (("linear", 50), ("label_attention", 50), ("label_attention", 8000))
-WAYS = ("plain loop", "icd predict", "icd predict, bf16", "icd predict --evidence")
+WAYS = ("plain loop", "plain loop, bf16", "icd predict", "icd predict, bf16", "icd predict --evidence")
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
 
@@ -95,7 +99,7 @@ def plain_loop(model: Path, source: Path, output: Path) -> None:
             tokens = tokenizer(texts, padding=True, truncation=True, max_length=512, return_tensors="pt")
             hidden = backbone(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]).last_hidden_state
             for document, probabilities in zip(batch, plain_head(head, hidden, tokens["attention_mask"]), strict=True):
-                codes = propose(probabilities.numpy(), classifier.label_space, 0.999, top_k=5)
+                codes = propose(probabilities.float().numpy(), classifier.label_space, 0.999, top_k=5)
                 writer.add(document.document_id, codes)
 
 
@@ -112,10 +116,11 @@ def plain_head(head: torch.nn.Module, hidden: torch.Tensor, attention_mask: torc
 
 def run(way: str, model: Path, source: Path, output: Path) -> None:
     """One way over one file."""
-    if way == "plain loop":
-        plain_loop(model, source, output)
+    precision = "bf16" if "bf16" in way else "no"
+    if way.startswith("plain loop"):
+        with autocast(torch.device("cpu"), precision):
+            plain_loop(model, source, output)
     else:
-        precision = "bf16" if "bf16" in way else "no"
         code_documents(model, str(source), output, top_k=5, has_evidence="evidence" in way, mixed_precision=precision)
 
 
@@ -147,12 +152,17 @@ def measured(way: str, folder: Path, asked: argparse.Namespace) -> dict[str, flo
 def speed_rows(asked: argparse.Namespace) -> Iterator[list[str]]:
     """Cells of the table of speeds."""
     n_documents = N_DOCUMENTS[asked.sizes]
-    for head, n_labels in MODELS:
+    ways = [way for way in WAYS if has_bf16("cpu") or "bf16" not in way]
+    models: list[tuple[str, int]] = [*MODELS]
+    if asked.model is not None:
+        model = CodingModel.load(asked.model)
+        models = [(model.kind, len(model.label_space))]
+    for head, n_labels in models:
         for lengths in ("even", "mixed"):
-            with in_folder(head, n_labels, n_documents, lengths) as folder:
-                speeds = {way: n_documents / measured(way, Path(folder), asked)["seconds"] for way in WAYS}
+            with in_folder(head, n_labels, n_documents, lengths, asked.model) as folder:
+                speeds = {way: n_documents / measured(way, Path(folder), asked)["seconds"] for way in ways}
             plain = speeds["plain loop"]
-            cells = [f"{speeds[way]:.1f} ({speeds[way] / plain:.2f}×)" for way in WAYS[1:]]
+            cells = [f"{speeds[way]:.1f} ({speeds[way] / plain:.2f}×)" if way in speeds else "–" for way in WAYS[1:]]
             yield [head, f"{n_labels:,}", lengths, f"{plain:.1f}", *cells]
 
 
@@ -168,10 +178,15 @@ def memory_rows(asked: argparse.Namespace) -> Iterator[list[str]]:
         yield [way, f"{n_documents:,}", f"{peaks[0]:.0f}", f"{peaks[1]:.0f}", f"{growth:.1f}"]
 
 
-def in_folder(head: str, n_labels: int, n_documents: int, lengths: str) -> tempfile.TemporaryDirectory[str]:
-    """A folder with a model and notes."""
+def in_folder(
+    head: str, n_labels: int, n_documents: int, lengths: str, trained: Path | None = None
+) -> tempfile.TemporaryDirectory[str]:
+    """A folder with notes and a model: a trained one, or one with a random head."""
     folder = tempfile.TemporaryDirectory()
-    save_model(Path(folder.name) / "model", head, n_labels)
+    if trained is not None:
+        (Path(folder.name) / "model").symlink_to(trained.resolve())
+    else:
+        save_model(Path(folder.name) / "model", head, n_labels)
     write_notes(Path(folder.name) / "notes.jsonl", n_documents, lengths)
     return folder
 
@@ -193,6 +208,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     parser.add_argument("--write", action="store_true", help="add the tables to benchmarks/RESULTS.md")
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="seconds of which clock")
+    parser.add_argument("--model", type=Path, help="a trained classifier folder instead, its speed alone")
+    parser.add_argument("--speed-only", action="store_true", help="leave memory out")
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -200,9 +217,10 @@ def main() -> None:
         child(arguments)
         return
     speeds = table(["head", "labels", "lengths", *WAYS], speed_rows(arguments))
-    print()
-    header = ["way", "documents", "MB at 1×", "MB at 4×", "kB a document more"]
-    memory = table(header, memory_rows(arguments))
+    memory: list[str] = []
+    if arguments.model is None and not arguments.speed_only:
+        print()
+        memory = table(["way", "documents", "MB at 1×", "MB at 4×", "kB a document more"], memory_rows(arguments))
     if arguments.write:
         day = datetime.datetime.now(datetime.UTC).date().isoformat()
         title = f"## Prediction, {arguments.sizes} sizes"

@@ -72,8 +72,8 @@ def _parser() -> argparse.ArgumentParser:
         "--evidence", action="store_true", help="give the spans each code rests on; about half as fast"
     )
     predict.add_argument(
-        "--mixed-precision", choices=("no", "bf16", "fp16"), default="no",
-        help="of the encoder; bf16 is faster where the processor has it, and rounds (default: no)",
+        "--mixed-precision", choices=("no", "bf16", "fp16"),
+        help="of the encoder; 'no' is float32 (default: what the model was trained in, where this machine has it)",
     )  # fmt: skip
     predict.set_defaults(function=_predict)
     review = commands.add_parser("review", help="write a page on which coders accept or reject proposed codes")

@@ -9,7 +9,6 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -21,7 +20,7 @@ from pipeline.ensemble import CodingModel
 from pipeline.errors import UserError
 from pipeline.evidence import Explainer
 from pipeline.labels import LabelSpace
-from pipeline.precision import default_device, usable_precision
+from pipeline.precision import default_device
 
 _MICRO_BATCH_TOKENS = 2048
 _BLOCK = 256  # documents in memory at a time
@@ -35,7 +34,7 @@ def code_documents(
     *,
     top_k: int | None,
     has_evidence: bool = False,
-    mixed_precision: str = "no",
+    mixed_precision: str | None = None,
 ) -> tuple[int, int]:
     """Code documents from a file, folder or standard input.
 
@@ -45,7 +44,7 @@ def code_documents(
         output_path: .csv, .jsonl or .parquet.
         top_k: give so many codes a document, most probable first; None gives those that reach the threshold.
         has_evidence: give the spans each code rests on, too; encodes documents with codes twice.
-        mixed_precision: of the encoder: 'no', 'bf16', or 'fp16' on a GPU.
+        mixed_precision: of the encoder: 'no', 'bf16', or 'fp16' on a GPU; None: as it was trained.
 
     Returns:
         Number of documents, number of codes written.
@@ -55,8 +54,6 @@ def code_documents(
     """
     if output_path.exists() and Path(source).exists() and output_path.samefile(source):
         raise UserError(f"--output {output_path} is the input itself; name another file.")
-    device = default_device()
-    precision = usable_precision(mixed_precision, device)
     _return_freed_blocks()
     documents = _unique(read_documents(source))
     n_documents = n_codes = 0
@@ -64,10 +61,9 @@ def code_documents(
         writing_codes(output_path, has_evidence=has_evidence) as writer,
         tqdm(desc="predict", unit="doc", disable=None) as bar,
     ):
-        model = CodingModel.load(model_dir).to(device)
-        how: dict[str, Any] = {"max_tokens": _MICRO_BATCH_TOKENS, "mixed_precision": precision}
-        explainer = Explainer.of_model(model, **how) if has_evidence else None
-        for document, codes in coded(model, documents, top_k=top_k, explainer=explainer, mixed_precision=precision):
+        model = CodingModel.load(model_dir).to(default_device(), mixed_precision)
+        explainer = Explainer.of_model(model, max_tokens=_MICRO_BATCH_TOKENS) if has_evidence else None
+        for document, codes in coded(model, documents, top_k=top_k, explainer=explainer):
             writer.add(document.document_id, codes)
             n_documents, n_codes = n_documents + 1, n_codes + len(codes)
             bar.update()
@@ -82,7 +78,6 @@ def coded(
     *,
     top_k: int | None,
     explainer: Explainer | None = None,
-    mixed_precision: str = "no",
 ) -> Iterator[tuple[NewDocument, Sequence[Code]]]:
     """Code documents one after another; a document without text gets no code.
 
@@ -91,12 +86,11 @@ def coded(
         documents: any number; only a block of them is held at a time.
         top_k: give so many codes a document; None gives those that reach their threshold.
         explainer: finds the evidence of each code, where it is asked for.
-        mixed_precision: of the encoder.
     """
     remaining = iter(documents)
     while block := list(itertools.islice(remaining, _BLOCK)):
         texts = [document.text for document in block]
-        probabilities = model.code_texts(texts, max_tokens=_MICRO_BATCH_TOKENS, mixed_precision=mixed_precision)
+        probabilities = model.code_texts(texts, max_tokens=_MICRO_BATCH_TOKENS)
         proposed = [
             propose(row, model.label_space, model.thresholds, top_k) if text.strip() else []
             for text, row in zip(texts, probabilities, strict=True)

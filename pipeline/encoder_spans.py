@@ -30,20 +30,18 @@ class EncoderExplainer:
         classifier: to explain.
         is_word: of every token id, whether it has a letter or a digit, (n_vocabulary,) bool.
         max_tokens: size of a micro-batch, padding included.
-        mixed_precision: of the encoder: 'no', 'bf16' or 'fp16'.
     """
 
     classifier: Classifier
     is_word: np.ndarray
     max_tokens: int
-    mixed_precision: str = "no"
 
     @classmethod
-    def build(cls, classifier: Classifier, *, max_tokens: int, mixed_precision: str = "no") -> EncoderExplainer:
+    def build(cls, classifier: Classifier, *, max_tokens: int) -> EncoderExplainer:
         """Look up once which tokens are words."""
         pieces = classifier.tokenizer.convert_ids_to_tokens(list(range(len(classifier.tokenizer))))
         is_word = np.array([any(one.isalnum() for one in (piece or "").strip(_WORD_MARKS)) for piece in pieces])
-        return cls(classifier, is_word, max_tokens, mixed_precision)
+        return cls(classifier, is_word, max_tokens)
 
     def explain_columns(self, columns: Columns, label_ids: Sequence[Sequence[int]]) -> Iterator[tuple[int, LabelSpans]]:
         """Evidence in token columns, by position, shortest documents first.
@@ -79,7 +77,7 @@ class EncoderExplainer:
         for batch in build_micro_batches(
             rows, input_ids, context_ids, self.classifier.chunks, max_tokens=self.max_tokens
         ):
-            with autocast(device, self.mixed_precision):
+            with autocast(device, self.classifier.precision):
                 states = encoder(batch.to(device))
             yield states, batch.rows.tolist()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,37 +84,28 @@ class CodingModel:
         """Whether TF-IDF alone stands beside the model."""
         return self.lexical is not None and self.kind != "tfidf"
 
-    def to(self, device: torch.device | str) -> CodingModel:
-        """Move the weights of the neural part."""
-        if self.neural is not None:
-            self.neural.to(device)
-        return self
+    def to(self, device: torch.device | str, mixed_precision: str | None = None) -> CodingModel:
+        """Move the weights of the neural part, and set its precision; see :meth:`Classifier.to`."""
+        if self.neural is None:
+            return self
+        return replace(self, neural=self.neural.to(device, mixed_precision))
 
-    def code_texts(
-        self, texts: Iterable[str], *, max_tokens: int, mixed_precision: str = "no"
-    ) -> Iterator[NDArray[np.float32]]:
+    def code_texts(self, texts: Iterable[str], *, max_tokens: int) -> Iterator[NDArray[np.float32]]:
         """Probabilities of every label for each text as it comes, (n_labels,) float32, in order; memory stays flat.
 
         Args:
             texts: of new documents, not yet cleaned.
             max_tokens: size of a micro-batch of the neural part.
-            mixed_precision: of the neural part.
         """
         for block in blocks_of(texts, _BLOCK):
             neural = None
             if self.neural is not None:
-                coded = self.neural.code_texts(block, max_tokens=max_tokens, mixed_precision=mixed_precision)
+                coded = self.neural.code_texts(block, max_tokens=max_tokens)
                 neural = np.stack(list(coded))
             yield from self._code([self.preparation(text) for text in block], neural, with_baseline=False).probabilities
 
     def code_rows(
-        self,
-        tokens: datasets.Dataset,
-        rows: Sequence[int],
-        texts: Iterable[str],
-        *,
-        max_tokens: int,
-        mixed_precision: str = "no",
+        self, tokens: datasets.Dataset, rows: Sequence[int], texts: Iterable[str], *, max_tokens: int
     ) -> Iterator[Coded]:
         """Code tokenized documents, block by block, in the order of ``rows``.
 
@@ -123,7 +114,6 @@ class CodingModel:
             rows: which of it.
             texts: of the same documents, cleaned, in the same order.
             max_tokens: size of a micro-batch of the neural part.
-            mixed_precision: of the neural part.
         """
         remaining = iter(texts)
         if self.neural is None:
@@ -138,7 +128,7 @@ class CodingModel:
             rows,
             neural.chunks,
             max_tokens=max_tokens,
-            mixed_precision=mixed_precision,
+            mixed_precision=neural.precision,
         ):
             held = list(itertools.islice(remaining, len(probabilities))) if self.lexical is not None else []
             yield self._code(held, probabilities)

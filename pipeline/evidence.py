@@ -55,20 +55,18 @@ class Explainer:
     lexical: LexicalModel | None = None
 
     @classmethod
-    def of_model(cls, model: CodingModel, *, max_tokens: int, mixed_precision: str = "no") -> Explainer:
+    def of_model(cls, model: CodingModel, *, max_tokens: int) -> Explainer:
         """Explain all parts of a model; an encoder of which only the CLS state is read has no evidence beside others.
 
         Args:
             model: a trained one.
             max_tokens: size of a micro-batch of the neural part, padding included.
-            mixed_precision: of the neural part.
         """
-        how = {"max_tokens": max_tokens, "mixed_precision": mixed_precision}
         channel = model.lexical if model.kind != "neural" else None
         classifier = model.neural
         if classifier is not None and channel is not None and not has_token_scores(classifier.head):
             classifier = None
-        neural = None if classifier is None else EncoderExplainer.build(classifier, **how)  # type: ignore[arg-type]
+        neural = None if classifier is None else EncoderExplainer.build(classifier, max_tokens=max_tokens)
         return cls(
             model.label_space,
             model.preparation,

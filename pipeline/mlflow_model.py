@@ -19,6 +19,7 @@ from mlflow.pyfunc.model import PythonModel
 from pipeline.coding import coded
 from pipeline.document_files import NewDocument
 from pipeline.ensemble import CodingModel
+from pipeline.precision import default_device
 from pipeline.serving import MODEL_INPUTS, MODEL_OUTPUTS
 
 
@@ -31,7 +32,7 @@ class MLflowModel(PythonModel):
         Raises:
             UserError: if it is incomplete or was changed.
         """
-        self._model = CodingModel.load(Path(context.artifacts["classifier"]))
+        self._model = CodingModel.load(Path(context.artifacts["classifier"])).to(default_device())
 
     def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:  # type: ignore[override]
         """Code the documents of a table."""

@@ -38,6 +38,20 @@ def usable_precision(asked: str, device: torch.device | str) -> str:
     return asked
 
 
+def precision_as_trained(trained: str, device: torch.device | str) -> str:
+    """What a model computes in on this device where nothing else is asked: what it was trained in, if it can.
+
+    Args:
+        trained: 'no', 'bf16' or 'fp16'.
+        device: that computes.
+
+    Returns:
+        ``trained``, or 'no' where the device has no such arithmetic.
+    """
+    is_cpu = torch.device(device).type == "cpu"
+    return "no" if trained == "fp16" and is_cpu else usable_precision(trained, device)
+
+
 def default_device() -> str:
     """What computes where nothing else is said: the GPU, if torch sees one."""
     return "cuda" if torch.cuda.is_available() else "cpu"

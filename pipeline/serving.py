@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,12 @@ from pipeline.files import read_json, sha256_of
 from pipeline.heads import LabelAttentionHead, LinearHead, build_head
 from pipeline.labels import LabelSpace
 from pipeline.micro_batches import ChunkSettings, MicroBatch, build_micro_batches, chunk_settings, iterate_micro_batches
-from pipeline.precision import autocast
+from pipeline.precision import autocast, precision_as_trained, usable_precision
 from pipeline.pretrained import load_encoder, load_tokenizer
 from pipeline.text import Preparation, Preset, blocks_of
 from pipeline.tokens import AFFIRMED, Tokenize
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 # What a classifier reads and gives as an MLflow model: columns and MLflow's types.
 MODEL_INPUTS = {"document_id": "string", "text": "string"}
 MODEL_OUTPUTS = {
@@ -53,6 +53,7 @@ class ClassifierSettings:
         cleaning: preset that the training text went through.
         placeholder: word that marks of de-identification were replaced by, or None.
         max_words: words that were kept of a document, or None for all.
+        precision: 'no' (float32), 'bf16' or 'fp16': what it was trained in and its thresholds were found in.
     """
 
     head: str
@@ -64,6 +65,7 @@ class ClassifierSettings:
     cleaning: Preset
     placeholder: str | None = None
     max_words: int | None = None
+    precision: str = "no"
 
     @property
     def preparation(self) -> Preparation:
@@ -81,6 +83,7 @@ class Classifier:
         tokenizer: of the encoder.
         label_space: what the logits stand for.
         settings: how documents are read.
+        precision: what the encoder computes in, as :meth:`to` set it.
     """
 
     encoder: DocumentEncoder
@@ -88,6 +91,7 @@ class Classifier:
     tokenizer: Any
     label_space: LabelSpace
     settings: ClassifierSettings
+    precision: str = "no"
 
     @property
     def chunks(self) -> ChunkSettings:
@@ -106,7 +110,7 @@ class Classifier:
 
     @classmethod
     def load(cls, folder: Path, description: dict[str, Any] | None = None) -> Classifier:
-        """Read the neural part of a model's folder, on the CPU, in evaluation mode.
+        """Read the neural part of a model's folder, on the CPU, in float32, in evaluation mode.
 
         Args:
             folder: that a model was saved in.
@@ -125,13 +129,23 @@ class Classifier:
             raise UserError(f"{folder}: the head does not fit the label space ({error}); train it again.") from None
         return cls(encoder.eval(), head.eval(), load_tokenizer(folder / "encoder"), label_space, settings)
 
-    def to(self, device: torch.device | str) -> Classifier:
-        """Move the weights."""
-        self.encoder.to(device)
-        self.head.to(device)
-        return self
+    def to(self, device: torch.device | str, mixed_precision: str | None = None) -> Classifier:
+        """Move the weights, and say what the encoder computes in from now on.
 
-    def code_texts(self, texts: Iterable[str], *, max_tokens: int, mixed_precision: str = "no") -> Iterator[np.ndarray]:
+        Args:
+            device: that computes.
+            mixed_precision: 'no', 'bf16' or 'fp16'; None: what it was trained in, where the device has that.
+
+        Raises:
+            UserError: if fp16 is asked of a CPU.
+        """
+        if mixed_precision is None:
+            precision = precision_as_trained(self.settings.precision, device)
+        else:
+            precision = usable_precision(mixed_precision, device)
+        return replace(self, encoder=self.encoder.to(device), head=self.head.to(device), precision=precision)
+
+    def code_texts(self, texts: Iterable[str], *, max_tokens: int) -> Iterator[np.ndarray]:
         """Probabilities of every label for each text, (n_labels,) float32, in order; memory does not grow."""
         tokenize = Tokenize(self.tokenizer, self.settings.max_tokens, self.settings.has_context)
         for block in blocks_of(texts, _BLOCK):
@@ -144,7 +158,7 @@ class Classifier:
                 max_tokens=max_tokens,
             )
             yield from _probabilities(
-                self.encoder, self.head, batches, n_documents=len(block), mixed_precision=mixed_precision
+                self.encoder, self.head, batches, n_documents=len(block), mixed_precision=self.precision
             )
 
 

@@ -194,7 +194,9 @@ class Predict(Section):
     """Which documents the predict stage codes."""
 
     splits: tuple[Split, ...] = Field(("val", "test"), min_length=1)
-    mixed_precision: Precision = "no"
+    mixed_precision: Precision | None = Field(
+        None, description="null: what the classifier was trained in, where this machine has it"
+    )
     micro_batch_tokens: PositiveInt = Field(2048, description="tokens (padding included) encoded at a time")
     evidence: bool = Field(
         False, description="say which spans each predicted code rests on; encodes documents with codes twice"

@@ -120,11 +120,34 @@ def test_coding_is_without_dropout_and_leaves_the_mode_as_it_was(tiny_encoder_di
     assert (classifier.encoder.training, classifier.head.training) == (is_training, is_training)
 
 
-def test_bf16_is_close_to_float32_and_finite(tiny_encoder_dir: Path) -> None:
+def test_bf16_is_close_to_float32_and_finite(tiny_encoder_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.precision.has_bf16", lambda kind: True)  # emulated where this CPU has none
     classifier = build(tiny_encoder_dir)
-    half = np.stack(list(classifier.code_texts(TEXTS, max_tokens=64, mixed_precision="bf16")))
+    half = coded(classifier.to("cpu", "bf16"), TEXTS)
     assert half.dtype == np.float32
-    np.testing.assert_allclose(half, coded(classifier, TEXTS), atol=0.03)
+    whole = coded(classifier, TEXTS)
+    assert (half != whole).any()
+    np.testing.assert_allclose(half, whole, atol=0.03)
+
+
+@pytest.mark.parametrize(
+    "case",  # trained in, whether the machine has bf16, computes in
+    [("no", True, "no"), ("bf16", True, "bf16"), ("bf16", False, "no"), ("fp16", True, "no")],
+)
+def test_a_model_computes_in_what_it_was_trained_in_where_the_machine_has_it(
+    tiny_encoder_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: tuple[str, bool, str]
+) -> None:
+    trained, has_bf16, expected = case
+    monkeypatch.setattr("pipeline.precision.has_bf16", lambda kind: has_bf16)
+    CodingModel.of_classifier(build(tiny_encoder_dir, precision=trained)).save(tmp_path / "c")
+    model = CodingModel.load(tmp_path / "c")
+    neural, asked = model.to("cpu").neural, model.to("cpu", "no").neural
+    assert neural is not None
+    assert neural.precision == expected
+    assert asked is not None
+    assert asked.precision == "no"
+    with pytest.raises(UserError, match="'fp16' needs a GPU"):
+        model.to("cpu", "fp16")
 
 
 @pytest.mark.parametrize(

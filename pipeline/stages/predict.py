@@ -31,7 +31,7 @@ from pipeline.evidence import Explainer
 from pipeline.faithfulness import FaithfulnessSample
 from pipeline.held_out import HeldOutVal, probability_column
 from pipeline.label_counts import label_lists
-from pipeline.precision import default_device, usable_precision
+from pipeline.precision import default_device
 from pipeline.spans import LabelSpans, Span
 from pipeline.stages import stage_main
 from pipeline.thresholds import apply_thresholds
@@ -68,12 +68,8 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
     if config.compute.n_threads:
         torch.set_num_threads(config.compute.n_threads)
     model = CodingModel.load(need(config.experiment_dir, "classifier"))
-    device = default_device()
-    model.to(device)
-    how: dict[str, Any] = {
-        "max_tokens": config.predict.micro_batch_tokens,
-        "mixed_precision": usable_precision(config.predict.mixed_precision, device),
-    }
+    model = model.to(default_device(), config.predict.mixed_precision)
+    max_tokens = config.predict.micro_batch_tokens
     held_out = HeldOutVal(need(config.experiment_dir, "held_out.parquet"), len(model.label_space))
     tokens = datasets.load_from_disk(str(need(config.experiment_dir, "tokens")))
     rows = select_rows(tokens, *config.predict.splits)
@@ -85,7 +81,7 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
     texts = values_of(need(config.experiment_dir, "documents.parquet"), "text", [document_ids[row] for row in rows])
     started = time.perf_counter()
     n_predicted, first = 0, 0
-    explainer = Explainer.of_model(model, **how) if config.predict.evidence else None
+    explainer = Explainer.of_model(model, max_tokens=max_tokens) if config.predict.evidence else None
     again: Iterator[str] | None = None
     if explainer is not None and explainer.reads_text:
         texts, again = itertools.tee(texts)
@@ -95,7 +91,7 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
         pq.ParquetWriter(output.dir / "predictions.parquet", schema, compression="zstd") as writer,
         pq.ParquetWriter(output.dir / "baseline_predictions.parquet", schema, compression="zstd") as baseline_writer,
     ):
-        for coded in model.code_rows(tokens, rows, texts, **how):
+        for coded in model.code_rows(tokens, rows, texts, max_tokens=max_tokens):
             block = columns[rows[first : first + len(coded.probabilities)]]
             probabilities, baseline = held_out.put_into(block["document_id"], coded)
             predicted = apply_thresholds(probabilities, model.thresholds)
@@ -114,7 +110,8 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
                 baseline_writer.write_table(_table(block, baseline, of_baseline, None, schema))
         speed = len(rows) / (time.perf_counter() - started)
         output.facts |= {"documents": len(rows), "predicted": n_predicted, "baseline": model.has_baseline}
-        output.facts["precision"] = how["mixed_precision"]
+        if model.neural is not None:
+            output.facts["precision"] = model.neural.precision
         neural = None if explainer is None else explainer.neural
         faithfulness = {} if neural is None else sample.measure(neural)
         output.facts |= faithfulness

@@ -130,7 +130,9 @@ def _train_neural(
         log=lambda metrics, step: tracked.log_metrics(metrics, step=step),
     )
     probabilities = validator.probabilities()
-    classifier = Classifier(objective.encoder, objective.head, tokenizer, label_space, _classifier_settings(config))
+    classifier = Classifier(
+        objective.encoder, objective.head, tokenizer, label_space, _classifier_settings(config, accelerator)
+    )
     return classifier, probabilities, history
 
 
@@ -218,8 +220,8 @@ def _start_labels(
         start_prototypes(objective.contrastive, objective.projection_head, starts)
 
 
-def _classifier_settings(config: PipelineConfig) -> ClassifierSettings:
-    """What the classifier must know of the stages before: how text was cleaned and cut."""
+def _classifier_settings(config: PipelineConfig, accelerator: Accelerator) -> ClassifierSettings:
+    """What the classifier must know of its training and the stages before: how text was cleaned and cut."""
     tokenize, preparation = _settings_of(config, "tokenize")["tokens"], _preparation(config)
     return ClassifierSettings(
         head=config.train_classifier.head,
@@ -231,6 +233,7 @@ def _classifier_settings(config: PipelineConfig) -> ClassifierSettings:
         cleaning=preparation.preset,
         placeholder=preparation.placeholder,
         max_words=preparation.max_words,
+        precision=accelerator.mixed_precision,
     )
 
 
