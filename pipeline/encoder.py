@@ -188,8 +188,10 @@ class FrozenLayerCache:
     def lookup(self, batch: MicroBatch) -> Tensor:
         """States of a micro-batch's chunks, (n_chunks, width, dim) on its device, zero on padding."""
         states = [self._states[key] for key in _chunk_keys(batch)]
-        padded = nn.utils.rnn.pad_sequence(states, batch_first=True).to(batch.input_ids.device)
-        return padded.float()  # (n_chunks, width, dim)
+        padded = states[0].new_zeros(*batch.input_ids.shape, states[0].shape[-1])  # (n_chunks, width, dim)
+        for chunk, state in enumerate(states):
+            padded[chunk, : len(state)] = state
+        return padded.to(batch.input_ids.device).float()
 
 
 def _chunk_keys(batch: MicroBatch) -> list[tuple[int, int]]:

@@ -14,6 +14,8 @@ from torch import Tensor
 from pipeline.errors import UserError
 from pipeline.tokens import AFFIRMED
 
+# Widths are multiples of this: half precision is faster then, and oneDNN keeps a kernel for every shape it has seen.
+_WIDTH_STEP = 8
 _PADDING_SHARE = 16  # of a micro-batch; with less padding there are more, and smaller, micro-batches
 
 
@@ -43,6 +45,16 @@ class ChunkSettings:
         width, step = self.chunk_tokens - 2, self.chunk_tokens - 2 - self.chunk_overlap
         starts = range(0, max(n_tokens - self.chunk_overlap, 1), step)
         return [(start, min(start + width, n_tokens)) for start in starts]
+
+    def width(self, n_tokens: int) -> int:
+        """Width of a micro-batch whose longest chunk has so many tokens of text.
+
+        Example:
+            >>> settings = ChunkSettings(30, 0, 101, 102, 0)
+            >>> [settings.width(n_tokens) for n_tokens in (1, 6, 7, 28)]
+            [8, 8, 16, 30]
+        """
+        return min(-(-(n_tokens + 2) // _WIDTH_STEP) * _WIDTH_STEP, self.chunk_tokens)
 
     def own(self, span: tuple[int, int], n_tokens: int) -> tuple[int, int]:
         """Which tokens of a chunk count as its own, so that every token of a document counts once.
@@ -156,14 +168,14 @@ def build_micro_batches(
         context_ids: context of each token.
         settings: how to cut.
         max_tokens: size of a micro-batch, n_chunks x width; a longer document stands alone. Padding is at most a
-            sixteenth of it, but for the last chunks of documents that have several.
+            sixteenth of it, but for the last chunks of documents that have several and for the step of widths.
     """
     order = sorted(range(len(rows)), key=lambda index: (len(input_ids[index]), index))
     groups: list[list[int]] = [[]]
     n_chunks = n_tokens = 0
     for index in order:
         spans = settings.chunks(len(input_ids[index]))
-        width = min(len(input_ids[index]) + 2, settings.chunk_tokens)
+        width = settings.width(spans[0][1])
         padding = n_chunks * width - n_tokens
         if groups[-1] and ((n_chunks + len(spans)) * width > max_tokens or padding > max_tokens / _PADDING_SHARE):
             groups.append([])
@@ -186,7 +198,7 @@ def _micro_batch(
         for position, index in enumerate(group)
         for number, span in enumerate(settings.chunks(len(input_ids[index])))
     ]
-    width = max(end - start for *_, (start, end) in pieces) + 2
+    width = settings.width(max(end - start for *_, (start, end) in pieces))
     ids = np.full((len(pieces), width), settings.pad_id, dtype=np.int64)
     context = np.full((len(pieces), width), AFFIRMED, dtype=np.int64)
     lengths = np.array([end - start for *_, (start, end) in pieces])

@@ -197,7 +197,7 @@ class Predict(Section):
     mixed_precision: Precision | None = Field(
         None, description="null: what the classifier was trained in, where this machine has it"
     )
-    micro_batch_tokens: PositiveInt = Field(2048, description="tokens (padding included) encoded at a time")
+    micro_batch_tokens: PositiveInt = Field(4096, description="tokens (padding included) encoded at a time")
     evidence: bool = Field(
         False, description="say which spans each predicted code rests on; encodes documents with codes twice"
     )

@@ -172,7 +172,7 @@ def test_encoders_with_long_windows_read_a_document_in_one_chunk_and_all_their_w
     context = [[0] * len(one) for one in ids]
     encoder = DocumentEncoder(backbone).eval()
     (batch,) = build_micro_batches([0, 1], ids, context, settings, max_tokens=5000)
-    assert batch.input_ids.shape == (2, 502)
+    assert batch.input_ids.shape == (2, 504)
     with torch.no_grad():
         together = encoder(batch)
         for place, row in enumerate(batch.rows.tolist()):

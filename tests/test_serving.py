@@ -210,7 +210,7 @@ def flip_last(content: bytes) -> bytes:
         (damaged("label_space.json", lambda content: content.replace(b"I10", b"I11")), "is not what training wrote"),
         (lambda folder: (folder / "encoder" / "more.json").touch(), "encoder is not what training wrote"),
         (damaged("classifier.json", lambda content: content[:40]), r"classifier\.json is damaged"),
-        (described(format_version=1), "format version 1, this program reads 3"),
+        (described(format_version=1), "format version 1, this program reads 4"),
         (described(sha256={}), r"classifier\.json is damaged"),
         (described(sha256=None), r"classifier\.json is damaged"),
         (described(settings=None), r"classifier\.json is damaged"),
@@ -240,5 +240,6 @@ def test_a_short_text_is_embedded_as_the_mean_of_its_tokens_in_the_order_given(t
         ids = classifier.tokenizer(texts[row], add_special_tokens=False)["input_ids"]
         (batch,) = build_micro_batches([0], [ids], [[0] * len(ids)], classifier.chunks, max_tokens=64)
         with torch.no_grad():
-            hidden = classifier.encoder.backbone(batch.input_ids)[0][0, 1:-1]
+            states = classifier.encoder.backbone(batch.input_ids, batch.attention_mask.long())[0]
+            hidden = states[0, 1 : len(ids) + 1]
         torch.testing.assert_close(embeddings[row], hidden.mean(dim=0))

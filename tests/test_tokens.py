@@ -101,7 +101,7 @@ def test_a_micro_batch_ends_where_the_next_document_would_not_fit_or_pad_it_too_
     settings = ChunkSettings(*chunking, CLS, SEP, PAD)
 
     def width_of(row: int) -> int:
-        return min(len(ids[row - 50]) + 2, settings.chunk_tokens)
+        return min(-(-(len(ids[row - 50]) + 2) // 8) * 8, settings.chunk_tokens)
 
     def padding(batch: MicroBatch, width: int) -> int:
         rows = batch.rows[batch.document_of_chunk].tolist()
@@ -118,13 +118,13 @@ def test_a_micro_batch_ends_where_the_next_document_would_not_fit_or_pad_it_too_
 
 def test_one_long_document_does_not_pad_the_short_ones_of_its_batch() -> None:
     batches = micro_batches([[7] * 10] * 15 + [[7] * 100], ChunkSettings(254, 0, CLS, SEP, PAD), max_tokens=2048)
-    assert [tuple(one.input_ids.shape) for one in batches] == [(15, 12), (1, 102)]
+    assert [tuple(one.input_ids.shape) for one in batches] == [(15, 16), (1, 104)]
 
 
 def test_a_micro_batch_may_be_exactly_as_large_as_allowed_and_no_larger() -> None:
-    """Two documents of 4 tokens, with CLS and SEP, take 2 x 6 = 12."""
-    assert [len(one) for one in micro_batches([[7] * 4, [8] * 4], SETTINGS, max_tokens=12)] == [2]
-    assert [len(one) for one in micro_batches([[7] * 4, [8] * 4], SETTINGS, max_tokens=11)] == [1, 1]
+    """Two documents of 4 tokens, with CLS and SEP, are 8 wide and take 16."""
+    assert [len(one) for one in micro_batches([[7] * 4, [8] * 4], SETTINGS, max_tokens=16)] == [2]
+    assert [len(one) for one in micro_batches([[7] * 4, [8] * 4], SETTINGS, max_tokens=15)] == [1, 1]
 
 
 def test_of_shared_tokens_the_earlier_chunk_owns_the_first_half() -> None:
@@ -146,7 +146,7 @@ def test_no_document_makes_no_micro_batch() -> None:
 def test_a_document_longer_than_a_micro_batch_stands_alone_and_whole() -> None:
     """80 tokens in windows of 10 with 8 for text, 2 shared: 13 chunks, 130 places."""
     (short, long) = micro_batches([[7] * 80, [7]], SETTINGS, max_tokens=40)
-    assert (len(short), short.input_ids.shape) == (1, (1, 3))
+    assert (len(short), short.input_ids.shape) == (1, (1, 8))
     assert (len(long), long.input_ids.shape) == (1, (13, 10))
 
 
