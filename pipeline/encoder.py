@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from pipeline.cpu_attention import choose_attention
 from pipeline.errors import UserError
 from pipeline.micro_batches import MicroBatch
 
@@ -74,14 +75,9 @@ class DocumentEncoder(nn.Module):
             module.requires_grad_(False)
 
     def train(self, mode: bool = True) -> DocumentEncoder:
-        """Switch modes; frozen layers stay in evaluation mode, so that their output is one and the same.
-
-        On CPU fused attention is the faster one forward, but its backward in bf16 is several times slower than that
-        of the plain formula; so the two modes differ.
-        """
+        """Switch modes; frozen layers stay in evaluation mode, so that their output is one and the same."""
         super().train(mode)
-        on_cpu = next(self.backbone.parameters()).device.type == "cpu"
-        self.backbone.set_attn_implementation("eager" if mode and on_cpu else "sdpa")  # type: ignore[operator]
+        choose_attention(self.backbone, is_training=mode)
         for module in self._frozen:
             module.eval()
         return self

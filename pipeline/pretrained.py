@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from pipeline.cpu_attention import dropout_setting
 from pipeline.encoder import DocumentEncoder
 from pipeline.errors import UserError
 
@@ -63,9 +64,9 @@ def _in_cache(name: str, *, allow_downloads: bool) -> Path | None:
     return None
 
 
-def _check_encoder(folder: Path) -> None:
+def _check_encoder(folder: Path) -> dict[str, Any]:
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise UserError(f"{folder}: no readable config.json; expected the folder of a Hugging Face encoder.") from None
     if "auto_map" in config:
@@ -79,6 +80,7 @@ def _check_encoder(folder: Path) -> None:
             f"{folder}: no *.safetensors weights (found: {others}). Pickled weights are not loaded; convert them with "
             "save_pretrained of transformers on a machine you trust."
         )
+    return config
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -107,7 +109,12 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def load_encoder(
-    folder: Path, *, chunk_tokens: int = 0, n_frozen_layers: int = 0, freeze_embeddings: bool = True
+    folder: Path,
+    *,
+    chunk_tokens: int = 0,
+    n_frozen_layers: int = 0,
+    freeze_embeddings: bool = True,
+    attention_dropout: float | None = None,
 ) -> DocumentEncoder:
     """Load an encoder from its folder: safetensors only, no code of its own, never from the network.
 
@@ -116,6 +123,7 @@ def load_encoder(
         chunk_tokens: longest chunk it will be given, checked against its window.
         n_frozen_layers: see :class:`DocumentEncoder`.
         freeze_embeddings: see :class:`DocumentEncoder`.
+        attention_dropout: of attention weights in training; None: as its config says.
 
     Raises:
         UserError: if it cannot be loaded, or its window is shorter than a chunk.
@@ -126,7 +134,9 @@ def load_encoder(
 
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # no table of weights that are left out on purpose
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    _check_encoder(folder)
+    config = _check_encoder(folder)
+    setting = dropout_setting(config)
+    changed = {} if attention_dropout is None or setting is None else {setting: attention_dropout}
     try:
         backbone, loaded = AutoModel.from_pretrained(
             folder,
@@ -135,6 +145,7 @@ def load_encoder(
             trust_remote_code=False,
             dtype=torch.float32,
             output_loading_info=True,
+            **changed,
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{folder}: the encoder cannot be loaded ({str(error).partition(chr(10))[0][:200]}).") from None

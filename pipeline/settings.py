@@ -174,6 +174,9 @@ class Encoding(Section):
     pooling: Literal["mean", "cls"] = Field("mean", description="how token states become one embedding")
     n_frozen_layers: Annotated[int, Field(ge=0)] = Field(0, description="lowest layers that are not trained")
     freeze_embeddings: bool = Field(True, description="do not train the token embeddings")
+    attention_dropout: Fraction | None = Field(
+        None, description="of attention weights in training; null: the encoder's own; 0 is much faster on a CPU"
+    )
     lora_rank: Annotated[int, Field(ge=0)] = Field(
         0, description="train low-rank additions (LoRA) in place of the encoder's weights; needs the extra 'lora'"
     )

@@ -168,6 +168,7 @@ def _build_objective(config: PipelineConfig, label_space: LabelSpace, *, n_docum
         chunk_tokens=encoding.chunk_tokens,
         n_frozen_layers=encoding.n_frozen_layers,
         freeze_embeddings=encoding.freeze_embeddings,
+        attention_dropout=encoding.attention_dropout,
     )
     if settings.freeze_encoder:
         encoder.freeze()

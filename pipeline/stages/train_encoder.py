@@ -44,6 +44,7 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
         chunk_tokens=config.encoding.chunk_tokens,
         n_frozen_layers=config.encoding.n_frozen_layers,
         freeze_embeddings=config.encoding.freeze_embeddings,
+        attention_dropout=config.encoding.attention_dropout,
     )
     with writing(config, "train_encoder") as output:
         history: list[dict[str, float]] = []
