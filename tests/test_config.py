@@ -115,6 +115,7 @@ def other_value(name: str, field: FieldInfo, default: Any) -> Any:
         "train_classifier.loss_settings": {"gamma_neg": 1.0},
         "evaluate.label_groups": {"b": ["icd10cm:I10"]},
         "predict.mixed_precision": "bf16",
+        "encoding.attention_dropout": 0.5,
     } | dict.fromkeys([f"{one}.{last}" for one in CONTRASTIVE for last in ("partner_probability", "momentum")], 0.5)
     if name in special:
         return special[name]
