@@ -8,94 +8,18 @@ from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-import numpy as np
 import pandas as pd
 import pytest
-from scipy import sparse
+from report_cases import EVIL, build_content, build_history
 
 from pipeline import report
-from pipeline.agreement import coder_comparison
-from pipeline.coded import CodedSplit
-from pipeline.confusions import confusion_table, error_distances
-from pipeline.curves import reliability_table, threshold_curve
-from pipeline.drawing import thin
-from pipeline.label_counts import label_lists
-from pipeline.labels import LabelSpace
-from pipeline.metrics import (
-    bootstrap_intervals,
-    evaluate_predictions,
-    label_metrics_table,
-)
 from pipeline.paired import PairedDifference
 from pipeline.report import render_report, write_report
 from pipeline.report_content import Baseline, ReportContent, Section
-from pipeline.report_data import compare_baseline, count_costs, count_label_space, take_without_human
-from pipeline.report_tables import points, training_summary
+from pipeline.report_data import count_costs
+from pipeline.report_tables import points
 from pipeline.selective import Taken
-from pipeline.training_figures import relations_figure, training_figure
 from pipeline.verdicts import add_verdicts
-
-EVIL = '<script>alert("$x$")</script>&'
-
-
-def build_content(*, n_labels: int = 6, title: str = "Essential (primary) hypertension") -> ReportContent:
-    generator = np.random.default_rng(0)
-    truth = generator.random((40, n_labels)) < 0.3
-    probabilities = (0.4 * truth + 0.6 * generator.random(truth.shape)).astype(np.float32)
-    true, predicted = sparse.csr_array(truth), sparse.csr_array(probabilities > 0.5)
-    train_counts = np.arange(n_labels) * 7
-    names = [f"icd10cm:I{index // 10 % 100:02d}.{index % 10}" for index in range(n_labels)]
-    space = LabelSpace(tuple(names), (title,) * n_labels, tuple(train_counts.tolist()))
-    gold = [[names[index] for index in row] for row in label_lists(true)]
-    coded = CodedSplit(space, [f"d{n}" for n in range(40)], gold, true, predicted, probabilities, 0)
-    other = dataclasses.replace(coded, predicted=sparse.csr_array(probabilities > 0.7))
-    curve = threshold_curve(true, probabilities)
-    coders = {EVIL: true, "coder 2": predicted}
-    return ReportContent(
-        experiment="demo",
-        created="2026-11-24 09:30",
-        metrics=evaluate_predictions(
-            true, predicted, probabilities, train_counts=train_counts, label_groups={"icd10cm": range(n_labels)}
-        ),
-        intervals=bootstrap_intervals(true, predicted, probabilities, n_resamples=20, seed=0),
-        label_table=add_verdicts(
-            label_metrics_table(true, predicted, labels=names, titles=[title] * n_labels, train_counts=train_counts)
-        ),
-        reliability={"test": reliability_table(true, probabilities)},
-        selective=take_without_human(coded, coded, target=0.8),
-        confusions=confusion_table(true, predicted, labels=names, titles=[title] * n_labels),
-        error_distances=error_distances(true, predicted, labels=names),
-        label_space=count_label_space(coded),
-        split_counts=pd.DataFrame({"split": ["train", "test"], "n_documents": [100, 40]}),
-        threshold_curves={"test": curve, "val": curve},
-        threshold=0.5,
-        history=build_history(n_steps=30),
-        baseline=compare_baseline(coded, other, ks=(5, 8), n_resamples=40, seed=0),
-        coder_comparison=coder_comparison(coders, true, predicted),
-        settings={"seed": 0, "data": {"recipe": "synthetic", "options": {"n_documents": 40}}},
-        costs=count_costs(
-            {
-                "ingest": {"duration_s": 1.5, "facts": {"documents": 30}, "peak_memory_mb": 321},
-                "train_encoder": {"duration_s": 83.0, "facts": {}},
-            }
-        ),
-    )
-
-
-def build_history(*, n_steps: int) -> pd.DataFrame:
-    steps = pd.DataFrame({"step": np.arange(n_steps), "epoch": np.linspace(0, 3, n_steps)})
-    steps["loss"] = 1 / (1 + steps["step"])
-    steps["learning_rate"], steps["documents_per_second"] = 1e-5, 50.0
-    shares = {f"share_r{index}": 0.2 for index in range(1, 6)}
-    scores = pd.DataFrame({"stage": "train_classifier", "step": [10, 20], "epoch": [1, 2], "val_map": [0.4, 0.6]})
-    partners = {"partner_share": 0.6, "partner_share_with_queue": 0.8}
-    parts = [
-        steps.assign(stage="train_encoder", mean_k=0.03, **shares, **partners),
-        pd.DataFrame({"stage": "train_encoder", "step": [9, 19], "epoch": [1, 2], "epoch_partner_share": [0.55, 0.65]}),
-        steps.assign(stage="train_classifier"),
-        scores,
-    ]
-    return pd.concat(parts, ignore_index=True)
 
 
 @pytest.fixture(scope="module")
@@ -301,30 +225,3 @@ def test_failed_write_leaves_the_old_report(
     assert [one.read_text(encoding="utf-8") for one in tmp_path.iterdir()] == ["old"]
     write_report(path, content)
     assert [one.read_text(encoding="utf-8") for one in tmp_path.iterdir()] == ["new"]
-
-
-def test_long_curves_are_thinned_to_means_of_neighbors() -> None:
-    """600 points become 300 pairs: (0 + 1) / 2, (2 + 3) / 2, ..."""
-    x, y = thin(np.arange(600), np.arange(600) * 2)
-    assert x.tolist() == [2 * index + 0.5 for index in range(300)]
-    assert np.array_equal(y, 2 * x)
-
-
-def test_labels_with_a_partner_are_drawn_and_their_share_is_told_by_stage(html: str) -> None:
-    """Two epochs of 55 % and 65 %: 60 % on average; the classifier had no contrastive loss."""
-    assert "batch or queue" in html
-    table = training_summary(build_history(n_steps=5))
-    assert table is not None
-    assert table["share_of_labels_with_partner"].tolist() == pytest.approx([0.6, np.nan], nan_ok=True)
-    history = build_history(n_steps=5).drop(columns="partner_share_with_queue")
-    drawing = relations_figure(history[history["mean_k"].notna()])
-    assert "Labels with a partner" in drawing
-    assert "batch or queue" not in drawing
-
-
-def test_training_figure_leaves_out_a_stage_that_took_no_step() -> None:
-    history = build_history(n_steps=5)
-    history.loc[history["stage"] == "train_encoder", "loss"] = np.nan
-    drawing = training_figure(history)
-    assert "Loss, train classifier" in drawing
-    assert "Loss, train encoder" not in drawing
