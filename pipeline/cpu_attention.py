@@ -1,13 +1,12 @@
 """Which attention an encoder computes with: on a CPU the fastest one differs between training and use.
 
-Measured for 2,048 tokens of 12 heads of 32, forward and backward, ms of one thread: the plain formula with dropout 380
-in float32 and 207 in bf16 at 512 tokens a document, fused attention without dropout 57 and 78. Drawing the mask of a
-dropout takes most of it, and fused attention with dropout falls back to the plain formula. At 128 tokens the backward
-of fused attention in bf16 is slow (81 in all, in float32 23), so it computes in float32.
+Fused attention with a dropout falls back to the plain formula, and its backward in bf16 is slow on short texts; times
+are in docs/decisions/0009-attention-on-a-cpu.md.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -18,14 +17,9 @@ _NAME = "sdpa_float32"
 _DROPOUTS = ("attention_probs_dropout_prob", "attention_dropout")
 
 
-def dropout_setting(config: dict[str, Any] | Any) -> str | None:
-    """Name of the setting that holds the dropout of attention weights, None if there is none.
-
-    Args:
-        config: of an encoder, as a dictionary or as an object of transformers.
-    """
-    names = config if isinstance(config, dict) else vars(config)
-    return next((name for name in _DROPOUTS if name in names), None)
+def dropout_setting(config: Any) -> str | None:
+    """Name of the setting of an encoder's config that holds the dropout of attention weights, None if there is none."""
+    return next((name for name in _DROPOUTS if hasattr(config, name)), None)
 
 
 def choose_attention(backbone: nn.Module, *, is_training: bool) -> None:
@@ -38,6 +32,7 @@ def choose_attention(backbone: nn.Module, *, is_training: bool) -> None:
     backbone.set_attn_implementation(name)  # type: ignore[operator]
 
 
+@functools.cache
 def _registered() -> str:
     """The name under which transformers knows the attention below."""
     from transformers import AttentionInterface, AttentionMaskInterface

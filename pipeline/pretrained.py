@@ -64,9 +64,9 @@ def _in_cache(name: str, *, allow_downloads: bool) -> Path | None:
     return None
 
 
-def _check_encoder(folder: Path) -> dict[str, Any]:
+def _check_encoder(folder: Path) -> None:
     try:
-        config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise UserError(f"{folder}: no readable config.json; expected the folder of a Hugging Face encoder.") from None
     if "auto_map" in config:
@@ -80,7 +80,6 @@ def _check_encoder(folder: Path) -> dict[str, Any]:
             f"{folder}: no *.safetensors weights (found: {others}). Pickled weights are not loaded; convert them with "
             "save_pretrained of transformers on a machine you trust."
         )
-    return config
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -126,26 +125,23 @@ def load_encoder(
         attention_dropout: of attention weights in training; None: as its config says.
 
     Raises:
-        UserError: if it cannot be loaded, or its window is shorter than a chunk.
+        UserError: if it cannot be loaded, its window is shorter than a chunk, or it has no dropout of attention weights
+            to be set.
     """
     from safetensors import SafetensorError
-    from transformers import AutoModel
+    from transformers import AutoConfig, AutoModel
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # no table of weights that are left out on purpose
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    config = _check_encoder(folder)
-    setting = dropout_setting(config)
-    changed = {} if attention_dropout is None or setting is None else {setting: attention_dropout}
+    _check_encoder(folder)
+    is_local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
+        config = AutoConfig.from_pretrained(folder, **is_local)
+        if attention_dropout is not None:
+            _set_attention_dropout(config, attention_dropout)
         backbone, loaded = AutoModel.from_pretrained(
-            folder,
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            dtype=torch.float32,
-            output_loading_info=True,
-            **changed,
+            folder, config=config, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **is_local
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{folder}: the encoder cannot be loaded ({str(error).partition(chr(10))[0][:200]}).") from None
@@ -159,6 +155,16 @@ def load_encoder(
     if hasattr(backbone, "pooler"):
         backbone.pooler = None  # never used here; unused parameters would stall distributed training
     return DocumentEncoder(backbone, n_frozen_layers=n_frozen_layers, freeze_embeddings=freeze_embeddings)
+
+
+def _set_attention_dropout(config: Any, value: float) -> None:
+    setting = dropout_setting(config)
+    if setting is None:
+        raise UserError(
+            f"encoding.attention_dropout is {value}, but encoders of type {config.model_type!r} have no such setting; "
+            "set it to null."
+        )
+    setattr(config, setting, value)
 
 
 def _check_window(backbone: nn.Module, chunk_tokens: int) -> None:

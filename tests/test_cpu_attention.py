@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import BertConfig, FNetConfig, FNetModel, ModernBertConfig
 
 from pipeline.cpu_attention import dropout_setting
 from pipeline.encoder import DocumentEncoder
+from pipeline.errors import UserError
 from pipeline.micro_batches import ChunkSettings, MicroBatch, build_micro_batches
 from pipeline.pretrained import load_encoder
 
@@ -84,7 +86,16 @@ def test_the_dropout_asked_for_decides_and_use_is_fused_in_any_case(
     assert attention_of(encoder.eval()) == "sdpa"
 
 
+def test_a_dropout_that_an_encoder_has_no_setting_for_is_refused_and_not_ignored(tmp_path: Path) -> None:
+    FNetModel(FNetConfig(vocab_size=20, hidden_size=8, num_hidden_layers=1, intermediate_size=8)).save_pretrained(
+        tmp_path
+    )
+    with pytest.raises(UserError, match=r"attention_dropout is 0.0, but encoders of type 'fnet' have no such setting"):
+        load_encoder(tmp_path, attention_dropout=0.0)
+    load_encoder(tmp_path)
+
+
 def test_the_setting_is_found_under_the_names_that_encoders_give_it() -> None:
-    assert dropout_setting({"attention_probs_dropout_prob": 0.1, "hidden_dropout_prob": 0.1}) is not None
-    assert dropout_setting({"attention_dropout": 0.1}) == "attention_dropout"
-    assert dropout_setting({"hidden_dropout_prob": 0.1}) is None
+    assert dropout_setting(BertConfig()) == "attention_probs_dropout_prob"
+    assert dropout_setting(ModernBertConfig()) == "attention_dropout"
+    assert dropout_setting(FNetConfig()) is None
