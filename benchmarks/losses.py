@@ -177,8 +177,7 @@ def main() -> None:
     parts = [remark, results.table(header, rows)]
     print("\n\n".join(parts))
     if arguments.write:
-        command = f"python -m benchmarks.losses --sizes {arguments.sizes}"
-        results.keep(f"Contrastive losses, {arguments.sizes} sizes", command, where, parts)
+        results.keep(f"Contrastive losses, {arguments.sizes} sizes", results.command("losses"), where, parts)
 
 
 if __name__ == "__main__":

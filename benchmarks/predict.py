@@ -2,7 +2,7 @@
 
     python -m benchmarks.predict --sizes small            # a few minutes
     python -m benchmarks.predict --sizes full --write     # adds the table to benchmarks/RESULTS.md
-    python -m benchmarks.predict --model work/demo/classifier    # a trained model, an ensemble say, beside its encoder
+    python -m benchmarks.predict --parts speed --model work/demo/classifier    # a trained model beside its encoder
 
 The plain loop is what one would write without this project: batches of 32 documents in the order of the file, padded
 to the longest, cut at 512 tokens, the same encoder and head, the same JSON lines in, the same codes out. `icd predict`
@@ -12,19 +12,16 @@ loop is float32 unless one says otherwise; a shipped config trains, and so predi
 the plain loop runs the encoder and its head alone, and `icd predict` everything.
 
 Texts are random words of code titles; "even": 250 to 400 words each, "mixed": 10 to 400, evenly on a log scale
-(for memory: 10 to 40). Each
-figure comes from a process of its own; loading is taken off by a run over one document. Memory is the peak resident
-set of a process, at 1 and at 4 times the documents. Where other work runs on the machine, ``--clock cpu`` counts the
-seconds of all threads instead of those on the wall.
+(for memory: 10 to 40). Each figure comes from a process of its own; loading is taken off by a run over one document.
+Memory is the peak resident set of a process, at 1 and at 4 times the documents. Where other work runs on the machine,
+``--clock cpu`` counts the seconds of all threads instead of those on the wall.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import math
-import platform
 import random
 import resource
 import subprocess
@@ -37,6 +34,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks import results
 from pipeline.code_files import writing_codes
 from pipeline.coding import code_documents, propose
 from pipeline.document_files import read_documents
@@ -51,7 +49,7 @@ from pipeline.titles import load_icd10cm
 N_DOCUMENTS = {"small": 48, "full": 192}
 MODELS = (("linear", 50), ("label_attention", 50), ("label_attention", 8000))
 WAYS = ("plain loop", "plain loop, bf16", "icd predict", "icd predict, bf16", "icd predict --evidence")
-RESULTS = Path(__file__).with_name("RESULTS.md")
+PARTS = ("speed", "memory")
 
 
 def titles() -> list[tuple[str, str]]:
@@ -172,7 +170,7 @@ def memory_rows(asked: argparse.Namespace) -> Iterator[list[str]]:
     for way in ("icd predict", "icd predict --evidence"):
         peaks = []
         for times in (1, 4):
-            with in_folder("linear", 50, n_documents * times, "short") as folder:
+            with in_folder("linear", 50, n_documents * times, "short", asked.model) as folder:
                 peaks.append(measured(way, Path(folder), asked)["mb"])
         growth = (peaks[1] - peaks[0]) * 1024 / (3 * n_documents)
         yield [way, f"{n_documents:,}", f"{peaks[0]:.0f}", f"{peaks[1]:.0f}", f"{growth:.1f}"]
@@ -191,16 +189,6 @@ def in_folder(
     return folder
 
 
-def table(header: list[str], rows: Iterator[list[str]]) -> list[str]:
-    """A Markdown table, printed line by line as it grows."""
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    print("\n".join(lines))
-    for cells in rows:
-        lines.append("| " + " | ".join(cells) + " |")
-        print(lines[-1], flush=True)
-    return lines
-
-
 def main() -> None:
     """Print the tables; with --write, add them to RESULTS.md."""
     parser = argparse.ArgumentParser(description="Speed and memory of icd predict.")
@@ -208,32 +196,28 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     parser.add_argument("--write", action="store_true", help="add the tables to benchmarks/RESULTS.md")
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="seconds of which clock")
-    parser.add_argument("--model", type=Path, help="a trained classifier folder instead, its speed alone")
-    parser.add_argument("--speed-only", action="store_true", help="leave memory out")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure")
+    parser.add_argument("--model", type=Path, help="a trained classifier folder, in place of random heads")
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.way:
         child(arguments)
         return
-    speeds = table(["head", "labels", "lengths", *WAYS], speed_rows(arguments))
-    memory: list[str] = []
-    if arguments.model is None and not arguments.speed_only:
-        print()
-        memory = table(["way", "documents", "MB at 1×", "MB at 4×", "kB a document more"], memory_rows(arguments))
+    where = results.machine(arguments.threads)
+    print(where, flush=True)
+    n_documents = N_DOCUMENTS[arguments.sizes]
+    parts = [
+        f"{n_documents} documents a figure; documents a second of the {arguments.clock} clock, in brackets times "
+        "the plain loop (batches of 32 in file order, padded, cut at 512 tokens)."
+    ]
+    if "speed" in arguments.parts:
+        parts.append(results.printed_table(["head", "labels", "lengths", *WAYS], speed_rows(arguments)))
+    if "memory" in arguments.parts:
+        header = ["way", "documents", "MB at 1×", "MB at 4×", "kB a document more"]
+        parts.append(results.printed_table(header, memory_rows(arguments)))
     if arguments.write:
-        day = datetime.datetime.now(datetime.UTC).date().isoformat()
-        title = f"## Prediction, {arguments.sizes} sizes"
-        options = f"--sizes {arguments.sizes} --threads {arguments.threads} --clock {arguments.clock}"
-        command = f"python -m benchmarks.predict {options}"
-        said = (
-            f"{day}, torch {torch.__version__}, {platform.machine()}, `{command}`. MiniLM "
-            f"encoder, random heads, {N_DOCUMENTS[arguments.sizes]:,} documents a figure; documents a second of the "
-            f"{arguments.clock} clock, in brackets "
-            "times the plain loop (batches of 32 in file order, padded, cut at 512 tokens)."
-        )
-        with RESULTS.open("a", encoding="utf-8") as file:
-            file.write("\n".join(["", title, "", said, "", *speeds, "", *memory, ""]))
+        results.keep(f"Prediction, {arguments.sizes} sizes", results.command("predict"), where, parts)
 
 
 if __name__ == "__main__":

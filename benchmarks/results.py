@@ -7,7 +7,9 @@ import datetime
 import gc
 import os
 import platform
-from collections.abc import Callable, Sequence
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -47,7 +49,7 @@ def _resident_mb(name: str) -> float:
     return next(int(line.split()[1]) / 1024 for line in _lines("/proc/self/status") if line.startswith(name))
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table.
 
     Example:
@@ -56,9 +58,29 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         |---|---|
         | 1 | 2 |
     """
-    lines = [header, *rows]
-    text = ["| " + " | ".join(line) + " |" for line in lines]
-    return "\n".join([text[0], "|" + "---|" * len(header), *text[1:]])
+    return "\n".join(_table_lines(header, rows))
+
+
+def printed_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table, each row printed as soon as it is measured."""
+    lines = []
+    for line in _table_lines(header, rows):
+        print(line, flush=True)
+        lines.append(line)
+    print()
+    return "\n".join(lines)
+
+
+def _table_lines(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    yield "| " + " | ".join(header) + " |"
+    yield "|" + "---|" * len(header)
+    for row in rows:
+        yield "| " + " | ".join(row) + " |"
+
+
+def command(name: str) -> str:
+    """The command that this process was started with, but for ``--write``."""
+    return shlex.join(["python", "-m", f"benchmarks.{name}", *(one for one in sys.argv[1:] if one != "--write")])
 
 
 def keep(title: str, command: str, machine_text: str, parts: Sequence[str]) -> None:

