@@ -38,9 +38,10 @@ clean:
 	rm -rf $(VENV) work .mypy_cache .ruff_cache .pytest_cache build *.egg-info
 	find mlruns -mindepth 1 ! -name .gitkeep -delete
 
+# Of the installed modules most are never imported; Python compiles those that are.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt $(ICD_TORCH)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,slurm]'
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt $(ICD_TORCH)
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev,slurm]'
 	touch $@

@@ -11,6 +11,7 @@ spaCy's PhraseMatcher and Matcher find the phrases in the words that :mod:`pipel
 
 from __future__ import annotations
 
+import bisect
 import functools
 import itertools
 import re
@@ -93,16 +94,33 @@ def annotate(texts: Iterable[str]) -> Iterator[Annotation]:
         yield Annotation(sections, sentences, _merge(spans))
 
 
-def kinds_at(contexts: Sequence[ContextSpan], start: int, end: int) -> list[Kind]:
-    """The kinds of context in which a mention stands, in the order of ``KINDS``; none if it is affirmed.
+class ContextIndex:
+    """The contexts of one document, to be asked for many mentions: one answer takes a bisection for each kind.
 
     Args:
-        contexts: of the document.
-        start: of the mention, in characters.
-        end: exclusive; the mention counts as inside where its first character is.
+        contexts: as :func:`find_context` gives them, so that those of one kind are in order and do not overlap.
     """
-    inside = {kind for kind, first, last in contexts if first <= start < last and start < end}
-    return [kind for kind in KINDS if kind in inside]
+
+    def __init__(self, contexts: Iterable[ContextSpan]) -> None:
+        self._offsets: dict[Kind, tuple[list[int], list[int]]] = {kind: ([], []) for kind in KINDS}
+        for kind, start, end in contexts:
+            starts, ends = self._offsets[kind]
+            starts.append(start)
+            ends.append(end)
+
+    def kinds_at(self, start: int, end: int) -> list[Kind]:
+        """The kinds of context in which a mention stands, in the order of ``KINDS``; none if it is affirmed.
+
+        Args:
+            start: of the mention, in characters.
+            end: exclusive; the mention counts as inside where its first character is.
+        """
+        return [kind for kind, offsets in self._offsets.items() if start < end and _is_inside(start, *offsets)]
+
+
+def _is_inside(place: int, starts: Sequence[int], ends: Sequence[int]) -> bool:
+    before = bisect.bisect_right(starts, place)
+    return before > 0 and place < ends[before - 1]
 
 
 def _section_contexts(text: str, sections: Sequence[Section]) -> list[ContextSpan]:

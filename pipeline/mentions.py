@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pipeline.context import Annotation, annotate, kinds_at
+from pipeline.context import Annotation, ContextIndex, annotate
 from pipeline.errors import UserError
 
 FEATURES = ("affirmed", "historical", "uncertain", "denied", "document", "complete")
@@ -266,6 +266,7 @@ class TitleIndex:
     def said(self, text: str, form: Annotation) -> Iterator[Mention]:
         """Every word of some title in a text."""
         lower = text.lower() if len(text.lower()) == len(text) else text  # offsets must stay
+        contexts = ContextIndex(form.contexts)
         for number, (first, last) in enumerate(form.sentences):
             found = list(_WORD.finditer(lower, first, last))
             stems = [stem(match[0]) for match in found]
@@ -274,6 +275,6 @@ class TitleIndex:
                 wanted = [self.words[one] for one in kept if one in self.words]
                 if wanted:
                     place = found[start].start(), found[end - 1].end()
-                    kinds = kinds_at(form.contexts, place[0], found[start].end())
+                    kinds = contexts.kinds_at(place[0], found[start].end())
                     state = max((_STATE_OF_KIND[kind] for kind in kinds), default=_AFFIRMED)
                     yield from (Mention(number, state, word, *place) for word in wanted)

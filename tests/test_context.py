@@ -5,9 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import triggers
-from pipeline.context import ContextSpan, annotate, contexts_of, find_context, kinds_at
+from pipeline.context import ContextIndex, ContextSpan, annotate, contexts_of, find_context
 from pipeline.sentences import find_sentences
 from pipeline.text import find_sections
+from pipeline.triggers import KINDS
 
 # A made-up sentence and what it says of the mentions in it: N negated, F family, H historical, U uncertain,
 # "" affirmed.
@@ -99,7 +100,7 @@ INITIALS = {"negated": "N", "family": "F", "historical": "H", "uncertain": "U"}
 
 def kinds_of(text: str, mention: str) -> str:
     start = text.index(mention)
-    return "".join(INITIALS[kind] for kind in kinds_at(find_context(text), start, start + len(mention)))
+    return "".join(INITIALS[kind] for kind in ContextIndex(find_context(text)).kinds_at(start, start + len(mention)))
 
 
 @pytest.mark.parametrize(("sentence", "expected"), SENTENCES, ids=[text for text, _ in SENTENCES])
@@ -148,16 +149,30 @@ def test_an_unknown_main_header_ends_the_past_history() -> None:
 def test_a_negation_under_family_history_is_both() -> None:
     text = "FAMILY HISTORY: No diabetes."
     start = text.index("diabetes")
-    assert kinds_at(find_context(text), start, len(text)) == ["negated", "family"]
+    assert ContextIndex(find_context(text)).kinds_at(start, len(text)) == ["negated", "family"]
 
 
 def test_a_mention_counts_where_its_first_character_is() -> None:
-    contexts = [ContextSpan("negated", 10, 20), ContextSpan("historical", 15, 30)]
-    assert kinds_at(contexts, 9, 12) == []
-    assert kinds_at(contexts, 10, 12) == ["negated"]
-    assert kinds_at(contexts, 15, 40) == ["negated", "historical"]
-    assert kinds_at(contexts, 20, 21) == ["historical"]
-    assert kinds_at(contexts, 12, 12) == []
+    contexts = ContextIndex([ContextSpan("negated", 10, 20), ContextSpan("historical", 15, 30)])
+    assert contexts.kinds_at(9, 12) == []
+    assert contexts.kinds_at(10, 12) == ["negated"]
+    assert contexts.kinds_at(15, 40) == ["negated", "historical"]
+    assert contexts.kinds_at(20, 21) == ["historical"]
+    assert contexts.kinds_at(12, 12) == []
+
+
+@given(
+    places=st.lists(st.integers(0, 60), max_size=12, unique=True).map(sorted),
+    mention=st.tuples(st.integers(0, 60), st.integers(0, 8)),
+)
+def test_kinds_are_those_of_a_scan_over_all_contexts(places: list[int], mention: tuple[int, int]) -> None:
+    pairs = zip(places[::2], places[1::2], strict=False)
+    contexts = [
+        ContextSpan(kind, start, end) for number, (start, end) in enumerate(pairs) for kind in KINDS[number % 2 :: 2]
+    ]
+    start, end = mention[0], sum(mention)
+    expected = {kind for kind, first, last in contexts if first <= start < last and start < end}
+    assert ContextIndex(contexts).kinds_at(start, end) == [kind for kind in KINDS if kind in expected]
 
 
 def test_many_texts_give_what_each_gives_alone_at_any_batch_border() -> None:

@@ -216,6 +216,7 @@ def test_a_grid_runs_end_to_end_and_a_second_time_does_nothing(
         "data": {"recipe": "table", "raw": "notes.jsonl"},
         "encoder": {"model": str(tiny_encoder_dir)},
         "split": {"n_folds": 2, "val": 0.2},
+        "train_classifier": {"model": "lexical"},
         "grid": {"variants": {"none": {"train_encoder.loss": "none"}}, "folds": True},
     }
     (tmp_path / "study.yaml").write_text(json.dumps(config), encoding="utf-8")

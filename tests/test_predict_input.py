@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from pipeline.__main__ import main
+from pipeline.config import PipelineConfig
 from pipeline.ensemble import CodingModel
 from pipeline.heads import build_head
 from pipeline.labels import LabelSpace
@@ -32,6 +33,16 @@ def model(tiny_encoder_dir: Path, tmp_path: Path) -> Path:
     classifier = Classifier(encoder, head, load_tokenizer(tiny_encoder_dir), SPACE, settings)
     CodingModel.of_classifier(classifier, threshold=0.3).save(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def ensemble(
+    run_small: Callable[..., PipelineConfig], small_notes: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Encoder, TF-IDF and titles, as a run leaves them."""
+    stages, settings = "ingest split tokenize train_encoder train_classifier", {"model": "ensemble", "n_epochs": 1}
+    config = run_small(tmp_path_factory.mktemp("ensemble"), small_notes, stages, train_classifier=settings)
+    return config.experiment_dir / "classifier"
 
 
 def predict(model: Path, source: Path, output: Path, *more: str) -> int:
@@ -57,8 +68,13 @@ ODD_TEXTS = {
 }
 
 
-@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
-def test_odd_documents_are_coded_all_with_evidence_inside_them(model: Path, tmp_path: Path, suffix: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "suffix"), [("model", "csv"), ("model", "jsonl"), ("model", "parquet"), ("ensemble", "jsonl")]
+)
+def test_odd_documents_are_coded_all_with_evidence_inside_them(
+    request: pytest.FixtureRequest, tmp_path: Path, kind: str, suffix: str
+) -> None:
+    model = request.getfixturevalue(kind)
     source, output = tmp_path / "notes.jsonl", tmp_path / f"codes.{suffix}"
     source.write_text("".join(json.dumps({"document_id": one, "text": text}) + "\n" for one, text in ODD_TEXTS.items()))
     assert predict(model, source, output, "--evidence", "--top-k", "2") == 0
@@ -69,7 +85,7 @@ def test_odd_documents_are_coded_all_with_evidence_inside_them(model: Path, tmp_
     for document_id, codes in found.items():
         assert len(codes) == (0 if document_id in ("empty", "blanks") else 2)
         for code in codes:
-            assert 0 < code.probability < 1
+            assert 0 < code.probability <= 1, "written with six digits"
             for span in code.evidence or ():
                 assert 0 <= span.start < span.end <= len(ODD_TEXTS[document_id])
                 assert span.sentence is not None
@@ -88,6 +104,18 @@ def test_a_note_of_200000_words_is_coded_by_its_beginning(model: Path, tmp_path:
     for one, other in zip(long["codes"], short["codes"], strict=True):
         assert one["probability"] == pytest.approx(other["probability"], abs=1e-5)
         assert all(span["end"] <= len(beginning) for span in one["evidence"])
+
+
+@pytest.mark.slow
+def test_an_ensemble_reads_a_note_of_200000_words_to_its_end(ensemble: Path, tmp_path: Path) -> None:
+    """TF-IDF and titles know no limit: what only the last sentence says is found and shown there."""
+    text = "No cough was seen in the mother. " * 28_600 + "The patient has fever and pneumonia ."
+    source, output = tmp_path / "notes.jsonl", tmp_path / "codes.jsonl"
+    source.write_text(json.dumps({"document_id": "long", "text": text}) + "\n")
+    assert predict(ensemble, source, output, "--evidence", "--top-k", "3") == 0
+    codes = {code["code"]: code for code in rows_of(output)[0]["codes"]}
+    pneumonia = [span for span in codes["J18.9"]["evidence"] if span["source"] == "title"]
+    assert [text[span["start"] : span["end"]] for span in pneumonia] == ["pneumonia"]
 
 
 def test_labels_in_the_input_are_not_looked_at_known_or_not(model: Path, tmp_path: Path) -> None:

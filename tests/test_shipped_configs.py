@@ -60,8 +60,8 @@ def demo(_: Path) -> None:
     ("name", "make_raw", "more"),
     [
         ("demo", demo, ("data.options.n_documents=150", "label_space.min_documents=10")),
-        ("cmc2007", reports_of_cmc, ()),
-        ("hoc", abstracts_of_hoc, ()),
+        ("cmc2007", reports_of_cmc, ("tracking.enabled=false",)),
+        ("hoc", abstracts_of_hoc, ("tracking.enabled=false",)),
     ],
 )
 def test_a_shipped_config_runs_to_its_report(
