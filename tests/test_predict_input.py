@@ -37,7 +37,9 @@ def model(tiny_encoder_dir: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def ensemble(
-    run_small: Callable[..., PipelineConfig], small_notes: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
+    run_small: Callable[..., PipelineConfig],
+    small_notes: list[dict[str, Any]],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     """Encoder, TF-IDF and titles, as a run leaves them."""
     stages, settings = "ingest split tokenize train_encoder train_classifier", {"model": "ensemble", "n_epochs": 1}
