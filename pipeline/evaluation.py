@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from scipy import sparse
 
 from pipeline.agreement import coder_comparison
@@ -135,10 +136,7 @@ def _score_level(
         scores |= principal_diagnosis_scores(
             principal_ids(coded), coded.predicted, coded.probabilities, diagnoses=diagnosis_ids(label_space)
         )
-    groups = {name: np.asarray(labels) for name, labels in alone.items()}
-    for band, labels in frequency_bands(label_space.train_counts).items():
-        if labels.size:
-            groups[f"train_count_{band_key(band)}"] = labels
+    groups = band_groups(label_space) | {name: np.asarray(labels) for name, labels in alone.items()}
     intervals = bootstrap_intervals(
         coded.true,
         coded.predicted,
@@ -149,6 +147,12 @@ def _score_level(
         label_groups=groups,
     )
     return scores, intervals
+
+
+def band_groups(label_space: LabelSpace) -> dict[str, NDArray[np.int64]]:
+    """Label ids by band of training frequency, under the names that scores of bands have; no empty band."""
+    bands = frequency_bands(label_space.train_counts)
+    return {f"train_count_{band_key(band)}": labels for band, labels in bands.items() if labels.size}
 
 
 def _code_systems(label_space: LabelSpace) -> dict[str, list[int]]:

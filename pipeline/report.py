@@ -6,6 +6,7 @@ network, shows numbers, codes and settings only, and escapes every value.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -26,6 +27,7 @@ from pipeline.report_content import Baseline, ReportContent
 from pipeline.report_tables import (
     HISTORY_COLUMNS,
     as_table,
+    band_keys,
     band_table,
     flat_settings,
     group_scores,
@@ -65,7 +67,7 @@ def write_report(path: Path, report: ReportContent) -> None:
 
 def render_report(report: ReportContent) -> str:
     """The report as HTML; equal content gives equal text."""
-    seen = seen_labels(report.label_table)
+    seen, bands = seen_labels(report.label_table), bands_of_scores(report.metrics)
     return render_page(
         "report.html.j2",
         report=report,
@@ -80,9 +82,10 @@ def render_report(report: ReportContent) -> str:
         verdicts=count_verdicts(report.label_table).to_dict("records"),
         confusions=as_table(_near_misses(report.confusions)),
         coders=as_table(report.coder_comparison),
-        bands=as_table(band_table(bands_of_scores(report.metrics), report.intervals)),
+        bands=as_table(band_table(bands, report.intervals)),
+        bands_beside=None if report.baseline is None else as_table(_groups(report, band_keys(bands))),
         levels=as_table(level_scores(report.metrics, without=report.label_groups)),
-        groups=as_table(_groups(report)),
+        groups=as_table(_groups(report, {name: name for name in report.label_groups})),
         splits=as_table(report.split_counts),
         label_space=as_table(report.label_space),
         costs=[] if report.costs is None else report.costs.to_dict("records"),
@@ -124,10 +127,10 @@ def _near_misses(confusions: pd.DataFrame | None) -> pd.DataFrame | None:
     return pd.DataFrame({"missed": both["missed"], "proposed instead": both["proposed"]}).join(rest)
 
 
-def _groups(report: ReportContent) -> pd.DataFrame:
+def _groups(report: ReportContent, groups: Mapping[str, str]) -> pd.DataFrame:
     baseline = report.baseline
     of_baseline = {} if baseline is None else {"baseline": baseline.metrics, "differences": baseline.differences}
-    return group_scores(report.metrics, report.label_groups, **of_baseline)  # type: ignore[arg-type]
+    return group_scores(report.metrics, groups, **of_baseline)  # type: ignore[arg-type]
 
 
 def _systems(report: ReportContent) -> list[SystemScore]:

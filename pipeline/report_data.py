@@ -20,7 +20,7 @@ from pipeline.codes import parse_label
 from pipeline.config import STAGE_SECTIONS
 from pipeline.confusions import confusion_table, error_distances
 from pipeline.curves import reliability_table, threshold_curve
-from pipeline.evaluation import LabelGroups
+from pipeline.evaluation import LabelGroups, band_groups
 from pipeline.files import read_json
 from pipeline.metrics import (
     bootstrap_intervals,
@@ -148,15 +148,20 @@ def compare_baseline(
     seed: int,
     label_groups: LabelGroups = MappingProxyType({}),
 ) -> Baseline:
-    """The lexical baseline on the same documents, and how far the model is above it, over all labels and by group."""
+    """The lexical baseline on the same documents, and how far the model is above it, also by band and group."""
     ks = sorted({*ks, 5, 8})
-    groups = {name: np.asarray(labels) for name, labels in label_groups.items()}
+    groups = band_groups(coded.label_space) | {name: np.asarray(labels) for name, labels in label_groups.items()}
     options: dict[str, Any] = {"n_resamples": n_resamples, "seed": seed, "ks": ks, "label_groups": groups}
     answers = (coded.predicted, coded.probabilities, baseline.predicted, baseline.probabilities)
     return Baseline(
         name="lexical baseline",
         metrics=evaluate_predictions(
-            coded.true, baseline.predicted, baseline.probabilities, ks=ks, label_groups=label_groups
+            coded.true,
+            baseline.predicted,
+            baseline.probabilities,
+            train_counts=coded.label_space.train_counts,
+            ks=ks,
+            label_groups=label_groups,
         ),
         intervals=bootstrap_intervals(coded.true, baseline.predicted, baseline.probabilities, **options),
         differences=paired_differences(coded.true, *answers, **options) if n_resamples else {},

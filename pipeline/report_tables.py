@@ -12,6 +12,8 @@ import pandas as pd
 from pipeline.drawing import pretty_name
 from pipeline.metrics import band_key
 
+Differences = Mapping[str, Sequence[float]]
+
 MAX_TABLE_ROWS = 200
 MAX_CHARS = 160
 NOT_SHARES = {"coverage_error": "labels"}
@@ -178,8 +180,7 @@ def band_table(bands: pd.DataFrame, intervals: Mapping[str, tuple[float, float]]
     columns += [name for name in ("map", "macro_roc_auc") if name in shown]
     table = shown[["band", *columns]].rename(columns={"band": "training_documents"})
     for score in ("micro_f1", "macro_f1"):
-        names = [f"train_count_{band_key(band)}/{score}" for band in shown["band"]]
-        ends = [intervals.get(name) for name in names]
+        ends = [intervals.get(f"{key}/{score}") for key in band_keys(bands).values()]
         written_ends = ["" if one is None else f"{percent(one[0])}–{percent(one[1])}" for one in ends]
         table.insert(list(table.columns).index(score) + 1, f"95 % CI, {pretty_name(score)}", written_ends)
     return table
@@ -187,30 +188,36 @@ def band_table(bands: pd.DataFrame, intervals: Mapping[str, tuple[float, float]]
 
 def group_scores(
     metrics: Mapping[str, float],
-    groups: Sequence[str],
+    groups: Mapping[str, str],
     baseline: Mapping[str, float] | None = None,
-    differences: Mapping[str, Sequence[float]] = MappingProxyType({}),
+    differences: Differences = MappingProxyType({}),
 ) -> pd.DataFrame:
-    """One row a group of labels: its scores, and beside them micro-F1 of a baseline and the paired difference.
+    """One row a group of labels: its scores, each F1 beside that of a baseline with the paired difference.
 
     Args:
-        metrics: scores of the model, ``<group>/<score>`` among them.
-        groups: their names.
-        baseline: the same of the baseline.
+        metrics: scores of the model, ``<key>/<score>`` among them.
+        groups: key of each group by the name to be shown.
+        baseline: the same scores of the baseline.
         differences: by name of the score: difference, low and high end of its interval first.
     """
     rows = []
-    for group in groups:
-        key = f"{group}/micro_f1"
-        names = ("n_labels", "n_true", "micro_f1", "macro_f1", "map")
-        row: dict[str, Any] = {"group": group} | {name: metrics[f"{group}/{name}"] for name in names}
-        if baseline is not None:
-            row["Micro-F1, lexical baseline"] = percent(baseline[key])
-        if key in differences:
-            difference, low, high = (points(value) for value in differences[key][:3])
-            row["Difference, micro-F1"] = f"{difference} ({low} to {high})"
-        rows.append(row)
+    for group, key in groups.items():
+        row: dict[str, Any] = {"group": group} | {name: metrics[f"{key}/{name}"] for name in ("n_labels", "n_true")}
+        for score in ("micro_f1", "macro_f1"):
+            name = pretty_name(score)
+            row[name] = percent(metrics[f"{key}/{score}"])
+            if baseline is not None:
+                row[f"{name}, lexical baseline"] = percent(baseline[f"{key}/{score}"])
+            if f"{key}/{score}" in differences:
+                difference, low, high = (points(value) for value in differences[f"{key}/{score}"][:3])
+                row[f"Difference, {name}"] = f"{difference} ({low} to {high})"
+        rows.append(row | {"map": metrics[f"{key}/map"]})
     return pd.DataFrame(rows)
+
+
+def band_keys(bands: pd.DataFrame) -> dict[str, str]:
+    """Key of the scores of each band that has labels, by the name of the band."""
+    return {band: f"train_count_{band_key(band)}" for band in bands.loc[bands["n_labels"] > 0, "band"]}
 
 
 def flat_settings(settings: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
