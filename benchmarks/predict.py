@@ -38,11 +38,12 @@ from benchmarks import results
 from pipeline.code_files import writing_codes
 from pipeline.coding import code_documents, propose
 from pipeline.document_files import read_documents
+from pipeline.encoder_files import find_encoder
 from pipeline.ensemble import CodingModel
 from pipeline.heads import build_head
 from pipeline.labels import LabelSpace
 from pipeline.precision import autocast, has_bf16
-from pipeline.pretrained import find_encoder, load_encoder, load_tokenizer
+from pipeline.pretrained import load_encoder, load_tokenizer
 from pipeline.serving import Classifier, ClassifierSettings
 from pipeline.titles import load_icd10cm
 

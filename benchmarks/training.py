@@ -46,10 +46,10 @@ from benchmarks.training_cases import (
 )
 from pipeline import training
 from pipeline.encoder import TokenStates
+from pipeline.encoder_files import find_encoder
 from pipeline.losses import SparseLabels, build_contrastive_loss, relation_statistics
 from pipeline.objectives import multi_hot
 from pipeline.precision import has_bf16
-from pipeline.pretrained import find_encoder
 from pipeline.sampling import BatchPlan
 from pipeline.settings import Compute
 from pipeline.training import fit, start_accelerator

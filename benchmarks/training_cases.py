@@ -9,12 +9,13 @@ import numpy as np
 from torch import nn
 
 from pipeline.encoder import ProjectionHead
+from pipeline.encoder_files import find_encoder
 from pipeline.heads import build_head
 from pipeline.loading import BatchLoader
 from pipeline.losses import build_contrastive_loss, build_head_loss
 from pipeline.micro_batches import ChunkSettings
 from pipeline.objectives import ClassificationObjective, ContrastiveObjective
-from pipeline.pretrained import find_encoder, load_encoder
+from pipeline.pretrained import load_encoder
 from pipeline.sampling import BatchPlan
 from pipeline.training_settings import TrainEncoder
 

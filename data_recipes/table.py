@@ -35,6 +35,7 @@ from data_recipes._table_files import KINDS, Row, is_table, table_rows
 from pipeline.codes import CodeSystem, make_label, normalise
 from pipeline.documents import Document
 from pipeline.errors import UserError
+from pipeline.files import read_text
 from pipeline.ingest_report import IngestReport
 from pipeline.settings import Section, absolute
 
@@ -203,14 +204,10 @@ def _folder_rows(folder: Path, options: Options, report: IngestReport) -> Iterat
     for document_id in sorted(by_document.keys() - {path.stem for path in paths}):
         report.drop("codes_without_text_file", document_id)
     for path in paths:
-        try:
-            text = path.read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise UserError(f"{path}: not UTF-8 (byte {error.start}); convert the file to UTF-8.") from None
         no_codes: dict[str, Any] = dict.fromkeys(columns, "") | {options.codes: []}
         if options.patient_id:
             no_codes[options.patient_id] = path.stem
-        yield {**by_document.get(path.stem, no_codes), options.document_id: path.stem, options.text: text}
+        yield {**by_document.get(path.stem, no_codes), options.document_id: path.stem, options.text: read_text(path)}
 
 
 def _text(row: Row, column: str) -> str:

@@ -79,7 +79,10 @@ def _parser() -> argparse.ArgumentParser:
     review = commands.add_parser("review", help="write a page on which coders accept or reject proposed codes")
     review.add_argument("predictions", type=Path, help="what `icd predict --evidence` or the stage predict wrote")
     review.add_argument("--notes", required=True, help="the documents that were coded, as for predict --input")
-    review.add_argument("--output", type=Path, help=".html; holds patient text (default: beside predictions in work/)")
+    review.add_argument(
+        "--output", type=Path,
+        help=".html, such as work/review.html; holds patient text (default: beside predictions in work/)",
+    )  # fmt: skip
     review.add_argument("--max-documents", type=int, default=200, help="the page's limit (default: 200)")
     review.set_defaults(function=_review)
     compare = commands.add_parser("compare", help="say which of two finished runs is better, and how sure that is")
@@ -240,7 +243,10 @@ def _review(arguments: argparse.Namespace) -> int:
 
 def _compare(arguments: argparse.Namespace) -> int:
     from pipeline import comparison as c
+    from pipeline.files import check_page_path
 
+    if arguments.output is not None:
+        check_page_path(arguments.output)
     dirs = [c.find_run(run, arguments.tracking_dir) for run in (arguments.run_a, arguments.run_b)]
     found = c.compare_runs(*dirs)
     print(f"A: {_relative(dirs[0])}\nB: {_relative(dirs[1])}")

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import PipelineConfig, Stage, stage_settings
+from pipeline.encoder_files import encoder_digest
 from pipeline.errors import UserError
 from pipeline.files import guarded_io, lock, read_json, sha256_of, write_json
 
@@ -55,6 +56,9 @@ STAGE_INPUTS: dict[Stage, tuple[str, ...]] = {
         "classifier",
     ),
 }
+ENCODER = "encoder.model"
+"""Under which name the digest of the pretrained encoder stands among inputs."""
+_ENCODER_STAGES: frozenset[Stage] = frozenset({"tokenize", "train_encoder"})
 _PRODUCER = {name: stage for stage, names in STAGE_OUTPUTS.items() for name in names}
 ARTIFACTS = frozenset(_PRODUCER)
 PRODUCERS: dict[Stage, tuple[Stage, ...]] = {
@@ -162,25 +166,33 @@ def _manifest(
         "peak_memory_mb": peak_memory_mb(),
         "settings": json.loads(stage_settings(config, stage)),
         "facts": output.facts,
-        "inputs": dict(extra_inputs) | _input_digests(config.experiment_dir, stage),
+        "inputs": dict(extra_inputs) | _input_digests(config, stage),
         "outputs": {name: sha256_of(output.dir / name) for name in STAGE_OUTPUTS[stage]},
         "git_commit": git_commit(),
         "versions": _versions(),
     }
 
 
-def _input_digests(experiment_dir: Path, stage: Stage) -> dict[str, str]:
-    """Digests of a stage's inputs as their producers recorded them."""
-    digests = {}
+def _input_digests(config: PipelineConfig, stage: Stage) -> dict[str, str]:
+    """Digests of a stage's inputs as their producers recorded them, and of the pretrained encoder."""
+    pretrained = pretrained_digest(config, stage)
+    digests = {ENCODER: pretrained} if pretrained else {}
     for name in STAGE_INPUTS[stage]:
-        producer = read_manifest(experiment_dir, _PRODUCER[name])
-        digests[name] = producer["outputs"][name] if producer else sha256_of(experiment_dir / name)
+        producer = read_manifest(config.experiment_dir, _PRODUCER[name])
+        digests[name] = producer["outputs"][name] if producer else sha256_of(config.experiment_dir / name)
     return digests
+
+
+def pretrained_digest(config: PipelineConfig, stage: Stage) -> str:
+    """Digest of the pretrained encoder for a stage that reads it; nothing for the others, or where it is not known."""
+    if stage not in _ENCODER_STAGES:
+        return ""
+    return encoder_digest(config.encoder.model, allow_downloads=config.allow_downloads)
 
 
 def input_signature(config: PipelineConfig, stage: Stage) -> str:
     """Digest of a stage's settings and inputs: what a checkpoint of it belongs to."""
-    content = [stage_settings(config, stage), _input_digests(config.experiment_dir, stage)]
+    content = [stage_settings(config, stage), _input_digests(config, stage)]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -199,13 +211,17 @@ def _versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """Commit of this code, with ``+`` where the tree differs from it; None outside a checkout."""
+    """Commit of this code, with ``+`` where the tree differs from it; None outside a checkout.
+
+    Code that is installed within the checkout of something else, such as in its venv, is outside.
+    """
     here = Path(__file__).parent
 
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
+        git("ls-files", "--error-unmatch", Path(__file__).name)
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -46,7 +46,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path, signature: str, accelerator: Accelerator) -> None:
         key = hashlib.sha256(f"{signature} processes={accelerator.num_processes}".encode()).hexdigest()[:16]
-        self._root, self._folder, self._accelerator = folder, folder / key, accelerator
+        self._folder, self._accelerator = folder / key, accelerator
         self._saved_at = time.monotonic()
         if accelerator.is_main_process:
             for other in folder.glob("*"):
@@ -103,8 +103,7 @@ class Checkpoints:
         if best.exists():
             load_model(model, str(best))
 
-    def remove(self) -> None:
-        """Remove all checkpoints: training has ended."""
-        self._accelerator.wait_for_everyone()
-        if self._accelerator.is_main_process:
-            shutil.rmtree(self._root, ignore_errors=True)
+
+def remove_checkpoints(folder: Path) -> None:
+    """Remove the checkpoints of a training whose outcome is in its place; one process does."""
+    shutil.rmtree(folder, ignore_errors=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,7 +20,6 @@ from pipeline.files import guarded_io
 from pipeline.spans import Span
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
-CodedDocument = tuple[str, list["Code"]]
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,30 @@ class Code:
     evidence: tuple[Span, ...] | None = None
 
 
+class CodedDocument(NamedTuple):
+    """A document with its codes, as a file of codes gives it.
+
+    Attributes:
+        document_id: unique in the file.
+        codes: most probable first.
+        text_digest: :func:`text_digest` of the text that offsets of evidence refer to; None where the file has none.
+    """
+
+    document_id: str
+    codes: list[Code]
+    text_digest: str | None = None
+
+
+def text_digest(text: str) -> str:
+    """What tells one version of a text from another: the first 16 hexadecimal digits of its SHA-256.
+
+    Example:
+        >>> text_digest("fever") == text_digest("fever ")
+        False
+    """
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 _CODE_FIELDS = (
     ("rank", pa.int32()),
     ("code_system", pa.string()),
@@ -64,11 +88,20 @@ _SPAN_TYPE = pa.struct(
     ]
 )
 CSV_HEADER = ("document_id", *(name for name, _ in _CODE_FIELDS))
+_EVIDENCE_COLUMNS = ("evidence", "text_digest")
 
 
 def _codes_schema(has_evidence: bool) -> pa.Schema:
     evidence = [("evidence", pa.list_(_SPAN_TYPE))] if has_evidence else []
-    return pa.schema([("document_id", pa.string()), ("codes", pa.list_(pa.struct([*_CODE_FIELDS, *evidence])))])
+    digest = [("text_digest", pa.string())] if has_evidence else []
+    codes = pa.list_(pa.struct([*_CODE_FIELDS, *evidence]))
+    return pa.schema([("document_id", pa.string()), *digest, ("codes", codes)])
+
+
+def _document_row(document_id: str, codes: Sequence[Code], digest: str | None) -> dict[str, Any]:
+    """A document as it stands in .jsonl and .parquet."""
+    of_text = {} if digest is None else {"text_digest": digest}
+    return {"document_id": document_id, **of_text, "codes": [_code_row(code) for code in codes]}
 
 
 def _code_row(code: Code) -> dict[str, Any]:
@@ -91,7 +124,8 @@ def writing_codes(path: Path, *, has_evidence: bool = False) -> Iterator[CodesWr
 
     A .csv has one row a code; a document without any has one row with empty code columns. A .jsonl or .parquet has
     one row a document with a list of codes. With evidence a code also has the list of its spans (start, end, section,
-    score, source, sentence_start, sentence_end), which a .csv holds as JSON in one more column.
+    score, source, sentence_start, sentence_end), which a .csv holds as JSON in one more column, and a document the
+    digest of the text that they refer to.
 
     Raises:
         UserError: if the suffix is unknown, the folder is missing, or the disk is full.
@@ -113,8 +147,8 @@ def writing_codes(path: Path, *, has_evidence: bool = False) -> Iterator[CodesWr
 class CodesWriter:
     """Writes documents with their codes."""
 
-    def add(self, document_id: str, codes: Sequence[Code]) -> None:
-        """Write one document."""
+    def add(self, document_id: str, codes: Sequence[Code], digest: str | None = None) -> None:
+        """Write one document; with evidence also the :func:`text_digest` of the text that its offsets refer to."""
         raise NotImplementedError
 
     def __enter__(self) -> CodesWriter:
@@ -137,17 +171,19 @@ class _CsvWriter(CodesWriter):
         self._file: IO[str] = path.open("w", encoding="utf-8", newline="")
         self._rows = csv.writer(self._file)
         self._has_evidence = has_evidence
-        self._rows.writerow([*CSV_HEADER, *(["evidence"] if has_evidence else [])])
+        self._rows.writerow([*CSV_HEADER, *(_EVIDENCE_COLUMNS if has_evidence else ())])
 
-    def add(self, document_id: str, codes: Sequence[Code]) -> None:
+    def add(self, document_id: str, codes: Sequence[Code], digest: str | None = None) -> None:
         for code in codes:
             row = [document_id, code.rank, code.code_system, code.code, code.title or "",
                    f"{code.probability:.6f}", int(code.is_predicted)]  # fmt: skip
             if self._has_evidence:
-                row.append(json.dumps([_span_row(span) for span in code.evidence or ()], separators=(",", ":")))
+                evidence = [_span_row(span) for span in code.evidence or ()]
+                row += [json.dumps(evidence, separators=(",", ":")), digest or ""]
             self._rows.writerow(row)
         if not codes:
-            self._rows.writerow([document_id, *[""] * (len(_CODE_FIELDS) + self._has_evidence)])
+            of_evidence = ["", digest or ""] if self._has_evidence else []
+            self._rows.writerow([document_id, *[""] * len(_CODE_FIELDS), *of_evidence])
 
     def close(self) -> None:
         self._file.close()
@@ -155,12 +191,11 @@ class _CsvWriter(CodesWriter):
 
 class _JsonlWriter(CodesWriter):
     def __init__(self, path: Path, has_evidence: bool) -> None:
-        del has_evidence  # every code brings its own
+        del has_evidence  # every document brings its own
         self._file: IO[str] = path.open("w", encoding="utf-8")
 
-    def add(self, document_id: str, codes: Sequence[Code]) -> None:
-        row = {"document_id": document_id, "codes": [_code_row(code) for code in codes]}
-        self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    def add(self, document_id: str, codes: Sequence[Code], digest: str | None = None) -> None:
+        self._file.write(json.dumps(_document_row(document_id, codes, digest), ensure_ascii=False) + "\n")
 
     def close(self) -> None:
         self._file.close()
@@ -172,8 +207,8 @@ class _ParquetWriter(CodesWriter):
         self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
         self._rows: list[dict[str, Any]] = []
 
-    def add(self, document_id: str, codes: Sequence[Code]) -> None:
-        self._rows.append({"document_id": document_id, "codes": [_code_row(code) for code in codes]})
+    def add(self, document_id: str, codes: Sequence[Code], digest: str | None = None) -> None:
+        self._rows.append(_document_row(document_id, codes, digest))
         if len(self._rows) == 1024:
             self._flush()
 

@@ -53,7 +53,9 @@ def _read_csv(path: Path) -> Iterator[CodedDocument]:
         if missing := [name for name in CSV_HEADER if name not in (rows.fieldnames or ())]:
             raise UserError(f"{path}: column {missing[0]} is missing; expected {', '.join(CSV_HEADER)}.")
         for document_id, of_one in itertools.groupby(rows, key=lambda row: row["document_id"]):
-            yield document_id, [_code_of_csv(row) for row in of_one if row["code"]]
+            found = list(of_one)
+            codes = [_code_of_csv(row) for row in found if row["code"]]
+            yield CodedDocument(document_id, codes, found[0].get("text_digest") or None)
 
 
 def _code_of_csv(row: Mapping[str, str]) -> Code:
@@ -78,12 +80,15 @@ def _span_of(row: Mapping[str, Any]) -> Span:
     return Span(int(row["start"]), int(row["end"]), float(row["score"]), section, source, sentence)
 
 
+def _document_of(row: Mapping[str, Any]) -> CodedDocument:
+    return CodedDocument(str(row["document_id"]), [_code_of(code) for code in row["codes"]], row.get("text_digest"))
+
+
 def _read_jsonl(path: Path) -> Iterator[CodedDocument]:
     with path.open(encoding="utf-8-sig") as lines:
         for line in lines:
             if line.strip():
-                row = json.loads(line)
-                yield str(row["document_id"]), [_code_of(code) for code in row["codes"]]
+                yield _document_of(json.loads(line))
 
 
 def _read_parquet(path: Path) -> Iterator[CodedDocument]:
@@ -94,8 +99,7 @@ def _read_parquet(path: Path) -> Iterator[CodedDocument]:
             if label_space is not None:
                 yield from _read_stage_batch(batch, label_space)
                 continue
-            for row in batch.to_pylist():
-                yield str(row["document_id"]), [_code_of(code) for code in row["codes"]]
+            yield from map(_document_of, batch.to_pylist())
 
 
 def _label_space_beside(path: Path) -> LabelSpace:
@@ -111,18 +115,16 @@ def _read_stage_batch(batch: pa.RecordBatch, label_space: LabelSpace) -> Iterato
     probabilities = flat.reshape(batch.num_rows, -1)
     if probabilities.shape[1] != len(label_space):
         raise UserError("predictions.parquet and label_space.json are of different label spaces; copy both again.")
-    names = [name for name in ("document_id", "predicted", "evidence") if name in batch.schema.names]
+    names = [name for name in ("document_id", "predicted", "evidence", "text_digest") if name in batch.schema.names]
     for row, of_row in zip(batch.select(names).to_pylist(), probabilities, strict=True):
         evidence = row.get("evidence") or [None] * len(row["predicted"])
         spans_of = dict(zip(row["predicted"], evidence, strict=True))
         order = sorted(spans_of, key=lambda label_id: (-of_row[label_id], label_id))
-        yield (
-            str(row["document_id"]),
-            [
-                _code_of_stage(rank, label_id, float(of_row[label_id]), spans_of[label_id], label_space)
-                for rank, label_id in enumerate(order, start=1)
-            ],
-        )
+        codes = [
+            _code_of_stage(rank, label_id, float(of_row[label_id]), spans_of[label_id], label_space)
+            for rank, label_id in enumerate(order, start=1)
+        ]
+        yield CodedDocument(str(row["document_id"]), codes, row.get("text_digest"))
 
 
 def _code_of_stage(

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from pipeline.code_files import Code, writing_codes
+from pipeline.code_files import Code, text_digest, writing_codes
 from pipeline.codes import parse_label
 from pipeline.document_files import NewDocument, read_documents
 from pipeline.ensemble import CodingModel
@@ -56,7 +56,7 @@ def code_documents(
     if output_path.exists() and Path(source).exists() and output_path.samefile(source):
         raise UserError(f"--output {output_path} is the input itself; name another file.")
     memory = _Memory()
-    documents = _unique(read_documents(source))
+    documents = unique_documents(read_documents(source))
     n_documents = n_codes = 0
     with (
         writing_codes(output_path, has_evidence=has_evidence) as writer,
@@ -65,7 +65,7 @@ def code_documents(
         model = CodingModel.load(model_dir).to(default_device(), mixed_precision)
         explainer = Explainer.of_model(model, max_tokens=_MICRO_BATCH_TOKENS) if has_evidence else None
         for document, codes in coded(model, documents, top_k=top_k, explainer=explainer):
-            writer.add(document.document_id, codes)
+            writer.add(document.document_id, codes, text_digest(document.text) if has_evidence else None)
             n_documents, n_codes = n_documents + 1, n_codes + len(codes)
             bar.update()
             if n_documents % _BLOCK == 0:
@@ -159,10 +159,13 @@ class _Memory:
             self._libc.malloc_trim(0)
 
 
-def _unique(documents: Iterator[NewDocument]) -> Iterator[NewDocument]:
+def unique_documents(documents: Iterable[NewDocument]) -> Iterator[NewDocument]:
     """Refuse a document id that comes twice, since its codes could not be told apart.
 
     The ids seen are in a file without a name, which goes with this process: a set of a million takes 0.1 GB.
+
+    Raises:
+        UserError: when it comes to the second one.
     """
     with contextlib.closing(sqlite3.connect("")) as seen:
         seen.execute("CREATE TABLE ids (id TEXT PRIMARY KEY) WITHOUT ROWID")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
-from pipeline.label_counts import BAND_STARTS, LabelMatrix
+from pipeline.label_counts import FITTING_BAND_STARTS, LabelMatrix
 
 _N_STEPS = 50
 _SHARES = [0.5**halvings for halvings in range(30)]
@@ -122,7 +122,7 @@ class BandedLogistic:
     @classmethod
     def identity(cls) -> BandedLogistic:
         """Of one feature, a logit, which it gives as it is."""
-        return cls(np.tile([1.0, 0.0], (len(BAND_STARTS), 1)))
+        return cls(np.tile([1.0, 0.0], (len(FITTING_BAND_STARTS), 1)))
 
     @classmethod
     def fit(cls, cells: Cells, *, prior: ArrayLike, strength: float) -> BandedLogistic:
@@ -133,7 +133,7 @@ class BandedLogistic:
             prior: weights without evidence, intercept last: (n_features + 1,), or one row for each band.
             strength: of the penalty, in cells.
         """
-        n_bands, width = len(BAND_STARTS), np.shape(prior)[-1]
+        n_bands, width = len(FITTING_BAND_STARTS), np.shape(prior)[-1]
         of_band = np.broadcast_to(np.asarray(prior, dtype=np.float64), (n_bands, width))
         columns = np.column_stack([cells.features, np.ones(len(cells.true), dtype=np.float32)])
         design = np.zeros((len(columns), width * (n_bands + 1)), dtype=np.float32)

@@ -249,13 +249,11 @@ def render_comparison(comparison: Comparison) -> str:
 
 
 def write_comparison(path: Path, comparison: Comparison) -> None:
-    """Write the page whole or not at all.
+    """Write the page whole or not at all; its folder must exist.
 
     Raises:
-        UserError: if its folder does not exist or cannot be written.
+        UserError: if it cannot be written there.
     """
-    if not path.parent.is_dir() or path.is_dir():
-        raise UserError(f"--output {path}: expected a file name in a folder that exists.")
     html = render_comparison(comparison)
     with guarded_io(path.parent):
         write_page(path, html)

@@ -23,6 +23,7 @@ from pipeline.settings import (
     LabelSpaceSettings,
     Predict,
     Section,
+    Split,
     SplitSettings,
     Tokens,
     Tracking,
@@ -62,6 +63,19 @@ class PipelineConfig(Section):
             raise ValueError(f"predict.splits must contain evaluate.split, which is {self.evaluate.split!r}")
         return self
 
+    @model_validator(mode="after")
+    def _evaluates_a_split_that_can_be(self) -> Self:
+        """Where the data may bring a split, stage split is the first to know."""
+        has_test = self.split.use_given or self.split.n_folds is not None or self.split.test > 0
+        if self.evaluate.split == "test" and not has_test:
+            raise ValueError("evaluate.split is 'test', but split.test is 0; raise it, or set evaluate.split: val")
+        return self
+
+    @property
+    def scored_split(self) -> Split:
+        """What stage evaluate scores. Every stage may refuse data without it; no output may depend on it."""
+        return self.evaluate.split
+
     @property
     def experiment_dir(self) -> Path:
         """The folder of this experiment, which holds all its artifacts."""
@@ -78,7 +92,7 @@ STAGE_SECTIONS: dict[Stage, tuple[str, ...]] = {
     "evaluate": ("evaluate", "seed"),
 }
 DISTRIBUTED_STAGES: frozenset[Stage] = frozenset({"train_encoder", "train_classifier"})
-_ALWAYS_VISIBLE = {"experiment", "work_dir", "experiment_dir", "allow_downloads", "compute", "tracking"}
+_ALWAYS_VISIBLE = {"experiment", "work_dir", "experiment_dir", "scored_split", "allow_downloads", "compute", "tracking"}
 
 
 class _StageView:

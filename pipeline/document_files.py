@@ -14,8 +14,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.documents import without_half_pairs
 from pipeline.errors import UserError
+from pipeline.files import read_text, without_half_pairs
 
 _COLUMNS = ("document_id", "text")
 _BUFFER_BYTES = 1 << 20
@@ -35,7 +35,8 @@ def read_documents(source: str) -> Iterator[NewDocument]:
 
     Args:
         source: a .csv, .jsonl or .parquet file with columns document_id and text; a folder of .txt files, whose
-            names are the ids; or "-": standard input, JSON lines where it begins with "{", else one document.
+            names are the ids; or "-": standard input, JSON lines where its first line that is not
+            blank begins with "{", else one document.
 
     Raises:
         UserError: if it is missing, of another kind, lacks a column, or a row cannot be read.
@@ -71,7 +72,7 @@ def _read_csv(path: Path) -> Iterator[NewDocument]:
                         "hold commas, quotes or line breaks in double quotes."
                     )
                 if row:
-                    yield _document(f"{path}, line {line}", *(row[place] for place in places))
+                    yield new_document(f"{path}, line {line}", *(row[place] for place in places))
     except csv.Error:  # its message could quote what it read
         raise UserError(
             f"{path}, row that begins on line {line + 1}: a quote that is not closed or not doubled inside a text."
@@ -80,8 +81,12 @@ def _read_csv(path: Path) -> Iterator[NewDocument]:
         raise UserError(f"{path}, after line {line}: not UTF-8; convert the file to UTF-8.") from None
 
 
-def _document(where: str, document_id: object, text: object) -> NewDocument:
-    """Check one row; a number serves as an id, nothing as an empty text."""
+def new_document(where: str, document_id: object, text: object) -> NewDocument:
+    """A document of one row; a number serves as an id, nothing as an empty text.
+
+    Raises:
+        UserError: if it has no id, or either is of another type; the message begins with ``where``.
+    """
     if isinstance(document_id, bool) or not isinstance(document_id, str | int) or document_id == "":
         raise UserError(f"{where}: document_id must be text or a whole number, not {_kind(document_id)}.")
     if not isinstance(text, str | None):
@@ -106,7 +111,7 @@ def _read_jsonl(lines: Iterable[str], source: str) -> Iterator[NewDocument]:
                 row = json.loads(line)
                 if not isinstance(row, dict) or not set(_COLUMNS) <= row.keys():
                     raise UserError(f"{source}, line {number}: expected an object with document_id and text.")
-                yield _document(f"{source}, line {number}", row["document_id"], row["text"])
+                yield new_document(f"{source}, line {number}", row["document_id"], row["text"])
     except json.JSONDecodeError as error:
         raise UserError(f"{source}, line {number}: not JSON ({error.msg} at column {error.colno}).") from None
     except UnicodeDecodeError:
@@ -121,7 +126,7 @@ def _read_parquet(path: Path) -> Iterator[NewDocument]:
             batches = file.iter_batches(batch_size=512, columns=list(_COLUMNS))
             rows = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
             for number, row in enumerate(rows, start=1):
-                yield _document(f"{path}, row {number}", row["document_id"], row["text"])
+                yield new_document(f"{path}, row {number}", row["document_id"], row["text"])
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(f"{path}: not a readable Parquet file ({type(error).__name__}).") from None
 
@@ -131,21 +136,22 @@ def _read_folder(path: Path) -> Iterator[NewDocument]:
     if not files:
         raise UserError(f"--input {path}: no .txt file in this folder.")
     for file in files:
-        try:
-            with file.open(encoding="utf-8-sig", newline="") as opened:  # line ends stay: offsets count them
-                yield _document(str(file), file.stem, opened.read())
-        except UnicodeDecodeError as error:
-            raise UserError(f"{file}: not UTF-8 (byte {error.start}); convert the file to UTF-8.") from None
+        yield new_document(str(file), file.stem, read_text(file))
 
 
 def _read_stdin() -> Iterator[NewDocument]:
     lines = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8-sig", newline="")
     try:
-        first = next(lines, "")
-        if first.lstrip().startswith("{"):
-            yield from _read_jsonl(itertools.chain([first], lines), "standard input")
+        head = []  # to the first line that is not blank
+        for line in lines:
+            head.append(line)
+            if line.strip():
+                break
+        everything = itertools.chain(head, lines)
+        if head and head[-1].lstrip().startswith("{"):
+            yield from _read_jsonl(everything, "standard input")
         else:
-            yield _document("standard input", "stdin", first + "".join(lines))
+            yield new_document("standard input", "stdin", "".join(everything))
     except UnicodeDecodeError:
         raise UserError("standard input: not UTF-8; convert it to UTF-8.") from None
     finally:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import concurrent.futures
 import datetime
 import logging
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import UserError
+from pipeline.files import without_half_pairs
 from pipeline.ingest_report import IngestReport
 
 logger = logging.getLogger(__name__)
@@ -46,18 +46,6 @@ _REPEATED = ["labels.list.element", "given_split", "date", "annotator"]
 _NO_ANNOTATIONS: Mapping[str, Sequence[str]] = MappingProxyType({})
 _BATCH_CHARS = 8_000_000
 _FREQUENT = 10
-
-_HALF_PAIR = re.compile("[\ud800-\udfff]")
-
-
-def without_half_pairs(text: str) -> str:
-    r"""Put U+FFFD in place of halves of surrogate pairs, which JSON can hold ("\ud83d") but no UTF-8 file can.
-
-    Example:
-        >>> without_half_pairs("cut \ud83d off").isprintable()
-        True
-    """
-    return text if text.isascii() else _HALF_PAIR.sub("\ufffd", text)
 
 
 class Document(NamedTuple):
@@ -96,8 +84,8 @@ def write_documents(
     """Check documents and stream them to Parquet.
 
     Dropped and counted: documents with an id seen before (the first one stays), without text after cleaning,
-    without labels (with ``keep_uncoded`` these stay, and are counted). NUL characters are taken out, halves of
-    surrogate pairs replaced, and both counted.
+    without labels (with ``keep_uncoded`` these stay, and are counted). NUL characters are taken out of texts, halves
+    of surrogate pairs replaced in texts, ids and labels, and both counted.
 
     Args:
         documents: from a recipe, in a deterministic order.
@@ -145,23 +133,24 @@ def _usable(
 ) -> Iterator[Document]:
     """Clean documents and leave out, with a count, those that cannot be used."""
     seen: set[str] = set()
-    for document in documents:
-        text = document.text
+    for raw in documents:
+        given = [raw.document_id, raw.patient_id, raw.text, *raw.labels]
+        document_id, patient_id, text, *labels = whole = [without_half_pairs(one) for one in given]
+        if whole != given:
+            report.change("half_characters_replaced", document_id)
         if "\0" in text:
-            report.change("nul_characters_removed", document.document_id)
+            report.change("nul_characters_removed", document_id)
             text = text.replace("\0", "")
-        if text != (text := without_half_pairs(text)):
-            report.change("half_characters_replaced", document.document_id)
         text = clean(text)
-        if document.document_id in seen:
-            report.drop("duplicate_document_id", document.document_id)
+        if document_id in seen:
+            report.drop("duplicate_document_id", document_id)
         elif not text or text.isspace():
-            report.drop("empty_text", document.document_id)
-        elif not document.labels and not keep_uncoded:
-            report.drop("document_without_codes", document.document_id)
+            report.drop("empty_text", document_id)
+        elif not labels and not keep_uncoded:
+            report.drop("document_without_codes", document_id)
         else:
-            seen.add(document.document_id)
-            yield document._replace(text=text, labels=list(dict.fromkeys(document.labels)))
+            seen.add(document_id)
+            yield Document(document_id, patient_id, text, list(dict.fromkeys(labels)), *raw[4:])
 
 
 class _TableWriter:

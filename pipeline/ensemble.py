@@ -22,7 +22,7 @@ from safetensors.numpy import load_file, save_file
 from pipeline.combination import BandedLogistic, logits_of, probabilities_of
 from pipeline.errors import UserError
 from pipeline.files import sha256_of, write_json
-from pipeline.label_counts import BAND_STARTS, bands_of
+from pipeline.label_counts import FITTING_BAND_STARTS, fitting_bands
 from pipeline.labels import LabelSpace
 from pipeline.lexical_channel import LexicalChannel
 from pipeline.serving import FORMAT_VERSION, Classifier, checked_description, digest_of, predict_rows
@@ -146,7 +146,7 @@ class CodingModel:
                 baseline = probabilities_of(np.concatenate([one for one, _ in parts]))
         if neural is not None:
             logits.append(logits_of(neural))
-        bands = bands_of(self.label_space.train_counts)
+        bands = fitting_bands(self.label_space.train_counts)
         return Coded(probabilities_of(self.mixture.logits(np.stack(logits, axis=-1), bands)), baseline)
 
     def save(self, folder: Path) -> None:
@@ -196,7 +196,7 @@ class CodingModel:
         try:
             numbers = load_file(str(folder / "combination.safetensors"))
             n_parts = (kind in _HAS_NEURAL) + (kind in _HAS_LEXICAL)
-            mixture = BandedLogistic(numbers["mixture"].reshape(len(BAND_STARTS), n_parts + 1))
+            mixture = BandedLogistic(numbers["mixture"].reshape(len(FITTING_BAND_STARTS), n_parts + 1))
             thresholds = numbers["thresholds"].reshape(n_labels)
             baseline = numbers.get("baseline_thresholds")
             settings = description["settings"]

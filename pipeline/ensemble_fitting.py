@@ -23,7 +23,7 @@ from pipeline.combination import (
 )
 from pipeline.corpora import Corpus
 from pipeline.ensemble import Coded, CodingModel
-from pipeline.label_counts import LabelMatrix, bands_of
+from pipeline.label_counts import LabelMatrix, fitting_bands
 from pipeline.labels import LabelSpace
 from pipeline.lexical import LexicalModel, LinearScores, Vectorizer
 from pipeline.lexical_channel import BLOCK, N_CELL_FEATURES, LexicalChannel, TitleStatistics, cell_features
@@ -116,7 +116,7 @@ class Fitter:
             parts.append((inside, others))
             if mentions is not None and features is not None:
                 features[inside] = cell_features(scores[inside], mentions[inside], others)
-                bands = bands_of(others.n_documents)
+                bands = fitting_bands(others.n_documents)
                 cells.append(draw_cells(features[inside], both.true[inside], bands, share=share, seed=self.seed + fold))
         platt = Platt.fit(scores, both.true)
         channel = LexicalChannel(LexicalModel(vectorizer, self._linear(rows, both.true)), platt, statistics, titles)
@@ -150,7 +150,7 @@ class Fitter:
     ) -> Cells:
         """Split val as seen by the channel's own model, whose scores these are, and counts of split train."""
         cells, first, share = [], 0, _share_of_negatives(val.true)
-        bands = bands_of(channel.statistics.n_documents)
+        bands = fitting_bands(channel.statistics.n_documents)
         for block in blocks_of(val.texts(), BLOCK):
             mentions = np.stack(list(titles.features(block)))
             rows = slice(first, first + len(block))
@@ -226,7 +226,7 @@ def fit_model(
     Returns:
         The model, and what its parts said of split val before any of them learned from it.
     """
-    bands = bands_of(label_space.train_counts)
+    bands = fitting_bands(label_space.train_counts)
 
     def thresholds(true: LabelMatrix, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         probabilities = probabilities_of(logits)

@@ -75,11 +75,6 @@ class Explainer:
             None if channel is None else channel.model,
         )
 
-    @property
-    def reads_text(self) -> bool:
-        """Whether :meth:`explain_rows` needs the texts."""
-        return self.titles is not None or self.lexical is not None
-
     def explain_texts(self, texts: Sequence[str], label_ids: Sequence[Sequence[int]]) -> list[LabelSpans]:
         """Evidence in texts as given, for the labels asked of each.
 
@@ -120,7 +115,7 @@ class Explainer:
             tokens: the data set.
             rows: which of it.
             label_ids: labels to explain of each row.
-            texts: that were tokenized, of each row; needed where the explainer ``reads_text``.
+            texts: that were tokenized, of each row; needed where the lexical part takes part.
         """
         asked = [place for place, labels in enumerate(label_ids) if len(labels)]
         found: list[LabelSpans] = [[] for _ in rows]

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, locks, digests, and what a full disk looks like."""
+"""Files that are written whole or not at all, text files, locks, digests, and what a full disk looks like."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from pipeline.errors import UserError
 _FULL_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # What safetensors and tokenizers (Rust), SQLite and torch.save say of it.
 _FULL_DISK_PHRASES = (*(f"(os error {number})" for number in _FULL_DISK_ERRORS), "disk is full", "unexpected pos ")
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
 @contextlib.contextmanager
@@ -81,11 +83,47 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def without_half_pairs(text: str) -> str:
+    r"""Put U+FFFD in place of halves of surrogate pairs, which JSON can hold ("\ud83d") but no UTF-8 file can.
+
+    Example:
+        >>> without_half_pairs("cut \ud83d off").isprintable()
+        True
+    """
+    return text if text.isascii() else _HALF_PAIR.sub("\ufffd", text)
+
+
+def read_text(path: Path) -> str:
+    """Text of a UTF-8 file without its byte order mark; line ends stay as they are, since offsets count them.
+
+    Raises:
+        UserError: if it is not UTF-8.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return file.read()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 (byte {error.start}); convert the file to UTF-8.") from None
+
+
+def check_page_path(path: Path) -> None:
+    """Check where a page is to be written, before anything is computed for it.
+
+    Raises:
+        UserError: if its name does not end in .html, it is a folder, or the folder around it is missing.
+    """
+    if path.suffix != ".html" or path.is_dir():
+        raise UserError(f"--output {path}: expected a name that ends in .html.")
+    if not path.parent.is_dir():
+        raise UserError(f"--output {path}: the folder {path.parent} does not exist; make it first.")
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write JSON whole or not at all, readable by people."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = without_half_pairs(json.dumps(content, indent=1, ensure_ascii=False))
+        temporary.write_text(text + "\n", encoding="utf-8")
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

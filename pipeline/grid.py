@@ -18,6 +18,14 @@ from pipeline.config_files import put_setting, validate_config
 from pipeline.errors import UserError
 
 MEMBERS_DIR = "members"
+_SAME_FOR_ALL = {
+    "seed": "list seeds in grid.seeds",
+    "experiment": "a member is named after its variant",
+    "work_dir": "members lie in the folder of their grid",
+    "tracking": "set it for the whole grid",
+    "compute": "set it for the whole grid: it changes no result, and members share stages",
+}
+_WITH_FOLDS = {"split.fold": "grid.folds makes a member of every fold; name other settings of split one by one"}
 
 
 @dataclass(frozen=True)
@@ -45,8 +53,9 @@ def expand(config: PipelineConfig) -> list[Member]:
     """All experiments of a config: its members, or the config itself where it has no grid.
 
     Raises:
-        UserError: if a variant names a setting that does not exist or has a wrong value, or folds are asked for
-            without ``split.n_folds``, or two members would share a folder.
+        UserError: if a variant names a setting that does not exist, has a wrong value or is not its own, or folds are
+            asked for without ``split.n_folds``, or two members would share a folder, or values are to be chosen on
+            split val, which is not predicted.
     """
     grid = config.grid
     if grid is None:
@@ -57,14 +66,33 @@ def expand(config: PipelineConfig) -> list[Member]:
     folds: Sequence[int | None] = range(n_folds) if grid.folds and n_folds else [None]
     members = []
     for variant, settings in grid.variants.items():
+        _refuse_same_for_all(variant, settings, _SAME_FOR_ALL | (_WITH_FOLDS if grid.folds else {}))
         for chosen in _choices(settings):
             searched = {key: value for key, value in chosen.items() if isinstance(settings[key], list)}
-            for seed, fold in itertools.product(grid.seeds, folds):
+            for seed, fold in itertools.product(grid.seeds or [config.seed], folds):
                 members.append(_member(config, variant, chosen, searched, seed=seed, fold=fold))
     folder, n = Counter(member.folder for member in members).most_common(1)[0]
     if n > 1:
         raise UserError(f"grid: {n} members would lie in {folder}; give variants other names, and each seed once.")
+    _refuse_choice_without_val(members)
     return members
+
+
+def _refuse_same_for_all(variant: str, settings: Mapping[str, Any], same_for_all: Mapping[str, str]) -> None:
+    for key, (same, instead) in itertools.product(settings, same_for_all.items()):
+        if f"{key}.".startswith(f"{same}.") or same.startswith(f"{key}."):
+            raise UserError(f"grid.variants.{variant}.{key}: a variant cannot set {same}; {instead}.")
+
+
+def _refuse_choice_without_val(members: Sequence[Member]) -> None:
+    n_candidates = Counter((member.variant, member.seed, member.fold) for member in members)
+    for member in members:
+        n = n_candidates[member.variant, member.seed, member.fold]
+        if n > 1 and "val" not in member.config.predict.splits:
+            raise UserError(
+                f"grid.variants.{member.variant}: the best of {n} settings is chosen on split val, but predict.splits "
+                f"is {list(member.config.predict.splits)}; add val to it."
+            )
 
 
 def _choices(settings: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -67,8 +67,8 @@ class LabelAttentionHead(nn.Module):
     LayerNorm before the keys, masking, and a softmax in float32 keep it from the collapse to "all positive" that
     the original code is known for.
 
-    Source: the label attention of Mullenbach et al. 2018 (CAML) and Vu et al. 2020 (LAAT), with scaled dot-product
-    scores as in the cross-attention of Edin et al. 2024 (PLM-CA).
+    Source: the label attention of Mullenbach et al. 2018 (CAML), with scaled dot-product scores as in the
+    cross-attention of Edin et al. 2024 (PLM-CA); that of LAAT and PLM-ICD is :class:`LaatHead`.
 
     Args:
         dim: width of the encoder.
@@ -117,9 +117,13 @@ class LabelAttentionHead(nn.Module):
         scores: Tensor = attention * values.float()
         return scores
 
+    def _match(self, states: Tensor, queries: Tensor) -> Tensor:
+        """How well each token fits each query, (n_documents, n_queries, width)."""
+        scores: Tensor = queries @ self.keys(states).transpose(1, 2)
+        return scores.float() / math.sqrt(states.shape[-1])
+
     def _attention(self, states: Tensor, mask: Tensor, queries: Tensor) -> Tensor:
-        scores = queries @ self.keys(states).transpose(1, 2)  # (n_documents, n_queries, width)
-        scores = scores.float() / math.sqrt(states.shape[-1])
+        scores = self._match(states, queries)
         attention: Tensor = scores.masked_fill(~mask.unsqueeze(1), float("-inf")).softmax(dim=-1)
         return attention
 
@@ -138,16 +142,29 @@ class LabelAttentionHead(nn.Module):
         self.weight[known] = directions[known]
 
 
+class LaatHead(LabelAttentionHead):
+    """Label attention whose scores go through a tanh, so that each lies within the 1-norm of its query.
+
+    Source: LAAT, Vu et al. 2020, as PLM-ICD (Huang et al. 2022) has it over an encoder. LayerNorm, mask, context and the
+    softmax in float32 are those of :class:`LabelAttentionHead`; the projection is as wide as the encoder.
+    """
+
+    def _match(self, states: Tensor, queries: Tensor) -> Tensor:
+        scores: Tensor = queries @ self.keys(states).tanh().transpose(1, 2)
+        return scores.float()
+
+
 def has_token_scores(head: nn.Module) -> bool:
     """Whether a head can say what single tokens add: not a linear one over the CLS state."""
     return not isinstance(head, LinearHead) or head.pooling == "mean"
 
 
 def build_head(name: str, dim: int, n_labels: int, *, dropout: float, pooling: str) -> LinearHead | LabelAttentionHead:
-    """Build a head by name: 'linear' or 'label_attention'."""
+    """Build a head by name: 'linear', 'label_attention' or 'laat'."""
     if name == "linear":
         return LinearHead(dim, n_labels, dropout=dropout, pooling=pooling)
-    return LabelAttentionHead(dim, n_labels, dropout=dropout)
+    attention = LaatHead if name == "laat" else LabelAttentionHead
+    return attention(dim, n_labels, dropout=dropout)
 
 
 @torch.no_grad()

@@ -20,7 +20,7 @@ LabelMatrix: TypeAlias = sparse.csr_array | sparse.csr_matrix
 Floats: TypeAlias = NDArray[np.float64]
 Counts: TypeAlias = NDArray[np.int64]
 
-BAND_STARTS = (0, 1, 3, 11, 101)
+FITTING_BAND_STARTS = (0, 1, 3, 11, 101)
 """Training documents from which a band begins: none, 1-2, 3-10, 11-100, more."""
 
 
@@ -57,14 +57,16 @@ class LabelCounts:
         return LabelCounts(self.n_true[labels], self.n_predicted[labels], self.n_true_positive[labels])
 
 
-def bands_of(train_counts: ArrayLike) -> NDArray[np.int64]:
+def fitting_bands(train_counts: ArrayLike) -> NDArray[np.int64]:
     """Band of each label by its number of training documents.
 
     Example:
-        >>> bands_of([0, 2, 3, 500]).tolist()
+        >>> fitting_bands([0, 2, 3, 500]).tolist()
         [0, 1, 2, 4]
     """
-    bands: NDArray[np.int64] = np.searchsorted(np.array(BAND_STARTS), np.asarray(train_counts), side="right") - 1
+    bands: NDArray[np.int64] = (
+        np.searchsorted(np.array(FITTING_BAND_STARTS), np.asarray(train_counts), side="right") - 1
+    )
     return bands
 
 

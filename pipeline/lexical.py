@@ -89,9 +89,9 @@ class Vectorizer:
             idf[name] = (np.log((1 + n_documents) / (1 + frequency[columns[name]])) + 1).astype(np.float32)
         if not any(len(kept) for kept in columns.values()):
             raise UserError(
-                f"no n-gram is in {settings.min_documents} of the {n_documents} documents of split train, so no lexical"
-                " model can be fitted; lower train_classifier.lexical.min_documents, or set train_classifier.model: "
-                "neural and train_classifier.baseline: false."
+                f"no n-gram is in {settings.min_documents} of the {n_documents} documents that are learned from, so no"
+                " lexical model can be fitted; lower train_classifier.lexical.min_documents, or set "
+                "train_classifier.model: neural and train_classifier.baseline: false."
             )
         return cls(columns, idf, settings)
 

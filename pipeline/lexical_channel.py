@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 
 from pipeline.combination import BandedLogistic, Platt
 from pipeline.errors import UserError
-from pipeline.label_counts import BAND_STARTS, bands_of
+from pipeline.label_counts import FITTING_BAND_STARTS, fitting_bands
 from pipeline.lexical import LexicalModel
 from pipeline.mentions import FEATURES, TitleIndex, load_synonyms, save_synonyms
 from pipeline.text import blocks_of
@@ -167,7 +167,7 @@ class LexicalChannel:
         """
         if self.combiner is None:
             raise ValueError("this channel has no titles")
-        return self.combiner.logits(features, bands_of(self.statistics.n_documents))
+        return self.combiner.logits(features, fitting_bands(self.statistics.n_documents))
 
     def save(self, folder: Path) -> None:
         """Write a folder; JSON, TSV and safetensors only."""
@@ -204,7 +204,7 @@ class LexicalChannel:
             channel = cls(model, platt, TitleStatistics(*columns))
             if "combiner" not in numbers:
                 return channel
-            weights = numbers["combiner"].reshape(len(BAND_STARTS), N_CELL_FEATURES + 1)
+            weights = numbers["combiner"].reshape(len(FITTING_BAND_STARTS), N_CELL_FEATURES + 1)
         except (KeyError, ValueError, OSError, SafetensorError) as error:
             raise UserError(
                 f"{folder}: the lexical channel is damaged or of another label space ({type(error).__name__}); "

@@ -22,8 +22,9 @@ from packaging.specifiers import SpecifierSet
 
 from pipeline import dag
 from pipeline.config import PipelineConfig
+from pipeline.encoder_files import find_encoder
 from pipeline.errors import UserError
-from pipeline.pretrained import find_encoder, load_tokenizer
+from pipeline.pretrained import load_tokenizer
 
 State = Literal["ok", "warning", "wrong"]
 

@@ -162,6 +162,16 @@ def _is_content(word: str) -> bool:
     return word not in _STOP_WORDS
 
 
+def lowered(text: str) -> str:
+    """Lower case with every offset as it was: of all characters only U+0130, a capital I with a dot, becomes two.
+
+    Example:
+        >>> lowered("DİABETES")
+        'diabetes'
+    """
+    return text.replace("\u0130", "i").lower()
+
+
 class Mention(NamedTuple):
     """A word of some title, said in a sentence.
 
@@ -265,7 +275,7 @@ class TitleIndex:
 
     def said(self, text: str, form: Annotation) -> Iterator[Mention]:
         """Every word of some title in a text."""
-        lower = text.lower() if len(text.lower()) == len(text) else text  # offsets must stay
+        lower = lowered(text)
         contexts = ContextIndex(form.contexts)
         for number, (first, last) in enumerate(form.sentences):
             found = list(_WORD.finditer(lower, first, last))

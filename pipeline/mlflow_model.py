@@ -1,9 +1,9 @@
 """A trained classifier as an MLflow model: MLflow runs this file to load one, from code and without pickle.
 
-Input: a table with the columns document_id and text. Output: one row per proposed code, most probable first:
-document_id, rank, code_system, code, title, probability. The environment needs this package, since the weights lie
-in a classifier folder like any other. Serve it where texts may lie: MLflow's answer to a malformed request repeats
-the request.
+Input: a table with the columns document_id, each once, and text, where nothing is an empty text. Output: one row per
+proposed code, most probable first: document_id, rank, code_system, code, title, probability. The environment needs
+this package, since the weights lie in a classifier folder like any other. Serve it where texts may lie: MLflow's
+answer to a malformed request repeats the request.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import mlflow
 import pandas as pd
 from mlflow.pyfunc.model import PythonModel
 
-from pipeline.coding import coded
-from pipeline.document_files import NewDocument
+from pipeline.coding import coded, unique_documents
+from pipeline.document_files import new_document
 from pipeline.ensemble import CodingModel
 from pipeline.precision import default_device
 from pipeline.serving import MODEL_INPUTS, MODEL_OUTPUTS
@@ -35,9 +35,14 @@ class MLflowModel(PythonModel):
         self._model = CodingModel.load(Path(context.artifacts["classifier"])).to(default_device())
 
     def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:  # type: ignore[override]
-        """Code the documents of a table."""
-        columns = (model_input[name].astype(str) for name in MODEL_INPUTS)
-        documents = [NewDocument(*row) for row in zip(*columns, strict=True)]
+        """Code the documents of a table.
+
+        Raises:
+            UserError: if a document has no id, or the id of an earlier one.
+        """
+        columns = model_input[list(MODEL_INPUTS)].astype(object)
+        given = columns.where(columns.notna(), None).itertuples(index=False)
+        documents = unique_documents(new_document(f"row {number}", *row) for number, row in enumerate(given, start=1))
         rows = [
             {"document_id": document.document_id} | asdict(code)
             for document, codes in coded(self._model, documents, top_k=None)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from pipeline.distributed import world_size
+from pipeline.distributed import sum_over_processes, world_size
 from pipeline.encoder import DocumentEncoder, ProjectionHead
 from pipeline.heads import LabelAttentionHead, LinearHead
 from pipeline.label_starts import LabelStarts
@@ -115,7 +115,8 @@ class ClassificationObjective(nn.Module):
         term = _contrast(self.contrastive, self.memory, projections, batch, self.n_labels)
         if self.memory is not None and self.training:
             self.memory.remember(batch, projections, term.labels, self.encoder, self.projection_head)
-        statistics = {"contrastive_loss": float(term.loss.detach()), **term.statistics}
+        of_batch = sum_over_processes(term.loss) / world_size()
+        statistics = {"contrastive_loss": float(of_batch), **term.statistics}
         return loss + self.contrastive_weight * term.loss, statistics
 
     def _logits_and_projections(self, batch: MicroBatch) -> tuple[Tensor, Tensor | None]:

@@ -1,10 +1,7 @@
-"""Pretrained encoders and tokenizers: found on this machine, checked, loaded without a network or code of theirs."""
+"""Pretrained encoders and tokenizers, loaded without a network or code of theirs."""
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,73 +10,10 @@ from torch import nn
 
 from pipeline.cpu_attention import dropout_setting
 from pipeline.encoder import DocumentEncoder
+from pipeline.encoder_files import check_encoder
 from pipeline.errors import UserError
 
-_FILES = ["*.safetensors", "*.json", "*.txt", "*.model"]
-
-
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
-
-
-def find_encoder(model: str, *, allow_downloads: bool = False) -> Path:
-    """Find the folder of a pretrained encoder.
-
-    Args:
-        model: a local folder, an installed Python package that carries a model, or a hub name that lies in the
-            local Hugging Face cache.
-        allow_downloads: fetch it from the hub where it is not cached.
-
-    Raises:
-        UserError: if it is nowhere, has no safetensors weights, or asks for code of its own.
-    """
-    folder = Path(model).expanduser()
-    found = folder if folder.is_dir() else _in_package(model) or _in_cache(model, allow_downloads=allow_downloads)
-    if found is None:
-        raise UserError(
-            f"encoder.model: {model!r} is neither a folder, nor an installed package with a model, nor in the local "
-            "Hugging Face cache. Put its folder (config.json, model.safetensors, tokenizer files) on this machine and "
-            "name its path, or set allow_downloads: true where the network permits."
-        )
-    _check_encoder(found)
-    return found.resolve()
-
-
-def _in_package(name: str) -> Path | None:
-    if not name.replace("-", "_").isidentifier():
-        return None
-    spec = None
-    with contextlib.suppress(ValueError):  # of "__main__"
-        spec = importlib.util.find_spec(name.replace("-", "_"))
-    roots = list(spec.submodule_search_locations or []) if spec else []
-    configs = sorted(config for root in roots for config in Path(root).rglob("config.json"))
-    return next((config.parent for config in configs if list(config.parent.glob("*.safetensors"))), None)
-
-
-def _in_cache(name: str, *, allow_downloads: bool) -> Path | None:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    with contextlib.suppress(HFValidationError, LocalEntryNotFoundError, HfHubHTTPError):
-        return Path(snapshot_download(name, local_files_only=not allow_downloads, allow_patterns=_FILES))
-    return None
-
-
-def _check_encoder(folder: Path) -> None:
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise UserError(f"{folder}: no readable config.json; expected the folder of a Hugging Face encoder.") from None
-    if "auto_map" in config:
-        raise UserError(
-            f"{folder}: this encoder asks to run code of its own (auto_map in config.json), which is never done here; "
-            "use an encoder that transformers itself implements."
-        )
-    if not list(folder.glob("*.safetensors")):
-        others = ", ".join(sorted(path.name for path in folder.glob("*.bin"))) or "no weights"
-        raise UserError(
-            f"{folder}: no *.safetensors weights (found: {others}). Pickled weights are not loaded; convert them with "
-            "save_pretrained of transformers on a machine you trust."
-        )
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -134,7 +68,7 @@ def load_encoder(
 
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # no table of weights that are left out on purpose
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    _check_encoder(folder)
+    check_encoder(folder)
     is_local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
         config = AutoConfig.from_pretrained(folder, **is_local)
@@ -167,6 +101,13 @@ def _set_attention_dropout(config: Any, value: float) -> None:
     setattr(config, setting, value)
 
 
+def _first_position(backbone: nn.Module) -> int:
+    """Position of a document's first token: in RoBERTa and its relatives that after the padding index, else 0."""
+    positions = [one for name, one in backbone.named_modules() if name.endswith("position_embeddings")]
+    padding = [getattr(one, "padding_idx", None) for one in positions]
+    return max((int(one) + 1 for one in padding if one is not None), default=0)
+
+
 def _check_window(backbone: nn.Module, chunk_tokens: int) -> None:
     """Refuse chunks longer than the encoder's window.
 
@@ -175,7 +116,7 @@ def _check_window(backbone: nn.Module, chunk_tokens: int) -> None:
     """
     config: Any = backbone.config
     longest: int | None = getattr(config, "max_position_embeddings", None)
-    if getattr(config, "model_type", "") in {"roberta", "longformer", "camembert", "xlm-roberta"} and longest:
-        longest -= 2  # their positions start after the padding index
+    if longest is not None:
+        longest -= _first_position(backbone)
     if longest is not None and chunk_tokens > longest:
         raise UserError(f"encoding.chunk_tokens is {chunk_tokens}, but this encoder reads at most {longest} tokens.")

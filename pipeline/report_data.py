@@ -89,10 +89,15 @@ def report_content(
         facts={
             "data": f"{known['ingest']['settings']['data']['recipe']}, "
             f"sha256 {known['ingest']['outputs']['documents.parquet'][:12]}",
-            "code": str(known["train_classifier"]["git_commit"])[:13],
+            "code": short_commit(known["train_classifier"]["git_commit"]),
         },
         notes=_notes(scores, report),
     )
+
+
+def short_commit(commit: str | None) -> str:
+    """Twelve characters of a commit, and the ``+`` of a modified tree."""
+    return "unknown" if commit is None else commit[:12] + "+" * commit.endswith("+")
 
 
 _RULES = {

@@ -15,7 +15,7 @@ import json
 import logging
 import os
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,16 +23,21 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from pipeline.code_files import Code
+from pipeline.code_files import CodedDocument, text_digest
 from pipeline.code_reading import read_codes
-from pipeline.document_files import read_documents
+from pipeline.document_files import NewDocument, read_documents
 from pipeline.errors import UserError
-from pipeline.files import guarded_io
+from pipeline.files import check_page_path, guarded_io
 from pipeline.span_places import sentence_finder
 from pipeline.spans import Span
 from pipeline.text import PREAMBLE, find_sections
 
 logger = logging.getLogger(__name__)
+
+_MISFIT = (
+    "have evidence of another text than their note, which is not shown; give the texts that were coded, of "
+    "predictions.parquet those of documents.parquet"
+)
 
 
 @dataclass
@@ -42,7 +47,7 @@ class Review:
     Attributes:
         documents: one entry a document, as the page's script reads it.
         missing: ids of documents that have codes but no note.
-        misfits: ids of documents whose evidence points behind the end of the note.
+        misfits: ids of documents whose evidence is of another text than the note.
         n_left_out: documents beyond the page's limit.
         n_codes: codes on the page.
     """
@@ -89,7 +94,7 @@ def _report(review: Review, output_path: Path) -> None:
     logger.info("%d documents, %d codes: %s", len(review.documents), review.n_codes, output_path)
     if review.n_left_out:
         logger.info("%d more documents are not on the page; see --max-documents", review.n_left_out)
-    for ids, what in ((review.missing, "have codes but no note"), (review.misfits, "have evidence behind their end")):
+    for ids, what in ((review.missing, "have codes but no note"), (review.misfits, _MISFIT)):
         if ids:
             logger.warning("%d documents %s (first: %s)", len(ids), what, ids[0])
     logger.warning("the page holds text of documents: keep it where they may be kept")
@@ -99,8 +104,8 @@ def checked_output(output_path: Path | None, predictions_path: Path) -> Path:
     """The absolute path of the page.
 
     Raises:
-        UserError: if there is none, or it lies where text of documents must not be: in mlruns, or where git would
-            pick it up.
+        UserError: if there is none, no page can be there, or text of documents must not be: in mlruns, or where git
+            would pick it up.
     """
     if output_path is None:
         output_path = predictions_path.resolve().with_name("review.html")
@@ -110,10 +115,7 @@ def checked_output(output_path: Path | None, predictions_path: Path) -> Path:
                 "text of documents, may be written."
             )
     resolved = output_path.expanduser().resolve()
-    if resolved.suffix != ".html":
-        raise UserError(f"--output {output_path}: expected a name that ends in .html.")
-    if not resolved.parent.is_dir():
-        raise UserError(f"--output {output_path}: the folder {resolved.parent} does not exist; make it first.")
+    check_page_path(resolved)
     if "mlruns" in resolved.parts or any((folder / "mlflow.db").exists() for folder in resolved.parents):
         raise UserError(
             f"--output {output_path}: the page holds text of documents, which never goes into mlruns or another "
@@ -149,18 +151,18 @@ def collect(predictions_path: Path, notes: str, *, max_documents: int) -> Review
         UserError: if the predictions hold no document, or none of them is among the notes, or one is there twice.
     """
     coded = read_codes(predictions_path)
-    codes: dict[str, list[Code]] = {}
-    for document_id, of_one in itertools.islice(coded, max_documents):
-        if document_id in codes:
-            raise UserError(f"{predictions_path}: document {document_id!r} comes twice; ids must be unique.")
-        codes[document_id] = of_one
+    codes: dict[str, CodedDocument] = {}
+    for one in itertools.islice(coded, max_documents):
+        if one.document_id in codes:
+            raise UserError(f"{predictions_path}: document {one.document_id!r} comes twice; ids must be unique.")
+        codes[one.document_id] = one
     review = Review(n_left_out=sum(1 for _ in coded))
     found: dict[str, dict[str, Any]] = {}
     for note in read_documents(notes):
         if note.document_id in found:
             raise UserError(f"--notes {notes}: document_id {note.document_id!r} occurs twice; ids must be unique.")
         if note.document_id in codes:
-            found[note.document_id] = _entry(review, note.document_id, note.text, codes[note.document_id])
+            found[note.document_id] = _entry(review, note, codes[note.document_id])
     review.missing = [document_id for document_id in codes if document_id not in found]
     if not found:
         raise UserError(
@@ -172,16 +174,18 @@ def collect(predictions_path: Path, notes: str, *, max_documents: int) -> Review
     return review
 
 
-def _entry(review: Review, document_id: str, text: str, codes: Sequence[Code]) -> dict[str, Any]:
+def _entry(review: Review, note: NewDocument, coded: CodedDocument) -> dict[str, Any]:
     """One document for the page's script: offsets count UTF-16 units there."""
+    text, codes = note.text, coded.codes
     spans = [span for code in codes for span in code.evidence or ()]
-    fits = all(0 <= span.start < span.end <= len(text) for span in spans)
+    fits = coded.text_digest in (None, text_digest(text))
+    fits = fits and all(0 <= span.start < span.end <= len(text) for span in spans)
     if not fits:
-        review.misfits.append(document_id)
+        review.misfits.append(note.document_id)
     unit = utf16_offsets(text)
     place = _places(text, max((span.end for span in spans), default=0)) if fits and spans else None
     return {
-        "id": document_id,
+        "id": note.document_id,
         "text": text,
         "hasEvidence": any(code.evidence is not None for code in codes),
         "fits": fits,

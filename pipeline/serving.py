@@ -45,7 +45,7 @@ class ClassifierSettings:
     """What a saved classifier must know beside its weights.
 
     Attributes:
-        head: 'linear' or 'label_attention'.
+        head: 'linear', 'label_attention' or 'laat'.
         pooling: 'mean' or 'cls', for the linear head.
         chunk_tokens, chunk_overlap: how documents are cut.
         max_tokens: tokens read of a document.

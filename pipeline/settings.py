@@ -258,11 +258,13 @@ class Tracking(Section):
 class Grid(Section):
     """Many experiments from one config: every variant with every seed and, where asked for, every fold."""
 
-    variants: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")], dict[str, Any]] = Field(
+    variants: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")], dict[str, Any]] = Field(
         min_length=1,
         description="name -> {section.key: value}; of a list of values the best on validation is kept",
     )
-    seeds: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] = Field((0,), min_length=1, description="of training")
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Field(min_length=1)] | None = Field(
+        None, description="of training; null: the seed of the config"
+    )
     folds: bool = Field(False, description="every fold of split.n_folds; predictions are pooled over them")
     choose_by: Literal["map", "micro_f1", "macro_f1"] = Field("map", description="validation score to choose by")
     reference: str | None = Field(None, description="variant that others are compared with; null: the first")

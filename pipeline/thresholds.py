@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from pipeline.label_counts import LabelMatrix, as_label_matrix, bands_of, f1_score
+from pipeline.label_counts import LabelMatrix, as_label_matrix, f1_score, fitting_bands
 from pipeline.ranking import check_probabilities, count_cells, document_chunks, true_cell_values
 
 Thresholds = NDArray[np.float32]
@@ -161,7 +161,7 @@ def fit_band_thresholds(true: LabelMatrix, probabilities: NDArray[np.float32], t
         TypeError, ValueError: as :func:`fit_calibrated_threshold`.
     """
     thresholds = np.full(true.shape[1], fit_calibrated_threshold(true, probabilities), dtype=np.float32)
-    columns, bands = as_label_matrix("true", true).tocsc(), bands_of(train_counts)
+    columns, bands = as_label_matrix("true", true).tocsc(), fitting_bands(train_counts)
     for band in np.unique(bands):
         labels = np.flatnonzero(bands == band)
         of_band = sparse.csr_array(columns[:, labels])

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts import ARTIFACTS, git_commit, is_main_process, read_manifest
+from pipeline.artifacts import ARTIFACTS, ENCODER, git_commit, is_main_process, read_manifest
 from pipeline.config import STAGE_SECTIONS, PipelineConfig, Stage
-from pipeline.errors import UserError
+from pipeline.errors import UserError, describe_bug
 from pipeline.files import read_json, write_json
 from pipeline.mlflow_store import experiment_id, open_store, tracking_uri
 
@@ -75,16 +75,22 @@ def start_parent_run(config: PipelineConfig, *, is_head: bool = False) -> str | 
 
 
 def log_grid(config: PipelineConfig, rows: Sequence[Mapping[str, Any]], tables: Sequence[Path]) -> None:
-    """Attach the tables of a grid to its run, with the scores of every variant as metrics."""
+    """Attach the tables of a grid to its run, with the scores of every variant as metrics.
+
+    They are written by then, so whatever fails here is a warning.
+    """
     note = config.experiment_dir / "mlflow.json"
     if not (config.tracking.enabled and note.exists()):
         return
-    client, run_id = open_store(config.tracking.dir), read_json(note)["run_id"]
-    for table in tables:
-        client.log_artifact(run_id, str(table))
-    for row in rows:
-        for name in ("micro_f1", "macro_f1", "map"):
-            client.log_metric(run_id, f"{row['variant']}/{name}", row[name])
+    try:
+        client, run_id = open_store(config.tracking.dir), read_json(note)["run_id"]
+        for table in tables:
+            client.log_artifact(run_id, str(table))
+        for row in rows:
+            for name in ("micro_f1", "macro_f1", "map"):
+                client.log_metric(run_id, f"{row['variant']}/{name}", row[name])
+    except Exception as error:  # noqa: BLE001 - of the store, a disk, a network
+        logger.warning("the table of the grid is written, but MLflow did not take it: %s", describe_bug(error))
 
 
 def _close_left_over(client: MlflowClient, parent_id: str) -> None:
@@ -237,7 +243,7 @@ def _close(client: MlflowClient, config: PipelineConfig, run_id: str, *, succeed
 def _digests(manifest: Mapping[str, Any]) -> dict[str, str]:
     """Digests to show: of each artifact, and one of all raw files, whose names may be any and very many."""
     digests = {**manifest["inputs"], **manifest["outputs"]}
-    raw = {name: digests.pop(name) for name in sorted(digests.keys() - ARTIFACTS)}
+    raw = {name: digests.pop(name) for name in sorted(digests.keys() - ARTIFACTS - {ENCODER})}
     if raw:
         digests["raw"] = hashlib.sha256(json.dumps(raw).encode()).hexdigest()
     return digests

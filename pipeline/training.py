@@ -92,7 +92,8 @@ def fit(
         loader: gives the batches.
         settings: epochs, rates, clipping, and whether a running average of the weights is scored and kept.
         accelerator: prepared by :func:`start_accelerator`.
-        checkpoint_dir: checkpoints lie here until training has ended.
+        checkpoint_dir: checkpoints lie here, that of the last epoch, too; they are to be removed when what the training
+            gave has been kept.
         signature: identifies settings and data; a checkpoint of another one is not used.
         head_learning_rate: of all parameters outside the encoder; None gives them that of the encoder.
         validate: scores on validation after every epoch; the weights of the best epoch are kept.
@@ -129,7 +130,7 @@ def fit(
         checkpoints.load_best(model)
     elif average:
         average.swap()
-    checkpoints.remove()
+    accelerator.wait_for_everyone()  # from here on the checkpoints may go
     return state.history
 
 
@@ -271,7 +272,7 @@ def _build_optimizer(model: nn.Module, settings: Training, head_learning_rate: f
 def _build_scheduler(optimizer: torch.optim.Optimizer, settings: Training, n_steps: int) -> Any:
     from transformers import get_linear_schedule_with_warmup
 
-    n_steps = max(n_steps, 1)
+    # With warm-up the first step has rate 0, as everywhere in the field; so a few steps do without.
     return get_linear_schedule_with_warmup(  # type: ignore[no-untyped-call]
-        optimizer, max(1, round(settings.warmup * n_steps)), n_steps
+        optimizer, round(settings.warmup * n_steps), max(n_steps, 1)
     )

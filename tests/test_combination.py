@@ -19,14 +19,14 @@ from pipeline.combination import (
     logits_of,
     probabilities_of,
 )
-from pipeline.label_counts import BAND_STARTS, bands_of
+from pipeline.label_counts import FITTING_BAND_STARTS, fitting_bands
 
 
 def cells(n: int, n_features: int, seed: int, band: int | None = None) -> Cells:
     draw = np.random.default_rng(seed)
     features = draw.normal(size=(n, n_features)).astype(np.float32)
     true = draw.random(n) < expit(features @ np.linspace(1, 2, n_features) - 0.5)
-    bands = draw.integers(0, len(BAND_STARTS), n) if band is None else np.full(n, band)
+    bands = draw.integers(0, len(FITTING_BAND_STARTS), n) if band is None else np.full(n, band)
     return Cells(features, true, bands, np.ones(n))
 
 
@@ -95,10 +95,10 @@ def test_logits_are_the_weights_of_each_labels_band() -> None:
 
 def test_all_positive_cells_are_drawn_and_the_negative_ones_stand_for_those_left_out() -> None:
     true = sparse.csr_array(np.random.default_rng(0).random((200, 50)) < 0.02)
-    drawn = draw_cells(np.zeros((200, 50, 1), dtype=np.float32), true, bands_of([5] * 50), share=0.25, seed=0)
+    drawn = draw_cells(np.zeros((200, 50, 1), dtype=np.float32), true, fitting_bands([5] * 50), share=0.25, seed=0)
     assert drawn.true.sum() == true.nnz
     assert drawn.sample_weights.sum() == pytest.approx(10_000, rel=0.05)
-    whole = draw_cells(np.zeros((200, 50, 1), dtype=np.float32), true, bands_of([5] * 50), share=1.0, seed=0)
+    whole = draw_cells(np.zeros((200, 50, 1), dtype=np.float32), true, fitting_bands([5] * 50), share=1.0, seed=0)
     assert len(whole.true) == 10_000
 
 

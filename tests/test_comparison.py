@@ -113,9 +113,6 @@ def test_command_prints_the_table_and_ends_with_two_for_a_mistake(
     printed = capsys.readouterr().out
     assert re.search(r"micro_f1 +\d\.\d{3} +\d\.\d{3} +\+\d\.\d{3} +\+\d\.\d{3} to", printed)
     assert (tmp_path / "c.html").stat().st_size < 3e6
-    for output, message in (("no/c.html", "expected a file name"), (".", "expected a file name")):
-        assert main(["compare", str(a), str(b), "--output", str(tmp_path / output)]) == 2
-        assert message in capsys.readouterr().err
     (b / "metrics.json").unlink()
     assert main(["compare", str(a), str(b)]) == 2
     assert "metrics.json is missing; run the stage 'evaluate' first" in capsys.readouterr().err
@@ -124,6 +121,25 @@ def test_command_prints_the_table_and_ends_with_two_for_a_mistake(
     assert "is a grid; its table is" in capsys.readouterr().err
     assert main(["compare", str(a), "nowhere"]) == 2
     assert "'nowhere' is neither a work folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("codes.csv", "expected a name that ends in .html"),
+        (".", "expected a name that ends in .html"),
+        ("folder.html", "expected a name that ends in .html"),
+        ("no/c.html", "does not exist; make it first"),
+    ],
+)
+def test_a_page_that_cannot_be_there_is_refused_before_anything_is_computed(
+    tmp_path: Path, name: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "codes.csv").write_text("earlier")
+    (tmp_path / "folder.html").mkdir()
+    assert main(["compare", "nowhere", "nowhere", "--output", str(tmp_path / name)]) == 2
+    assert message in capsys.readouterr().err
+    assert (tmp_path / "codes.csv").read_text() == "earlier"
 
 
 @pytest.mark.slow

@@ -70,7 +70,9 @@ def test_a_stage_declares_exactly_the_sections_that_its_script_reads(stage: Stag
         for node in ast.walk(ast.parse(script.read_text(encoding="utf-8")))
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "config"
     }
-    where_and_how = {"experiment", "experiment_dir", "work_dir", "allow_downloads", "compute", "tracking"}
+    where_and_how = {
+        "experiment", "experiment_dir", "work_dir", "scored_split", "allow_downloads", "compute", "tracking",
+    }  # fmt: skip
     assert read - where_and_how == set(STAGE_SECTIONS[stage])
 
 

@@ -131,6 +131,7 @@ def test_a_value_out_of_range_is_refused_by_its_name(tmp_path: Path, setting: st
             "train_classifier: queue_size must be 0 or at least global_batch_size, which is 9; got 8",
         ),
         ("evaluate: {label_groups: {category: [a]}}", "evaluate.label_groups: 'category' is the name of scores"),
+        ("split: {test: 0, use_given: false}", "evaluate.split is 'test', but split.test is 0; raise it, or set"),
         ("predict: {splits: [val]}", "predict.splits must contain evaluate.split, which is 'test'"),
     ],
 )

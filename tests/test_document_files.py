@@ -78,6 +78,19 @@ def test_standard_input_is_json_lines_or_one_document(monkeypatch: pytest.Monkey
     assert stdin_of(monkeypatch, b"") == [NewDocument("stdin", "")]
 
 
+@pytest.mark.parametrize("blank", ["\n", "\r\n \t\n", "\ufeff\n\n"])
+def test_blank_lines_before_standard_input_do_not_change_what_it_is(
+    monkeypatch: pytest.MonkeyPatch, blank: str
+) -> None:
+    """They count as lines in messages, and stay in a text, whose offsets count them."""
+    lines = "".join(json.dumps(vars(one)) + "\n" for one in DOCUMENTS)
+    assert stdin_of(monkeypatch, (blank + lines).encode()) == DOCUMENTS
+    with pytest.raises(UserError, match=f"line {blank.count(chr(10)) + 1}: expected an object with"):
+        stdin_of(monkeypatch, (blank + "{}").encode())
+    for text in (f"{blank}Fever.\n{{}}", blank):
+        assert stdin_of(monkeypatch, text.encode()) == [NewDocument("stdin", text.removeprefix("\ufeff"))]
+
+
 @pytest.mark.parametrize("content", [b"caf\xe9", b'{"document_id": "a", "text": "caf\xe9"}'])
 def test_standard_input_that_is_not_utf8_is_refused(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
     with pytest.raises(UserError, match=r"standard input.*not UTF-8"):

@@ -45,7 +45,7 @@ def test_the_documentation_has_the_two_commands_of_a_fresh_machine() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], *([name, "--help"] for name in ("run", "doctor", "predict", "review", "ui"))]
+    "arguments", [["--help"], *([name, "--help"] for name in ("run", "doctor", "predict", "review", "compare", "ui"))]
 )
 def test_every_command_explains_itself(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
@@ -67,3 +67,14 @@ def test_no_data_and_no_weights_are_tracked() -> None:
         pytest.skip("not a git checkout")
     suffixes = (".csv.gz", ".parquet", ".arrow", ".feather", ".safetensors", ".db", ".pt", ".pkl", ".bin")
     assert [name for name in listed.stdout.splitlines() if name.endswith(suffixes)] == []
+
+
+def test_the_review_page_of_the_documentation_goes_where_git_ignores_it() -> None:
+    """It holds patient text, and `icd review` refuses another place in a checkout."""
+    (shown,) = {command for _, command in commands() if command.startswith("icd review") and "--output" in command}
+    words = shlex.split(shown)
+    output = words[words.index("--output") + 1]
+    asked = subprocess.run(["git", "check-ignore", "--quiet", "--no-index", output], cwd=ROOT, check=False)
+    if asked.returncode == 128:
+        pytest.skip("not a git checkout")
+    assert asked.returncode == 0, output

@@ -17,10 +17,10 @@ from pipeline.documents import (
     DOCUMENT_SCHEMA,
     Document,
     iterate_documents,
-    without_half_pairs,
     write_documents,
 )
 from pipeline.errors import UserError
+from pipeline.files import without_half_pairs, write_json
 from pipeline.ingest_report import IngestReport
 
 I10, N179 = "icd10cm:I10", "icd10cm:N17.9"
@@ -117,6 +117,25 @@ def test_characters_that_no_file_can_hold_are_replaced_and_counted(tmp_path: Pat
     )
     assert [row["text"] for row in rows] == ["no fever", "cut \ufffd off", "🙂 ok"]
     assert report.as_dict()["changed"] == {"half_characters_replaced": 1, "nul_characters_removed": 1}
+
+
+def test_half_characters_of_ids_and_labels_are_replaced_as_predict_replaces_them(tmp_path: Path) -> None:
+    """Two ids that are one then are a repeated id; the report of it can be written, too."""
+    odd = document("a\ud83d", labels=["none:x\udc00", I10], patient_id="p\ud83d", annotations={"coder": [I10]})
+    rows, report = write(tmp_path, [odd, document("a\ufffd"), document("b\udc00", "")])
+    assert [(row["document_id"], row["patient_id"], row["labels"]) for row in rows] == [
+        ("a\ufffd", "p\ufffd", ["none:x\ufffd", I10])
+    ]
+    assert pq.read_table(tmp_path / "annotators.parquet")["document_id"].to_pylist() == ["a\ufffd"]
+    assert report.as_dict()["changed"] == {"half_characters_replaced": 2}
+    assert report.as_dict()["dropped"] == {"duplicate_document_id": 1, "empty_text": 1}
+
+
+def test_a_recipe_may_report_an_id_that_no_file_can_hold(tmp_path: Path) -> None:
+    report = IngestReport()
+    report.drop("codes_without_text_file", "cut \ud83d off")
+    write_json(tmp_path / "report.json", report.as_dict())
+    assert "cut \ufffd off" in (tmp_path / "report.json").read_text(encoding="utf-8")
 
 
 @given(st.text(st.characters(min_codepoint=0x20, max_codepoint=0x1FFFF)))

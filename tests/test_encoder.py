@@ -312,9 +312,29 @@ def test_projections_have_length_one_even_under_bf16() -> None:
     torch.testing.assert_close(projections.norm(dim=-1), torch.ones(5))
 
 
-def test_the_window_of_a_roberta_is_two_shorter_than_its_positions(tmp_path: Path) -> None:
-    """Its positions start behind the padding index 1: of 40, 38 are left."""
-    build_tiny("Roberta").save_pretrained(tmp_path)  # type: ignore[operator]
-    load_encoder(tmp_path, chunk_tokens=38)
-    with pytest.raises(UserError, match=r"chunk_tokens is 39, but this encoder reads at most 38 tokens"):
-        load_encoder(tmp_path, chunk_tokens=39)
+@pytest.mark.parametrize(
+    ("name", "changed", "longest"),
+    [
+        ("Bert", {}, 40),
+        ("Roberta", {}, 38),
+        ("RobertaPreLayerNorm", {}, 38),
+        ("Data2VecText", {}, 38),
+        ("IBert", {}, 38),
+        ("MPNet", {}, 38),
+        ("Luke", {"entity_vocab_size": 10, "entity_emb_size": 8}, 38),
+        ("Roberta", {"pad_token_id": 0}, 39),
+    ],
+)
+def test_a_window_ends_where_positions_end_which_may_start_behind_a_padding_index(
+    tmp_path: Path, name: str, changed: dict[str, Any], longest: int
+) -> None:
+    """Of 40 positions behind the padding index 1, 38 are left; one token more than the window is an error inside."""
+    model = build_tiny(name, **changed).eval()
+    ids = torch.full((1, longest + 1), 5)
+    model(ids[:, 1:])
+    with pytest.raises((IndexError, RuntimeError)):
+        model(ids)
+    model.save_pretrained(tmp_path)  # type: ignore[operator]
+    load_encoder(tmp_path, chunk_tokens=longest)
+    with pytest.raises(UserError, match=rf"chunk_tokens is {longest + 1}, but this encoder reads at most {longest} "):
+        load_encoder(tmp_path, chunk_tokens=longest + 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from pipeline.errors import UserError
 from pipeline.files import sha256_of
 from pipeline.labels import LabelSpace
 from pipeline.serving import Classifier, digest_of
+from pipeline.stages import train_classifier
 from pipeline.thresholds import apply_thresholds, fit_thresholds
 
 KINDS = ("neural", "tfidf", "lexical", "ensemble")
@@ -235,6 +237,29 @@ def test_a_folder_that_was_changed_is_refused(
     damage(folder)
     with pytest.raises(UserError, match=expected):
         CodingModel.load(folder)
+
+
+def test_a_training_is_not_lost_to_a_failure_behind_it(
+    run_small: Runner,
+    small_notes: list[dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("the disk is gone")
+
+    run_small(tmp_path, small_notes, STAGES)
+    train = functools.partial(
+        run_small, tmp_path, small_notes, "train_classifier", train_classifier=settings("ensemble")
+    )
+    with monkeypatch.context() as patched, pytest.raises(AssertionError, match="train_classifier"):
+        patched.setattr(train_classifier, "_fit_model", fail)
+        train()
+    with caplog.at_level("INFO"):
+        folder = train().experiment_dir
+    assert "resumed from checkpoint epoch-1" in caplog.text
+    assert not (folder / "checkpoints" / "train_classifier").exists()
 
 
 def test_an_encoder_is_asked_of_a_model_that_has_none(trained: Callable[..., PipelineConfig]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,13 @@ import pytest
 from experiment_tables import DIABETES, GOLD, OUTSIDE, PREDICTIONS, PRESSURE, SPACE, write
 
 from pipeline.coded import gold_labels, load_baseline_split, load_coded_split, raise_split
+from pipeline.config import PipelineConfig, view_for_stage
 from pipeline.errors import UserError
 from pipeline.evaluation import compare_coders, score
 from pipeline.labels import LabelSpace
+from pipeline.stages import evaluate
 from pipeline.stages.predict import prediction_schema
+from pipeline.tracking import StageRun
 
 
 def test_gold_and_predictions_are_joined_by_document(tmp_path: Path) -> None:
@@ -25,6 +29,22 @@ def test_gold_and_predictions_are_joined_by_document(tmp_path: Path) -> None:
     assert coded.predicted.toarray().astype(int).tolist() == [[0, 0, 0], [0, 1, 1], [0, 1, 0]]
     np.testing.assert_allclose(coded.probabilities, [[0.2, 0.3, 0.1], [0.3, 0.8, 0.6], [0.1, 0.9, 0.2]], rtol=1e-6)
     assert coded.n_outside == 1
+
+
+@pytest.mark.parametrize(
+    ("in_split", "message"),
+    [("test", "of it was coded; run the stage 'predict' again"), ("train", r"is in it; set split\.test above 0")],
+)
+def test_a_split_without_predictions_is_refused_with_what_is_missing(
+    make_config: Callable[..., PipelineConfig], in_split: str, message: str
+) -> None:
+    config = make_config()
+    config.experiment_dir.mkdir(parents=True)
+    folder = write(config.experiment_dir, predictions=[one for one in PREDICTIONS if one[1] == "val"])
+    SPACE.save(folder / "label_space.json")
+    pq.write_table(pa.table({"document_id": ["d1", "v1"], "split": [in_split, "val"]}), folder / "splits.parquet")
+    with pytest.raises(UserError, match=rf"evaluate\.split is 'test', but no document {message}"):
+        evaluate.run(view_for_stage(config, "evaluate"), StageRun(None, "", ""))
 
 
 def test_scores_of_a_small_table_are_those_by_hand(tmp_path: Path) -> None:

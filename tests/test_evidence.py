@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from pipeline.artifacts import read_manifest
+from pipeline.code_files import text_digest
 from pipeline.coding import code_documents
 from pipeline.config import PipelineConfig
 from pipeline.encoder_spans import EncoderExplainer
@@ -170,6 +171,8 @@ def test_coding_with_evidence_gives_the_same_codes_and_their_spans(
     spans = {
         (row["document_id"], code["code"]): code.pop("evidence") for row in rows["evidence"] for code in row["codes"]
     }
+    digests = {row["document_id"]: row.pop("text_digest") for row in rows["evidence"]}
+    assert digests == {document_id: text_digest(text) for document_id, text in notes}
     assert rows["evidence"] == rows["plain"]
     assert {key[0] for key in spans} == {"a", "c"}, "none for the empty document"
     (first,) = spans["a", "E11.9"]
@@ -188,6 +191,7 @@ def test_the_stage_writes_offsets_for_each_predicted_code_and_measures_them(
     n_spans = 0
     for row in predictions.to_pylist():
         assert len(row["evidence"]) == len(row["predicted"])
+        assert row["text_digest"] == text_digest(texts[row["document_id"]])
         for span in (span for one in row["evidence"] for span in one):
             assert set(span) == {"start", "end", "score", "source"}
             words = texts[row["document_id"]][span["start"] : span["end"]]
@@ -199,8 +203,9 @@ def test_the_stage_writes_offsets_for_each_predicted_code_and_measures_them(
     assert facts["n_evidence_codes"] == sum(any(one) for one in predictions["evidence"].to_pylist())
     run_small(tmp_path, small_notes, "predict", predict={"evidence": False})
     plain = pq.read_table(config.experiment_dir / "predictions.parquet")
-    assert plain["evidence"].null_count == len(plain)
-    assert plain.drop_columns("evidence").equals(predictions.drop_columns("evidence"))
+    of_evidence = ["evidence", "text_digest"]
+    assert [plain[name].null_count for name in of_evidence] == [len(plain)] * 2
+    assert plain.drop_columns(of_evidence).equals(predictions.drop_columns(of_evidence))
 
 
 def test_a_label_without_anything_for_it_has_no_span(tiny_encoder_dir: Path) -> None:

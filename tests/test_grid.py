@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from pipeline import dag, grid
 from pipeline.artifacts import STAGE_INPUTS, read_manifest, share_outputs, writing
@@ -58,14 +60,46 @@ def test_members_are_every_variant_value_and_seed_with_their_settings(make_confi
         ({"variants": {}}, r"grid\.variants"),
         ({"variants": {"a": {}}, "reference": "b"}, "none of the variants"),
         ({"variants": {"a b": {}}}, "pattern"),
-        ({"variants": {"a+b": {}, "a-b": {}}}, r"2 members would lie in members/a-b_seed-0/"),
+        ({"variants": {"a+b": {}}}, "pattern"),
         ({"variants": {"a": {}}, "seeds": [1, 1]}, r"2 members would lie in members/a_seed-1/"),
-        ({"variants": {"a": {"seed.x": 1}}}, r"grid\.variants\.a\.seed\.x: 'seed' is a single setting"),
+        ({"variants": {"a": {"encoder.model.x": 1}}}, r"grid\.variants\.a\.encoder\.model\.x: 'model' is a single"),
+        ({"variants": {"a": {"seed": 1}}}, r"grid\.variants\.a\.seed: a variant cannot set seed; .* grid\.seeds"),
+        ({"variants": {"a": {"experiment": "b"}}}, r"a\.experiment: a variant cannot set experiment"),
+        ({"variants": {"a": {"work_dir": "b"}}}, r"a\.work_dir: a variant cannot set work_dir"),
+        ({"variants": {"a": {"tracking.enabled": True}}}, r"a\.tracking\.enabled: a variant cannot set tracking; "),
+        ({"variants": {"a": {"tracking": {"enabled": True}}}}, r"a\.tracking: a variant cannot set tracking; "),
+        ({"variants": {"a": {"compute.n_gpus": 1}}}, r"a\.compute\.n_gpus: a variant cannot set compute; "),
     ],
 )
 def test_a_grid_that_cannot_be_is_refused(make_config: MakeConfig, section: dict[str, Any], expected: str) -> None:
     with pytest.raises(UserError, match=expected):
         grid.expand(make_config(grid=section))
+
+
+def test_a_grid_without_seeds_takes_that_of_its_config(make_config: MakeConfig) -> None:
+    for seed in (0, 5):
+        (member,) = grid.expand(make_config(seed=seed, grid={"variants": {"a": {}}}))
+        assert (member.folder, member.seed, member.config.seed) == (f"members/a_seed-{seed}/", seed, seed)
+    members = grid.expand(make_config(seed=5, grid={"variants": {"a": {}}, "seeds": [1, 2]}))
+    assert [one.config.seed for one in members] == [1, 2]
+
+
+@pytest.mark.parametrize("settings", [{"split.fold": 1}, {"split": {"n_folds": 2, "fold": 1}}])
+def test_a_variant_may_take_a_fold_only_where_the_grid_does_not_take_all(
+    make_config: MakeConfig, settings: dict[str, Any]
+) -> None:
+    (member,) = grid.expand(make_config(split={"n_folds": 2}, grid={"variants": {"a": settings}}))
+    assert member.config.split.fold == 1
+    with pytest.raises(UserError, match=r"a\.split[.fold]*: a variant cannot set split\.fold; grid\.folds makes"):
+        grid.expand(make_config(split={"n_folds": 2}, grid={"variants": {"a": settings}, "folds": True}))
+
+
+def test_a_choice_on_validation_is_refused_where_split_val_is_not_predicted(make_config: MakeConfig) -> None:
+    """Before anything is trained; where nothing is chosen, also of a list of one value, val is not needed."""
+    with pytest.raises(UserError, match=r"grid\.variants\.sd: the best of 2 settings is chosen on split val.*add val"):
+        grid.expand(make_config(predict={"splits": ["test"]}, grid={"variants": VARIANTS}))
+    one_each = {"sd": {"train_encoder.temperature": [0.1]}, "none": {"train_encoder.loss": "none"}}
+    assert len(grid.expand(make_config(predict={"splits": ["test"]}, grid={"variants": one_each}))) == 2
 
 
 def test_members_share_a_stage_exactly_where_nothing_up_to_it_differs(make_config: MakeConfig) -> None:
@@ -214,11 +248,12 @@ def test_a_grid_runs_end_to_end_and_a_second_time_does_nothing(
     config = small_sections | {
         "experiment": "study",
         "data": {"recipe": "table", "raw": "notes.jsonl"},
-        "encoder": {"model": str(tiny_encoder_dir)},
+        "encoder": {"model": "encoder"},
         "split": {"n_folds": 2, "val": 0.2},
         "train_classifier": {"model": "lexical"},
         "grid": {"variants": {"none": {"train_encoder.loss": "none"}}, "folds": True},
     }
+    shutil.copytree(tiny_encoder_dir, tmp_path / "encoder")
     (tmp_path / "study.yaml").write_text(json.dumps(config), encoding="utf-8")
     command = [sys.executable, "-m", "pipeline", "run", "study.yaml"]
     first, second = (subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False) for _ in "12")
@@ -238,3 +273,12 @@ def test_a_grid_runs_end_to_end_and_a_second_time_does_nothing(
     members = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == study.info.run_id]
     assert {run.info.run_name for run in members} == {"study/none_seed-0_fold-0", "study/none_seed-0_fold-1"}
     assert {run.info.status for run in runs} == {"FINISHED"}
+    other_weights(tmp_path / "encoder")
+    third = subprocess.run([*command, "--dry-run"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "rule tokenize:" in third.stdout + third.stderr, "other weights under the same name are seen"
+    assert "rule split:" not in third.stdout + third.stderr
+
+
+def other_weights(encoder: Path) -> None:
+    weights = load_file(encoder / "model.safetensors")
+    save_file({name: value + 1 for name, value in weights.items()}, encoder / "model.safetensors", {"format": "pt"})

@@ -88,6 +88,6 @@ def test_a_model_of_another_label_space_is_refused(tmp_path: Path, n_labels: int
 
 
 def test_texts_without_a_common_word_are_a_users_mistake() -> None:
-    with pytest.raises(UserError, match=r"no n-gram is in 2 of the 2 documents"):
+    with pytest.raises(UserError, match=r"no n-gram is in 2 of the 2 documents that are learned from"):
         Vectorizer.fit(lambda: ["abc", "xyz"], Lexical(char_ngrams=False))
     assert Vectorizer.fit(lambda: TEXTS, Lexical()).transform_all([]).shape[0] == 0

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from pipeline.context import annotate
 from pipeline.errors import UserError
-from pipeline.mentions import FEATURES, TitleIndex, load_synonyms, save_synonyms, title_bags
+from pipeline.mentions import FEATURES, TitleIndex, load_synonyms, lowered, save_synonyms, title_bags
 
 SYNONYMS = load_synonyms()
 
@@ -78,6 +80,22 @@ def test_a_history_is_affirmed_by_what_is_past() -> None:
     text = "History of urinary tract infection."
     assert features("Personal history of urinary (tract) infection", text)["complete"] == 1
     assert features("Urinary tract infection", text)["complete"] == 0
+
+
+def test_lower_case_keeps_the_place_of_every_character_there_is() -> None:
+    """A Sigma at the end of a word has another small letter, but one letter still."""
+    everything = [chr(number) for number in range(sys.maxunicode + 1)]
+    assert all(len(lowered(one)) == 1 for one in everything)
+    assert len(lowered("ΑΣ " + "".join(everything))) == 3 + len(everything)
+
+
+def test_a_capital_i_with_a_dot_hides_no_word_of_the_note() -> None:
+    """Of one character in lower case: the words behind it are found, where they stand."""
+    index = TitleIndex.build(["Pneumonia"], SYNONYMS)
+    text = "From İzmir. PNEUMONİA, Pneumonia."
+    assert next(index.features([text]))[0, FEATURES.index("complete")] == 1
+    (form,) = annotate([text])
+    assert {text[one.start : one.end] for one in index.said(text, form)} == {"PNEUMONİA", "Pneumonia"}
 
 
 def test_labels_without_title_and_texts_without_words_have_no_mention() -> None:

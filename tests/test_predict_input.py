@@ -80,11 +80,13 @@ def test_odd_documents_are_coded_all_with_evidence_inside_them(
     source, output = tmp_path / "notes.jsonl", tmp_path / f"codes.{suffix}"
     source.write_text("".join(json.dumps({"document_id": one, "text": text}) + "\n" for one, text in ODD_TEXTS.items()))
     assert predict(model, source, output, "--evidence", "--top-k", "2") == 0
+    from pipeline.code_files import text_digest
     from pipeline.code_reading import read_codes
 
-    found = dict(read_codes(output))
-    assert list(found) == list(ODD_TEXTS)
-    for document_id, codes in found.items():
+    found = list(read_codes(output))
+    assert [one.document_id for one in found] == list(ODD_TEXTS)
+    for document_id, codes, digest in found:
+        assert digest == text_digest(ODD_TEXTS[document_id].replace("\ud83d", "\ufffd"))
         assert len(codes) == (0 if document_id in ("empty", "blanks") else 2)
         for code in codes:
             assert 0 < code.probability <= 1, "written with six digits"

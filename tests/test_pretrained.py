@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.encoder import DocumentEncoder
+from pipeline.encoder_files import find_encoder
 from pipeline.errors import UserError
-from pipeline.pretrained import find_encoder, load_encoder, load_tokenizer
+from pipeline.pretrained import load_encoder, load_tokenizer
 
 
 def test_an_encoder_is_found_as_a_folder_and_as_a_package_without_a_network(

@@ -22,8 +22,16 @@ from pipeline.evaluation import find_label_groups, score
 from pipeline.files import read_json, write_json
 from pipeline.labels import LabelSpace
 from pipeline.metrics import bands_of_scores
-from pipeline.report_data import compare_baseline, count_splits
+from pipeline.report_data import compare_baseline, count_splits, short_commit
 from pipeline.report_tables import band_keys, group_scores, level_scores
+
+
+@pytest.mark.parametrize(
+    ("commit", "shown"),
+    [("0123456789abcdef", "0123456789ab"), ("0123456789abcdef+", "0123456789ab+"), (None, "unknown")],
+)
+def test_a_commit_is_shown_short_with_the_plus_of_a_modified_tree(commit: str | None, shown: str) -> None:
+    assert short_commit(commit) == shown
 
 
 def test_splits_are_counted_by_document_patient_and_label(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from review_cases import HOSTILE, SECRET, code, hostile_page, shown, write_codes, write_notes
 
 from pipeline.__main__ import main
-from pipeline.code_files import Code, writing_codes
+from pipeline.code_files import Code, CodedDocument, text_digest, writing_codes
 from pipeline.code_reading import read_codes
 from pipeline.errors import UserError
 from pipeline.labels import LabelSpace
@@ -58,6 +58,28 @@ def test_evidence_of_another_text_is_not_shown_but_counted(tmp_path: Path, span:
     predictions = write_codes(tmp_path / "c.jsonl", ("a", [code("R50", 0.9, span)]))
     review = collect(predictions, write_notes(tmp_path / "n.jsonl", a="short"), max_documents=9)
     assert (review.misfits, review.documents[0]["codes"][0]["evidence"]) == (["a"], [])
+
+
+RAW, CLEANED = "Impression:\r\nhigh fever", "Impression:\nhigh fever"
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize(("note", "fits"), [(CLEANED, True), (RAW, False)])
+def test_evidence_of_another_version_of_the_note_marks_nothing_though_all_offsets_lie_within(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, suffix: str, note: str, fits: bool
+) -> None:
+    coded = ("a", [code("R50", 0.9, (17, 22))], text_digest(CLEANED))
+    predictions = write_codes(tmp_path / f"c.{suffix}", coded)
+    notes = write_notes(tmp_path / "n.jsonl", a=note)
+    review = collect(predictions, notes, max_documents=9)
+    (shown_code,) = review.documents[0]["codes"]
+    assert (review.misfits, review.documents[0]["fits"]) == ([] if fits else ["a"], fits)
+    assert [note[start:end] for start, end, *_ in shown_code["evidence"]] == (["fever"] if fits else [])
+    said = "1 documents have evidence of another text than their note"
+    assert (said in render(review)) != fits
+    with caplog.at_level(logging.WARNING):
+        write_review(predictions, notes, tmp_path / "review.html", max_documents=9)
+    assert (said in caplog.text) != fits
 
 
 @pytest.mark.parametrize(
@@ -229,8 +251,11 @@ def test_an_id_that_comes_twice_is_refused(tmp_path: Path, inputs: tuple[Path, s
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
 def test_codes_are_read_as_they_were_written(tmp_path: Path, suffix: str) -> None:
-    written = [("007", [code("R50", 0.75, (1, 4), (6, 9)), code("I10", 0.25, rank=2)]), ("b", [])]
+    codes = [code("R50", 0.75, (1, 4), (6, 9)), code("I10", 0.25, rank=2)]
+    written = [CodedDocument("007", codes, text_digest("x")), CodedDocument("b", [], text_digest(""))]
     assert list(read_codes(write_codes(tmp_path / f"c.{suffix}", *written))) == written
+    earlier = [one._replace(text_digest=None) for one in written]
+    assert list(read_codes(write_codes(tmp_path / f"c.{suffix}", *earlier))) == earlier
 
 
 def test_codes_without_evidence_say_so(tmp_path: Path) -> None:
@@ -240,24 +265,31 @@ def test_codes_without_evidence_say_so(tmp_path: Path) -> None:
     assert (one["hasEvidence"], one["codes"][0]["title"]) == (False, "")
 
 
-def write_stage_predictions(folder: Path, n_labels: int) -> Path:
+def write_stage_predictions(folder: Path, n_labels: int, **more: str) -> Path:
     row = {
         "document_id": "a", "split": "test", "probabilities": [0.25, 0.75, 0.5], "predicted": [1, 2],
         "evidence": [[{"start": 0, "end": 3, "score": 1.0}], []],
     }  # fmt: skip
-    pq.write_table(pa.Table.from_pylist([row]), folder / "predictions.parquet")
+    pq.write_table(pa.Table.from_pylist([row | more]), folder / "predictions.parquet")
     labels = ("icd10cm:A00", "icd10cm:B00", "icd9pcs:39.95")[:n_labels]
     LabelSpace(labels, ("A", "B", None)[:n_labels], (1, 1, 1)[:n_labels]).save(folder / "label_space.json")
     return folder / "predictions.parquet"
 
 
 def test_predictions_of_the_stage_get_codes_and_titles_from_the_label_space_beside_them(tmp_path: Path) -> None:
-    ((document_id, codes),) = read_codes(write_stage_predictions(tmp_path, 3))
-    assert document_id == "a"
+    ((document_id, codes, digest),) = read_codes(write_stage_predictions(tmp_path, 3))
+    assert (document_id, digest) == ("a", None)
     assert codes == [
         Code(1, "icd10cm", "B00", "B", 0.75, is_predicted=True, evidence=(Span(0, 3, 1.0, ""),)),
         Code(2, "icd9pcs", "39.95", None, 0.5, is_predicted=True, evidence=()),
     ]
+
+
+@pytest.mark.parametrize(("note", "misfits"), [("flu", []), ("cut", ["a"])])
+def test_predictions_of_the_stage_tell_their_text_from_another(tmp_path: Path, note: str, misfits: list[str]) -> None:
+    predictions = write_stage_predictions(tmp_path, 3, text_digest=text_digest("flu"))
+    review = collect(predictions, write_notes(tmp_path / "n.jsonl", a=note), max_documents=9)
+    assert review.misfits == misfits
 
 
 def test_predictions_of_the_stage_without_their_label_space_or_with_another_are_refused(tmp_path: Path) -> None:

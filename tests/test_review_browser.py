@@ -29,14 +29,14 @@ document.getElementById("result").textContent = JSON.stringify(result);
 </script></body>"""
 
 
-def dumped(page: str, folder: Path) -> str:
+def dumped(page: str, folder: Path, fragment: str = "") -> str:
     """The page's elements after it has loaded and its scripts have run, as the browser writes them out."""
     path = folder / "page.html"
     path.write_text(page, encoding="utf-8")
     assert CHROMIUM is not None
     command = [
         CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-        f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=2000", "--dump-dom", path.as_uri(),
+        f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=2000", "--dump-dom", path.as_uri() + fragment,
     ]  # fmt: skip
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
 
@@ -76,6 +76,19 @@ def page(tmp_path: Path) -> str:
     predictions = write_codes(tmp_path / "c.jsonl", ("=d,1", first), ('d"2', [code("R05", 0.8, (3, 8))]), ("d3", []))
     notes = write_notes(tmp_path / "n.jsonl", **{"=d,1": text, 'd"2': "No cough.", "d3": ""})
     return render(collect(predictions, notes, max_documents=9))
+
+
+@pytest.mark.slow
+@in_browser
+@pytest.mark.parametrize(
+    ("fragment", "opened"), [("#d%222", 'd"2'), ("#d3", "d3"), ("#%", "=d,1"), ("#%E0%A4%A", "=d,1"), ("", "=d,1")]
+)
+def test_the_document_named_behind_the_address_opens_and_else_the_first(
+    page: str, tmp_path: Path, fragment: str, opened: str
+) -> None:
+    found = re.search(r'<h2 id="document-id">(.*?)</h2>', dumped(page, tmp_path, fragment))
+    assert found is not None
+    assert html.unescape(found[1]) == opened
 
 
 KEYS = """

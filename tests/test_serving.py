@@ -50,7 +50,7 @@ def coded(classifier: Classifier, texts: list[str], max_tokens: int = 64) -> np.
 
 
 @pytest.mark.usefixtures("no_network")
-@pytest.mark.parametrize("head", ["linear", "label_attention"])
+@pytest.mark.parametrize("head", ["linear", "label_attention", "laat"])
 def test_a_loaded_classifier_gives_the_very_probabilities_of_the_saved_one(
     tiny_encoder_dir: Path, tmp_path: Path, head: str
 ) -> None:

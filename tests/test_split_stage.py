@@ -108,6 +108,15 @@ def test_a_temporal_split_leaves_early_documents_out_and_refuses_a_given_one(
         split_stage(make_config, corpus, dates=dates, given_split="train", split={"method": "temporal"}, experiment="b")
 
 
+def test_a_split_that_is_to_be_scored_and_has_no_document_is_refused_before_anything_is_trained(
+    make_config: Callable[..., PipelineConfig],
+) -> None:
+    with pytest.raises(UserError, match=r"evaluate.split is 'test', but no document is in it: split.test is 0"):
+        split_stage(make_config, made_corpus(0), split={"test": 0})
+    config = split_stage(make_config, made_corpus(0), split={"test": 0}, evaluate={"split": "val"}, experiment="b")
+    assert set(splits_of(config)) == {"train", "val"}
+
+
 def test_folds_of_data_with_a_split_of_their_own_are_refused(make_config: Callable[..., PipelineConfig]) -> None:
     with pytest.raises(UserError, match=r"split.n_folds is 3, but the data come with a split of their own"):
         split_stage(make_config, made_corpus(0), given_split="train", split={"n_folds": 3})

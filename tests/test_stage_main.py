@@ -75,7 +75,7 @@ def test_overrides_reach_the_stage(tmp_path: Path) -> None:
 SWITCHES = """
     import socket
     import datasets, transformers, huggingface_hub  # as a stage imports them, before its config is known
-    from pipeline.pretrained import find_encoder
+    from pipeline.encoder_files import find_encoder
     from pipeline.errors import UserError
     from pipeline.stages import stage_main
 

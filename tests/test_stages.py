@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from pipeline import files
+from pipeline.artifacts import manifest_path
 from pipeline.config import PipelineConfig
 from pipeline.config_files import validate_config
 from pipeline.errors import UserError
-from pipeline.stages import prepare_environment, run_stage
+from pipeline.stages import ingest, prepare_environment, run_stage
 from pipeline.tracking import StageRun
 
 
@@ -72,6 +73,20 @@ def test_a_bug_is_logged_by_type_and_place_and_its_message_stays_below_the_work_
     assert whole.read_text(encoding="utf-8").count("Xqzvcanary") >= 2
     assert run_stage(config, "evaluate", lambda config, tracked: None) == 0
     assert not whole.exists(), "a later run that ends well takes it away"
+
+
+def test_raw_files_of_one_name_in_two_folders_both_have_their_digest(tmp_path: Path) -> None:
+    raw, titles = tmp_path / "raw" / "a.csv", tmp_path / "titles" / "a.csv"
+    for path, text in ((raw, "document_id,text,codes\nd1,Cough,R05\n"), (titles, "code,title\nR05,Cough\n")):
+        path.parent.mkdir()
+        path.write_text(text, encoding="utf-8")
+    for given in (raw, raw.parent):
+        data = {"recipe": "table", "raw": given, "options": {"titles_path": str(titles)}}
+        config = validate_config(config_in(tmp_path).model_dump() | {"data": data}, source="test")
+        assert run_stage(config, "ingest", ingest.run) == 0
+        manifest = files.read_json(manifest_path(config.experiment_dir, "ingest"))
+        digests = {"a.csv": files.sha256_of(raw), "../titles/a.csv": files.sha256_of(titles)}
+        assert manifest["inputs"] == digests
 
 
 def test_a_full_disk_in_a_stage_is_a_users_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

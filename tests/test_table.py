@@ -12,6 +12,7 @@ import pytest
 
 import data_recipes
 from data_recipes import table
+from pipeline.document_files import read_documents
 from pipeline.documents import Document
 from pipeline.errors import UserError
 from pipeline.ingest_report import IngestReport
@@ -79,6 +80,16 @@ def test_a_folder_counts_codes_without_text_and_takes_codes_from_beside_it(tmp_p
     assert report["examples"] == {"codes_without_text_file": ["lost"]}
     # what is read is watched for changes
     assert table.raw_files(folder, table.Options()) == [folder / "a.1.txt", folder / "b.txt", codes]
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+def test_text_files_are_read_as_predict_and_review_read_them(tmp_path: Path, line_end: str) -> None:
+    """Else offsets found in the one text would mark other words in the other."""
+    text = f"Impression:{line_end}fever"
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    (tmp_path / "codes.csv").write_text("document_id,codes\na,I10\n", encoding="utf-8")
+    ((ingested,), _), (coded,) = read(tmp_path), read_documents(str(tmp_path))
+    assert ingested.text == coded.text == text
 
 
 @pytest.mark.parametrize("codes", [401.9, 4019, [4019], ["I10", 4019], {"a": 1}, True])

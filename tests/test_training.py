@@ -71,7 +71,42 @@ def test_a_resumed_training_ends_with_the_very_weights_of_one_that_was_not_inter
     assert steps[0] == stop_at + 1
     for name, value in expected.items():
         assert torch.equal(resumed[name], value), name
-    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize("ema_decay", [None, 0.9])
+def test_a_training_that_ended_is_not_done_again_until_its_checkpoints_are_removed(
+    tiny_encoder_dir: Path, tmp_path: Path, ema_decay: float | None
+) -> None:
+    """What comes behind it in the stage can fail, or be killed."""
+    first = train_averaged(tiny_encoder_dir, tmp_path / "c", ema_decay, [])
+    steps: list[int] = []
+    again = train_averaged(tiny_encoder_dir, tmp_path / "c", ema_decay, steps)
+    assert steps == []
+    for name, value in first.items():
+        assert torch.equal(again[name], value), name
+    checkpoints.remove_checkpoints(tmp_path / "c")
+    train_averaged(tiny_encoder_dir, tmp_path / "c", ema_decay, steps)
+    assert steps
+
+
+def train_averaged(folder: Path, checkpoint_dir: Path, ema_decay: float | None, steps: list[int]) -> dict[str, Any]:
+    AcceleratorState._reset_state(reset_partial_state=True)
+    accelerator = start_accelerator(Compute(), mixed_precision="no", seed=0)
+    model = build_objective(folder, "contrastive", dropout=0.2)
+    fit(
+        model, build_loader(), settings_of("contrastive", ema_decay=ema_decay), accelerator,
+        checkpoint_dir=checkpoint_dir, signature="s", log=lambda _, step: steps.append(step),
+    )  # fmt: skip
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def test_without_warm_up_and_in_a_single_step_the_rate_is_full_at_once(tiny_encoder_dir: Path, tmp_path: Path) -> None:
+    for warmup, global_batch_size in ((0.0, 12), (0.1, 10_000)):
+        settings = settings_of("contrastive", n_epochs=1, warmup=warmup, global_batch_size=global_batch_size)
+        model = build_objective(tiny_encoder_dir, "contrastive")
+        optimizer = training._build_optimizer(model, settings, None)
+        scheduler = training._build_scheduler(optimizer, settings, n_steps=10 if warmup == 0.0 else 1)
+        assert scheduler.get_last_lr()[0] == settings.learning_rate
 
 
 def test_a_checkpoint_of_other_settings_is_not_used(
@@ -257,7 +292,7 @@ def test_gradients_are_clipped_to_the_norm_asked_for(tiny_encoder_dir: Path, tmp
         model = build_objective(tiny_encoder_dir, "classification")
         before = model.head.weight.detach().clone()
         settings = settings_of("classification", max_grad_norm=max_grad_norm, weight_decay=0.0)
-        fit(model, build_loader(), settings, accelerator, checkpoint_dir=tmp_path / "c", signature="s")
+        fit(model, build_loader(), settings, accelerator, checkpoint_dir=tmp_path / f"{max_grad_norm}", signature="s")
         moved[max_grad_norm] = float((model.head.weight.detach() - before).abs().max())
     assert moved[1.0] > 1e-3
     assert moved[1e-12] < 1e-5

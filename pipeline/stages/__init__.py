@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -26,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 USER_ERROR = 2
 _PARENT_POLL_S = 1.0
+_PR_SET_PDEATHSIG = 1
 _TRUE = ("1", "ON", "YES", "TRUE")  # as datasets reads its variables
 
 StageFunction = Callable[[PipelineConfig, StageRun], None]
@@ -181,8 +184,15 @@ def _launch_processes(config: PipelineConfig, stage: Stage) -> None:
         if not torch.cuda.is_available():
             # Without it accelerate starts one process on a machine without GPUs, whatever the file says.
             os.environ["ACCELERATE_USE_CPU"] = "true"
+        _end_with_parent_after_exec()
         launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(launch_path)]
         os.execv(sys.executable, [*launch, "-m", f"pipeline.stages.{stage}", *sys.argv[1:]])
+
+
+def _end_with_parent_after_exec() -> None:
+    """Have the kernel end this process with its parent, where it can (Linux): the watching thread ends with exec."""
+    if "ICD_HEAD" in os.environ and hasattr(libc := ctypes.CDLL(None), "prctl"):
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _die_with_parent() -> None:

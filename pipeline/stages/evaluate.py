@@ -30,7 +30,10 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
     label_space = LabelSpace.load(need(experiment_dir, "label_space.json"))
     coded = load_coded_split(experiment_dir, split, label_space)
     if coded is None:
-        raise UserError(f"evaluate.split is {split!r}, but no document of it was coded; add it to predict.splits.")
+        what = f"evaluate.split is {split!r}, but no document"
+        if not split_label_sets(experiment_dir, split):
+            raise UserError(f"{what} is in it; set split.{split} above 0, or evaluate.split to another split.")
+        raise UserError(f"{what} of it was coded; run the stage 'predict' again with it in predict.splits.")
     with writing(config, "evaluate") as output:
         groups = find_label_groups(label_space, config.evaluate.label_groups)
         scores, intervals = score(

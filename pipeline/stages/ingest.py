@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
 
 import data_recipes
 from pipeline.artifacts import writing
@@ -27,7 +30,7 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
     recipe = data_recipes.load_recipe(config.data.recipe)
     options = data_recipes.recipe_options(recipe, config.data.options)
     raw_files = [path for path in recipe.raw_files(config.data.raw, options) if path.exists()]
-    digests = {path.name: sha256_of(path) for path in raw_files}
+    digests = _digests(raw_files, config.data.raw)
     report = IngestReport(recipe.PUBLISHED)
     with writing(config, "ingest", extra_inputs=digests) as output:
         scratch_dir = config.experiment_dir / "raw"
@@ -61,6 +64,12 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
     tracked.log_dataset(config.data.recipe, digest, output.facts)
     tracked.log_metrics({f"n_{name}": value for name, value in summary["counts"].items()}, also_parent=False)
     tracked.log_metrics({f"dropped.{name}": value for name, value in summary["dropped"].items()})
+
+
+def _digests(paths: Sequence[Path], raw: Path | None) -> dict[str, str]:
+    """Digest of each file under its path from the raw folder, since files of several folders may share a name."""
+    root = raw if raw is None or raw.is_dir() else raw.parent
+    return {Path(os.path.relpath(path, root)).as_posix(): sha256_of(path) for path in paths}
 
 
 if __name__ == "__main__":

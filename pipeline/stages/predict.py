@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import datasets
@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 import torch
 
 from pipeline.artifacts import need, writing
+from pipeline.code_files import text_digest
 from pipeline.config import PipelineConfig
 from pipeline.documents import values_of
 from pipeline.ensemble import CodingModel
@@ -50,7 +51,8 @@ def prediction_schema(n_labels: int) -> pa.Schema:
     """Columns of predictions.parquet.
 
     Probabilities of all labels in order; the label ids predicted; and for each of these, where predict.evidence is on
-    (else null), the spans it rests on: character offsets in the text of documents.parquet score and source.
+    (else null), the spans it rests on: character offsets in the text of documents.parquet, score and source. With
+    evidence, the digest of that text tells whether a text is the one that was coded.
     """
     return pa.schema(
         [
@@ -59,6 +61,7 @@ def prediction_schema(n_labels: int) -> pa.Schema:
             pa.field("probabilities", pa.list_(pa.float32(), n_labels), nullable=False),
             pa.field("predicted", pa.list_(pa.int32()), nullable=False),
             pa.field("evidence", pa.list_(pa.list_(_SPAN_TYPE))),
+            pa.field("text_digest", pa.string()),
         ]
     )
 
@@ -78,13 +81,12 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
     schema = prediction_schema(len(model.label_space))
     columns = tokens.select_columns(["document_id", "split"])
     document_ids = columns["document_id"]
-    texts = values_of(need(config.experiment_dir, "documents.parquet"), "text", [document_ids[row] for row in rows])
+    wanted = [document_ids[row] for row in rows]
+    documents_path = need(config.experiment_dir, "documents.parquet")
+    texts, again = (values_of(documents_path, "text", wanted) for _ in range(2))  # to code, and to explain
     started = time.perf_counter()
     n_predicted, first = 0, 0
     explainer = Explainer.of_model(model, max_tokens=max_tokens) if config.predict.evidence else None
-    again: Iterator[str] | None = None
-    if explainer is not None and explainer.reads_text:
-        texts, again = itertools.tee(texts)
     sample = FaithfulnessSample(tokens, rows)
     with (
         writing(config, "predict") as output,
@@ -100,7 +102,8 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
             if explainer is not None:
                 label_ids = label_lists(predicted)
                 block_rows = rows[first : first + len(probabilities)]
-                block_texts = None if again is None else list(itertools.islice(again, len(block_rows)))
+                block_texts = list(itertools.islice(again, len(block_rows)))
+                block["text_digest"] = [text_digest(text) for text in block_texts]
                 spans = explainer.explain_rows(tokens, block_rows, label_ids, block_texts)
                 sample.add(first, label_ids, spans)
             first += len(probabilities)
@@ -144,6 +147,7 @@ def _table(
         probability_column(probabilities),
         lists,
         pa.array(evidence, type=schema.field("evidence").type),
+        pa.array(block.get("text_digest", [None] * len(probabilities)), type=pa.string()),
     ]
     return pa.Table.from_arrays(columns, schema=schema)
 

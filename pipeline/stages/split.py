@@ -55,6 +55,11 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
                 "left out",
                 len(documents) - len(splits),
             )
+    if config.scored_split not in set(splits["split"]):
+        raise UserError(
+            f"evaluate.split is {config.scored_split!r}, but no document is in it: split.{config.scored_split} is 0, "
+            f"and the data bring no split of their own. Raise split.{config.scored_split}, or set evaluate.split: val."
+        )
     with_split = documents.merge(splits, on="document_id")
     label_space = LabelSpace.fit(
         with_split["labels"][with_split["split"] == "train"],

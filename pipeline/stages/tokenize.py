@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 
 from pipeline.artifacts import need, writing
 from pipeline.config import PipelineConfig
+from pipeline.encoder_files import find_encoder
 from pipeline.labels import LabelSpace
-from pipeline.pretrained import find_encoder, load_tokenizer
+from pipeline.pretrained import load_tokenizer
 from pipeline.stages import stage_main
 from pipeline.tokens import Tokenize, tokenize_documents
 from pipeline.tracking import StageRun

@@ -9,20 +9,23 @@ On several GPUs:
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import datasets
 from accelerate import Accelerator
 
 from pipeline.adapters import add_adapters
 from pipeline.artifacts import input_signature, need, writing
+from pipeline.checkpoints import remove_checkpoints
 from pipeline.config import PipelineConfig
 from pipeline.encoder import DocumentEncoder, ProjectionHead
+from pipeline.encoder_files import find_encoder
 from pipeline.files import write_json
 from pipeline.label_starts import label_starts
 from pipeline.labels import LabelSpace
 from pipeline.loading import build_loader, cache_frozen_layers
 from pipeline.objectives import ContrastiveObjective, contrastive_loss_of, has_prototypes, memory_of, start_prototypes
-from pipeline.pretrained import find_encoder, load_encoder, load_tokenizer
+from pipeline.pretrained import load_encoder, load_tokenizer
 from pipeline.serving import save_encoder
 from pipeline.stages import stage_main
 from pipeline.tokens import select_rows
@@ -58,6 +61,12 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
         if accelerator.is_main_process:
             save_encoder(encoder, tokenizer, output.dir / "encoder")
             write_json(output.dir / "encoder" / "training_history.json", history)
+    if accelerator.is_main_process:
+        remove_checkpoints(_checkpoint_dir(config))
+
+
+def _checkpoint_dir(config: PipelineConfig) -> Path:
+    return config.experiment_dir / "checkpoints" / "train_encoder"
 
 
 def _train(
@@ -101,7 +110,7 @@ def _train(
         loader,
         settings,
         accelerator,
-        checkpoint_dir=experiment_dir / "checkpoints" / "train_encoder",
+        checkpoint_dir=_checkpoint_dir(config),
         signature=input_signature(config, "train_encoder"),
         head_learning_rate=settings.head_learning_rate,
         log=lambda metrics, step: tracked.log_metrics(metrics, step=step),

@@ -240,6 +240,8 @@
     drawDocuments();
     openDocument(state.place);
   });
+  let wanted = location.hash.slice(1);
+  try { wanted = decodeURIComponent(wanted); } catch { /* not encoded, such as "50%": as it stands */ }
   drawDocuments();
-  openDocument(Math.max(documents.findIndex((one) => one.id === decodeURIComponent(location.hash.slice(1))), 0));
+  openDocument(Math.max(documents.findIndex((one) => one.id === wanted), 0));
 })();

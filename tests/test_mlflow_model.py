@@ -1,0 +1,52 @@
+"""The model that MLflow loads: a request's documents are taken as `icd predict` takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.labels import LabelSpace
+from pipeline.mlflow_model import MLflowModel
+
+
+class FakeModel:
+    """Gives its one label to every text."""
+
+    label_space = LabelSpace(("icd10cm:I10",), (None,), (1,))
+    thresholds = np.full(1, 0.5, dtype=np.float32)
+
+    def code_texts(self, texts: Iterable[str], *, max_tokens: int) -> Iterator[np.ndarray]:
+        assert max_tokens > 0
+        for text in texts:
+            assert isinstance(text, str)
+            yield np.ones(1, dtype=np.float32)
+
+
+def coded_ids(document_ids: list[Any], texts: list[Any]) -> list[Any]:
+    model = MLflowModel()
+    model._model = FakeModel()  # type: ignore[assignment]
+    table = pd.DataFrame({"more": 1, "text": texts, "document_id": document_ids})
+    return list(model.predict(table)["document_id"])
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), pd.NA, ""])
+def test_a_missing_text_is_an_empty_one_and_the_other_documents_are_coded(missing: object) -> None:
+    assert coded_ids(["a", "b", "c"], ["fever", missing, "cough"]) == ["a", "c"]
+    assert coded_ids(["a"], [missing]) == []
+
+
+def test_an_id_is_text_or_a_whole_number() -> None:
+    assert coded_ids(["007", "1e5"], ["x", "y"]) == ["007", "1e5"]
+    assert coded_ids([7, 8], ["x", "y"]) == ["7", "8"]
+
+
+def test_an_id_that_comes_twice_or_is_missing_is_refused_without_text() -> None:
+    with pytest.raises(UserError, match="document_id 'a' occurs twice"):
+        coded_ids(["a", "b", "a"], ["Secret"] * 3)
+    with pytest.raises(UserError, match="row 2: document_id must be text or a whole number, not empty"):
+        coded_ids(["a", None], ["Secret"] * 2)
