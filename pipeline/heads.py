@@ -145,8 +145,8 @@ class LabelAttentionHead(nn.Module):
 class LaatHead(LabelAttentionHead):
     """Label attention whose scores go through a tanh, so that each lies within the 1-norm of its query.
 
-    Source: LAAT, Vu et al. 2020, as PLM-ICD (Huang et al. 2022) has it over an encoder. LayerNorm, mask, context and the
-    softmax in float32 are those of :class:`LabelAttentionHead`; the projection is as wide as the encoder.
+    Source: LAAT, Vu et al. 2020, as PLM-ICD (Huang et al. 2022) has it over an encoder. LayerNorm, mask, context and
+    the softmax in float32 are those of :class:`LabelAttentionHead`; the projection is as wide as the encoder.
     """
 
     def _match(self, states: Tensor, queries: Tensor) -> Tensor:
