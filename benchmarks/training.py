@@ -217,7 +217,7 @@ def growth_in_a_step(batch_size: int, *, gradient_cache: bool) -> float:
     return float("nan") if growth is None else growth
 
 
-def memory_rows(sizes: Sizes) -> Iterator[list[str]]:
+def memory_rows(sizes: Sizes, n_threads: int) -> Iterator[list[str]]:
     """Cells of the table of memory; a batch is left out where growth so far says that it would not fit."""
     growth: dict[bool, float] = {False: 0.0, True: 0.0}  # MB per document
     for batch_size in sizes.memory_batches:
@@ -226,8 +226,8 @@ def memory_rows(sizes: Sizes) -> Iterator[list[str]]:
             if growth[gradient_cache] * batch_size > 0.8 * psutil.virtual_memory().available / 2**20:
                 cells.append(f"about {growth[gradient_cache] * batch_size:,.0f}, not run")
                 continue
-            command = [sys.executable, "-m", "benchmarks.training", "--peak", str(batch_size)]
-            command += ["--gradient-cache"] if gradient_cache else []
+            command = [sys.executable, "-m", "benchmarks.training", "--threads", str(n_threads)]
+            command += ["--peak", str(batch_size), *(["--gradient-cache"] if gradient_cache else [])]
             # Else glibc keeps freed blocks of many sizes, and what is resident is up to three times what is in use.
             environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
             result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
@@ -267,7 +267,8 @@ def main() -> None:
             "Growth of the peak resident set in one contrastive step of documents of at most 128 tokens, fp32, MB, "
             "with MALLOC_MMAP_THRESHOLD_=65536."
         )
-        parts.append(results.printed_table(["B", "plain backward", "gradient cache"], memory_rows(sizes)))
+        rows = memory_rows(sizes, arguments.threads)
+        parts.append(results.printed_table(["B", "plain backward", "gradient cache"], rows))
     if arguments.write:
         results.keep(f"Training, {arguments.sizes} sizes", results.command("training"), where, parts)
 

@@ -255,16 +255,30 @@ def _link(source: str | Path, target: str | Path) -> None:
 def _put_in_place(temporary: Path, experiment_dir: Path, stage: Stage) -> None:
     """Rename finished outputs over what was there, in an order in which a kill never leaves old beside new.
 
-    The manifest goes first and comes last; in between all old outputs leave before the first new one comes.
+    The manifest goes first and comes last; in between all old outputs leave before the first new one comes. Where a
+    rename fails, what was there comes back.
     """
     manifest = manifest_path(experiment_dir, stage)
     manifest.parent.mkdir(parents=True, exist_ok=True)
     old = temporary / ".old"
     old.mkdir()  # before the manifest goes: a full disk refuses it
-    manifest.unlink(missing_ok=True)
-    for name in STAGE_OUTPUTS[stage]:
-        if (experiment_dir / name).exists():
-            (experiment_dir / name).rename(old / name)
-    for name in STAGE_OUTPUTS[stage]:
-        (temporary / name).rename(experiment_dir / name)
-    (temporary / "manifest.json").rename(manifest)
+    places = {"manifest.json": manifest} | {name: experiment_dir / name for name in STAGE_OUTPUTS[stage]}
+    try:
+        for name, place in places.items():
+            if place.exists():
+                place.rename(old / name)
+        for name, place in reversed(places.items()):
+            (temporary / name).rename(place)
+    except OSError:
+        for name, place in reversed(places.items()):
+            if (old / name).exists():
+                _remove(place)
+                (old / name).rename(place)
+        raise
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ import data_recipes
 from pipeline.artifacts import STAGE_OUTPUTS, manifest_path, read_manifest
 from pipeline.config import STAGE_SECTIONS, PipelineConfig, Stage, stage_settings
 from pipeline.errors import UserError
-from pipeline.files import write_json
+from pipeline.files import private_folder, write_json
 from pipeline.grid import Member
 
 PACKAGE_DIR = Path(__file__).parent
@@ -124,7 +124,7 @@ def snakemake_arguments(
     Raises:
         UserError: if there is no such profile.
     """
-    config.experiment_dir.mkdir(parents=True, exist_ok=True)
+    private_folder(config.experiment_dir)
     request = config.experiment_dir / _REQUEST
     write_json(request, config.model_dump(mode="json"))
     stages = list(STAGE_SECTIONS)

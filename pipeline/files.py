@@ -71,6 +71,13 @@ def lock(experiment_dir: Path, name: str) -> Iterator[None]:
         held.release()
 
 
+def private_folder(path: Path) -> Path:
+    """Make a folder for patients' text, which only its owner can read; one that is there stays as it is."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.mkdir(mode=0o700, exist_ok=True)
+    return path
+
+
 def sha256_of(path: Path) -> str:
     """Digest of a file, or of a folder's files with their relative names in order."""
     digest = hashlib.sha256()

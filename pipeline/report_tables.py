@@ -19,7 +19,9 @@ MAX_CHARS = 160
 NOT_SHARES = {"coverage_error": "labels"}
 """Scores that are no shares, and their unit."""
 
-HISTORY_COLUMNS = ("stage", "step", "epoch", "loss", "learning_rate", "documents_per_second", "epoch_partner_share")
+HISTORY_COLUMNS = (
+    "stage", "step", "epoch", "loss", "learning_rate", "documents_per_second", "loading_share", "epoch_partner_share"
+)  # fmt: skip
 _SCORE_WORDS = {"f1", "precision", "recall", "map", "match", "jaccard", "auc", "share", "accuracy"}
 
 
@@ -236,7 +238,7 @@ def _flat(prefix: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]
 
 
 def training_summary(history: pd.DataFrame | None) -> pd.DataFrame | None:
-    """One row a training stage: length, how far the loss came, speed, share of labels with a partner in the batch."""
+    """One row a training stage: length, how far the loss came, speed, waiting for data, labels with a partner."""
     if history is None or history.empty:
         return None
     rows = []
@@ -250,6 +252,7 @@ def training_summary(history: pd.DataFrame | None) -> pd.DataFrame | None:
                 "first_loss": losses.iloc[0] if len(losses) else np.nan,
                 "last_loss": losses.iloc[-1] if len(losses) else np.nan,
                 "documents_per_second": part["documents_per_second"].median(),
+                "share_of_time_loading": part["loading_share"].mean(),
                 "share_of_labels_with_partner": part["epoch_partner_share"].mean(),
             }
         )

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,10 @@ from pipeline.training_settings import Training
 logger = logging.getLogger(__name__)
 
 _LOG_EVERY_S = 2.0
+_DIVERGED = (
+    "{}: training diverged. Lower the learning rate, raise the temperature, or train in mixed_precision 'bf16' or 'no' "
+    "instead of 'fp16'."
+)
 
 
 def start_accelerator(compute: Compute, *, mixed_precision: str, seed: int) -> Accelerator:
@@ -103,11 +107,12 @@ def fit(
 
     Returns:
         One row per logged step and per epoch: step, epoch, loss, learning rates, documents/s, statistics of batches,
-        scores. ``partner_share`` of a row is the mean over the steps since the last one, ``epoch_partner_share`` that
+        scores. ``loading_share`` is the share of the time since the last row in which the loop waited for a batch.
+        ``partner_share`` of a row is the mean over the steps since the last one, ``epoch_partner_share`` that
         over the epoch.
 
     Raises:
-        UserError: if the loss is no longer finite.
+        UserError: if the loss or a weight is no longer finite.
     """
     optimizer = _build_optimizer(model, settings, head_learning_rate)
     scheduler = _build_scheduler(optimizer, settings, loader.plan.n_steps * settings.n_epochs)
@@ -130,6 +135,8 @@ def fit(
         checkpoints.load_best(model)
     elif average:
         average.swap()
+    if not all(parameter.isfinite().all() for parameter in model.parameters()):
+        raise UserError(_DIVERGED.format("the weights are no longer finite"))  # of the last step no loss tells it
     accelerator.wait_for_everyone()  # from here on the checkpoints may go
     return state.history
 
@@ -157,7 +164,8 @@ class _Loop:
         batches = self.loader.epoch(state.epoch, first_step=state.step, accelerator=self.accelerator)
         title = f"epoch {state.epoch + 1}/{self.settings.n_epochs}"
         hidden = None if self.accelerator.is_main_process else True
-        with tqdm(batches, total=n_steps, initial=state.step, desc=title, unit="step", disable=hidden) as bar:
+        timed = meter.waiting_for(batches)
+        with tqdm(timed, total=n_steps, initial=state.step, desc=title, unit="step", disable=hidden) as bar:
             for batch in bar:
                 rate = self.scheduler.get_last_lr()[0]
                 loss, statistics = self._step(batch)
@@ -219,10 +227,7 @@ def _mean_over_processes(loss: Tensor, accelerator: Accelerator) -> float:
     """
     value = float(accelerator.reduce(loss.detach().float(), reduction="mean"))
     if not math.isfinite(value):
-        raise UserError(
-            f"the loss is {value}: training diverged. Lower the learning rate, raise the temperature, or train in "
-            "mixed_precision 'bf16' or 'no' instead of 'fp16'."
-        )
+        raise UserError(_DIVERGED.format(f"the loss is {value}"))
     return value
 
 
@@ -234,7 +239,7 @@ class _Meter:
 
     def _reset(self) -> None:
         self._started = time.perf_counter()
-        self._n_documents, self._n_steps = 0, 0
+        self._n_documents, self._n_steps, self._waited_s = 0, 0, 0.0
         self._sums: dict[str, float] = {}
 
     def add(self, loss: float, n_documents: int, statistics: dict[str, float]) -> None:
@@ -243,6 +248,17 @@ class _Meter:
         for name, value in {"loss": loss, **statistics}.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
 
+    def waiting_for(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """The batches as they come; the time until each is there counts as waiting."""
+        remaining = iter(batches)
+        while True:
+            asked = time.perf_counter()
+            batch = next(remaining, None)
+            self._waited_s += time.perf_counter() - asked
+            if batch is None:
+                return
+            yield batch
+
     @property
     def is_due(self) -> bool:
         return time.perf_counter() - self._started >= _LOG_EVERY_S
@@ -250,7 +266,9 @@ class _Meter:
     def row(self) -> dict[str, float]:
         seconds = max(time.perf_counter() - self._started, 1e-9)
         means = {name: total / self._n_steps for name, total in self._sums.items()}
-        row = means | {"documents_per_second": self._n_documents / seconds}
+        row = means | {
+            "documents_per_second": self._n_documents / seconds, "loading_share": self._waited_s / seconds,
+        }  # fmt: skip
         self._reset()
         return row
 

@@ -55,6 +55,28 @@ def test_outputs_and_manifest_appear_together_and_nothing_else_is_left(config: P
     }  # fmt: skip
 
 
+def test_outputs_come_back_where_the_new_ones_cannot_be_put_in_their_place(
+    config: PipelineConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second of the new files finds no room, as on a network drive that went away."""
+    write_split(config, "old")
+    before = contents(config)
+    rename = Path.rename
+
+    def fail_once(self: Path, target: Path) -> Path:
+        if self.parent.name == ".writing-split" and Path(target).name == "splits.parquet":
+            raise OSError("no such device")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail_once)
+    with pytest.raises((OSError, UserError)):
+        write_split(config, "new")
+    monkeypatch.undo()
+    assert contents(config) == before
+    write_split(config, "new")
+    assert contents(config)["splits.parquet"] == "new"
+
+
 def test_the_manifest_says_from_what_with_which_settings_and_by_which_code(config: PipelineConfig) -> None:
     with writing(config, "split", extra_inputs={"raw.csv": "ab"}) as output:
         (output.dir / "splits.parquet").write_text("s")

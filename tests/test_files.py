@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.files import guarded_io, read_json, sha256_of, write_json
+from pipeline.files import guarded_io, private_folder, read_json, sha256_of, write_json
 
 
 def test_a_missing_permission_is_a_user_error_that_names_the_file(tmp_path: Path) -> None:
@@ -73,3 +73,10 @@ def test_damaged_json_is_a_user_error(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(UserError, match=r"a.json is damaged"):
         read_json(tmp_path / "a.json")
+
+
+def test_a_folder_for_patients_text_is_its_owners_alone_and_one_that_is_there_stays(tmp_path: Path) -> None:
+    made = private_folder(tmp_path / "work" / "study")
+    assert made.stat().st_mode & 0o777 == 0o700
+    made.chmod(0o750)
+    assert private_folder(made).stat().st_mode & 0o777 == 0o750

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import nn
 
 from pipeline import checkpoints, training
 from pipeline.errors import UserError
+from pipeline.loading import BatchLoader
 from pipeline.settings import Compute
 from pipeline.training import fit, start_accelerator
 from pipeline.validation import Validator
@@ -100,6 +102,47 @@ def train_averaged(folder: Path, checkpoint_dir: Path, ema_decay: float | None, 
     return {name: value.clone() for name, value in model.state_dict().items()}
 
 
+def test_weights_that_the_last_step_spoiled_are_not_kept(
+    tiny_encoder_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss of a step is that of the weights before it, so the last one says nothing of the weights it leaves."""
+    swap = training.WeightAverage.swap
+
+    def spoil(self: training.WeightAverage) -> None:
+        swap(self)
+        next(model.parameters()).data.fill_(float("nan"))
+
+    monkeypatch.setattr(training.WeightAverage, "swap", spoil)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    accelerator = start_accelerator(Compute(), mixed_precision="no", seed=0)
+    model = build_objective(tiny_encoder_dir, "contrastive")
+    with pytest.raises(UserError, match="the weights are no longer finite: training diverged"):
+        fit(
+            model, build_loader(), settings_of("contrastive", ema_decay=0.9), accelerator,
+            checkpoint_dir=tmp_path, signature="s",
+        )  # fmt: skip
+
+
+def test_the_share_of_time_that_the_loader_was_waited_for_is_logged(
+    tiny_encoder_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loader, epoch = build_loader(), BatchLoader.epoch
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        for batch in epoch(*arguments, **options):
+            time.sleep(2.0)
+            yield batch
+
+    monkeypatch.setattr(BatchLoader, "epoch", slow)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    accelerator = start_accelerator(Compute(), mixed_precision="no", seed=0)
+    model, settings = build_objective(tiny_encoder_dir, "contrastive"), settings_of("contrastive", n_epochs=1)
+    rows = fit(model, loader, settings, accelerator, checkpoint_dir=tmp_path, signature="s")
+    shares = [row["loading_share"] for row in rows if "loading_share" in row]
+    assert shares
+    assert all(0.5 < share <= 1 for share in shares)
+
+
 def test_without_warm_up_and_in_a_single_step_the_rate_is_full_at_once(tiny_encoder_dir: Path, tmp_path: Path) -> None:
     for warmup, global_batch_size in ((0.0, 12), (0.1, 10_000)):
         settings = settings_of("contrastive", n_epochs=1, warmup=warmup, global_batch_size=global_batch_size)
@@ -163,7 +206,10 @@ def test_a_training_killed_while_it_validates_still_keeps_the_best_epoch(
         assert torch.equal(resumed[name], value), name
 
     def without_speed(rows: list[dict[str, float]]) -> list[dict[str, float]]:
-        return [{name: value for name, value in row.items() if name != "documents_per_second"} for row in rows]
+        return [
+            {name: value for name, value in row.items() if name not in ("documents_per_second", "loading_share")}
+            for row in rows
+        ]
 
     assert without_speed(history) == without_speed(whole_history)
 

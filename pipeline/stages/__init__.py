@@ -21,7 +21,7 @@ from pipeline.artifacts import is_main_process
 from pipeline.config import DISTRIBUTED_STAGES, PipelineConfig, Stage, view_for_stage
 from pipeline.config_files import load_config
 from pipeline.errors import UserError, describe_bug
-from pipeline.files import guarded_io, write_json
+from pipeline.files import guarded_io, private_folder, write_json
 from pipeline.tracking import StageRun, stage_run
 
 logger = logging.getLogger(__name__)
@@ -139,7 +139,8 @@ def _log_to(config: PipelineConfig, name: str) -> None:
     path = config.experiment_dir / "logs" / f"{name}.log"
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(config.experiment_dir)
+        path.parent.mkdir(exist_ok=True)
         if is_main_process():
             handlers.append(logging.FileHandler(path, mode="w", encoding="utf-8"))
     except OSError as error:
