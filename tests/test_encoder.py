@@ -6,22 +6,17 @@ from typing import Any
 
 import pytest
 import torch
+from encoder_cases import SETTINGS, batches_of, build_tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.encoder import DocumentEncoder
 from pipeline.errors import UserError
 from pipeline.heads import build_head, start_from_prevalence
-from pipeline.micro_batches import ChunkSettings, MicroBatch, build_micro_batches
+from pipeline.micro_batches import ChunkSettings, build_micro_batches
 from pipeline.pretrained import load_encoder, load_tokenizer
 from pipeline.tokens import Tokenize
 from pipeline.triggers import KINDS
-
-SETTINGS = ChunkSettings(chunk_tokens=16, chunk_overlap=2, cls_id=2, sep_id=3, pad_id=0)
-
-
-def batches_of(ids: list[list[int]], max_tokens: int = 64) -> list[MicroBatch]:
-    return build_micro_batches(range(len(ids)), ids, [[0] * len(one) for one in ids], SETTINGS, max_tokens=max_tokens)
 
 
 @given(st.integers(1, 200), st.integers(8, 40), st.integers(0, 3))
@@ -56,20 +51,6 @@ def test_a_documents_states_do_not_depend_on_what_is_encoded_with_it(tiny_encode
             n = alone.states.shape[1]
             torch.testing.assert_close(states.states[place, :n], alone.states[0], atol=1e-5, rtol=0)
             assert states.mask[place].sum() == n
-
-
-def test_a_long_document_is_its_chunks_one_after_another_every_token_once(tiny_encoder_dir: Path) -> None:
-    """40 tokens in windows of 14 that share 2: 0-14, 12-26, 24-38, 36-40 own 0-13, 13-25, 25-37, 37-40."""
-    encoder = load_encoder(tiny_encoder_dir).eval()
-    ids = list(range(5, 45))
-    with torch.no_grad():
-        whole = encoder(batches_of([ids])[0]).states[0]
-        pooled = encoder(batches_of([ids])[0]).pooled("mean")[0]
-        parts = [encoder(batches_of([ids[start:end]])[0]).states[0] for start, end in SETTINGS.chunks(len(ids))]
-    owned = torch.cat([parts[0][:13], parts[1][1:13], parts[2][1:13], parts[3][1:]])
-    assert len(owned) == 40
-    torch.testing.assert_close(whole, owned, atol=1e-5, rtol=0)
-    torch.testing.assert_close(pooled, owned.mean(dim=0), atol=1e-5, rtol=0)
 
 
 def test_cached_frozen_layers_give_what_the_whole_model_gives(tiny_encoder_dir: Path) -> None:
@@ -130,20 +111,6 @@ def test_tokens_carry_offsets_context_and_what_was_cut(tiny_encoder_dir: Path) -
     assert columns["n_tokens_cut"] == [0, 0, 100]
 
 
-def build_tiny(name: str, **changed: Any) -> torch.nn.Module:
-    """A random encoder of another architecture, three layers, without dropout."""
-    import transformers
-
-    sizes = {
-        "vocab_size": 100, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 24,
-        "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "max_position_embeddings": 40,
-    }  # fmt: skip
-    torch.manual_seed(0)
-    config = getattr(transformers, f"{name}Config")(**sizes | changed)
-    model: torch.nn.Module = getattr(transformers, f"{name}Model")(config)
-    return model
-
-
 @pytest.mark.parametrize("name", ["Bert", "Roberta", "XLMRoberta"])
 def test_layers_of_bert_like_encoders_can_be_cached(name: str) -> None:
     batches = batches_of([[5, 6, 7], list(range(5, 45)), [9] * 20])
@@ -153,48 +120,6 @@ def test_layers_of_bert_like_encoders_can_be_cached(name: str) -> None:
         encoder.fill_cache(batches, 3, torch.device("cpu"), torch.float32)
         for batch, states in zip(batches, expected, strict=True):
             torch.testing.assert_close(encoder(batch).states, states, atol=1e-5, rtol=0)
-
-
-LONG_WINDOWS: dict[str, dict[str, Any]] = {
-    "ModernBert": {"local_attention": 8, "cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3},
-    "Longformer": {"attention_window": [8] * 3},
-}
-
-
-@pytest.mark.parametrize("name", LONG_WINDOWS)
-def test_encoders_with_long_windows_read_a_document_in_one_chunk_and_all_their_weights_learn(name: str) -> None:
-    """Texts of 500 and 480 tokens; attention is local, so a change at one end reaches the other by way of CLS alone."""
-    backbone = build_tiny(name, max_position_embeddings=602, pad_token_id=0, **LONG_WINDOWS[name])
-    if hasattr(backbone, "pooler"):
-        backbone.pooler = None  # as load_encoder does
-    settings = ChunkSettings(chunk_tokens=600, chunk_overlap=0, cls_id=2, sep_id=3, pad_id=0)
-    ids = [[5 + 7 * index % 90 for index in range(500)], [5 + index % 90 for index in range(480)]]
-    context = [[0] * len(one) for one in ids]
-    encoder = DocumentEncoder(backbone).eval()
-    (batch,) = build_micro_batches([0, 1], ids, context, settings, max_tokens=5000)
-    assert batch.input_ids.shape == (2, 504)
-    with torch.no_grad():
-        together = encoder(batch)
-        for place, row in enumerate(batch.rows.tolist()):
-            alone = encoder(build_micro_batches([row], [ids[row]], [context[row]], settings, max_tokens=5000)[0])
-            n = len(ids[row])
-            torch.testing.assert_close(together.states[place, :n], alone.states[0], atol=1e-5, rtol=0)
-            torch.testing.assert_close(together.cls_states[place], alone.cls_states[0], atol=1e-5, rtol=0)
-        other = [[*ids[0][:-1], 99], ids[1]]
-        changed = encoder(build_micro_batches([0, 1], other, context, settings, max_tokens=5000)[0])
-    place = batch.rows.tolist().index(0)
-    assert not torch.allclose(changed.cls_states[place], together.cls_states[place], atol=1e-7), "CLS sees the end"
-    encoder.train()
-    encoder(batch).states.square().sum().backward()
-    assert not [name for name, one in encoder.named_parameters() if one.requires_grad and one.grad is None]
-
-
-def test_layers_of_modern_bert_can_be_frozen_but_not_cached() -> None:
-    encoder = DocumentEncoder(build_tiny("ModernBert", pad_token_id=0, **LONG_WINDOWS["ModernBert"]), n_frozen_layers=2)
-    trained = {name.split(".")[2] for name, one in encoder.named_parameters() if one.requires_grad and "layers" in name}
-    assert trained == {"2"}
-    with pytest.raises(UserError, match="layers of ModernBertModel do not run one by one"):
-        encoder.fill_cache(batches_of([[5, 6, 7]]), 1, torch.device("cpu"), torch.float32)
 
 
 @pytest.mark.parametrize("name", ["DebertaV2", "MPNet"])
