@@ -81,18 +81,6 @@ class EncoderExplainer:
                 states = encoder(batch.to(device))
             yield states, batch.rows.tolist()
 
-    @torch.inference_mode()
-    def probabilities(
-        self, input_ids: Sequence[Sequence[int]], context_ids: Sequence[Sequence[int]], label_ids: Sequence[int]
-    ) -> np.ndarray:
-        """Probability of one label for each token sequence, (n_sequences,) float64."""
-        result = np.zeros(len(input_ids))
-        for states, places in self._states(input_ids, context_ids):
-            logits = self.classifier.head(states).float()
-            for number, place in enumerate(places):
-                result[place] = float(logits[number, label_ids[place]].sigmoid())
-        return result
-
 
 def _one(states: TokenStates, number: int, width: int) -> TokenStates:
     """Token states of one document of several, without padding."""

@@ -7,98 +7,104 @@ Source:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import itertools
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import datasets
 import numpy as np
 
-from pipeline.encoder_spans import TOKEN_COLUMNS, Columns, EncoderExplainer
-from pipeline.spans import LabelSpans, Span, random_runs, tokens_within
-from pipeline.tokens import AFFIRMED
+from pipeline.ensemble import CodingModel
+from pipeline.spans import LabelSpans, Span, random_runs
+
+_WORD = re.compile(r"(\S+)\s*")
+_MEASURES = ("comprehensiveness", "sufficiency", "comprehensiveness_random", "sufficiency_random", "share")
 
 
 @dataclass(frozen=True)
 class Explained:
-    """One code of a document with the tokens it rests on.
+    """One code of a document with the spans it rests on.
 
     Attributes:
-        input_ids, context_ids: tokens of the whole document, (n_tokens,).
+        text: of the document.
         label_id: of the code.
-        inside: whether a token belongs to the evidence, (n_tokens,) bool.
+        spans: in characters of the text, one at least.
     """
 
-    input_ids: np.ndarray
-    context_ids: np.ndarray
+    text: str
     label_id: int
-    inside: np.ndarray
-
-
-def explained_of(columns: Columns, place: int, label_id: int, spans: Sequence[Span]) -> Explained:
-    """What :func:`measure_faithfulness` needs of one document and one of its codes."""
-    ids, context, starts, ends = (np.asarray(columns[name][place], dtype=np.int64) for name in TOKEN_COLUMNS[:4])
-    return Explained(ids, context, label_id, tokens_within(spans, starts, ends))
+    spans: Sequence[Span]
 
 
 def measure_faithfulness(
-    explainer: EncoderExplainer, explained: Iterable[Explained], *, seed: int = 0
+    model: CodingModel, explained: Sequence[Explained], *, max_tokens: int, seed: int = 0
 ) -> dict[str, float]:
     """How far probabilities hang on the evidence, against random spans of the same lengths.
 
-    Comprehensiveness is the drop of the code's probability when the evidence is removed from the document (high is
-    good), sufficiency the drop when only the evidence is kept (low is good). Tokens are taken out, not masked, and
-    the rest is encoded anew.
+    Comprehensiveness is the drop of the code's probability when the words of the evidence are removed from the document
+    (high is good), sufficiency the drop when only they are kept (low is good). What is left is read by the whole model.
 
     Args:
-        explainer: with the model to ask.
-        explained: documents and codes; 4 + 1 sequences are encoded for each.
+        model: that gave the evidence.
+        explained: documents and codes.
+        max_tokens: size of a micro-batch of the neural part.
         seed: of the random spans.
 
     Returns:
         Means over codes: evidence_comprehensiveness, evidence_sufficiency, the same two with ``_random``, the share of
-        tokens that is evidence (evidence_share), and n_evidence_codes; only the count, 0, where nothing was given.
+        words that is evidence (evidence_share), and n_evidence_codes; where evidence has several sources, the same of
+        each by itself, as evidence_title_comprehensiveness and so on. Only the count, 0, where nothing was given.
     """
     generator = np.random.default_rng(seed)
-    unknown = int(explainer.classifier.tokenizer.unk_token_id)
-    drops: list[np.ndarray] = []
-    shares: list[float] = []
+    rows: dict[str, list[list[float]]] = {"": []}
     for one in explained:
-        elsewhere = random_runs(one.inside, generator)
-        kept = (np.ones_like(one.inside), ~one.inside, one.inside, ~elsewhere, elsewhere)
-        ids = [one.input_ids[mask] if mask.any() else np.array([unknown]) for mask in kept]
-        context = [one.context_ids[mask] if mask.any() else np.array([AFFIRMED]) for mask in kept]
-        found = explainer.probabilities(ids, context, [one.label_id] * len(kept))  # type: ignore[arg-type]
-        drops.append(found[0] - found[1:])
-        shares.append(float(one.inside.mean()))
-    if not drops:
-        return {"n_evidence_codes": 0.0}
-    means = np.mean(drops, axis=0)
-    names = ("comprehensiveness", "sufficiency", "comprehensiveness_random", "sufficiency_random")
-    result = {f"evidence_{name}": float(value) for name, value in zip(names, means, strict=True)}
-    return result | {"evidence_share": float(np.mean(shares)), "n_evidence_codes": float(len(drops))}
+        parts = {span.source: [other for other in one.spans if other.source == span.source] for span in one.spans}
+        of_all = _measure(model, one, one.spans, max_tokens, generator)
+        rows[""].append(of_all)
+        for source, spans in parts.items():
+            row = of_all if len(parts) == 1 else _measure(model, one, spans, max_tokens, generator)
+            rows.setdefault(source, []).append(row)
+    result = {"n_evidence_codes": float(len(explained))}
+    for source, measured in rows.items():
+        if measured and (not source or len(rows) > 2):
+            prefix = f"evidence_{source}_" if source else "evidence_"
+            means = np.mean(measured, axis=0).tolist()
+            result |= {f"{prefix}{name}": value for name, value in zip(_MEASURES, means, strict=True)}
+            result[f"n_{prefix}codes"] = float(len(measured))
+    return result
+
+
+def _measure(
+    model: CodingModel, one: Explained, spans: Sequence[Span], max_tokens: int, generator: np.random.Generator
+) -> list[float]:
+    """``_MEASURES`` of one code, in order."""
+    words = list(_WORD.finditer(one.text))
+    inside = np.array([any(word.start() < span.end and span.start < word.end(1) for span in spans) for word in words])
+    elsewhere = random_runs(inside, generator)
+    masks = (np.ones_like(inside), ~inside, inside, ~elsewhere, elsewhere)
+    texts = ["".join(itertools.compress((word[0] for word in words), mask)) for mask in masks]
+    probabilities = [float(of_text[one.label_id]) for of_text in model.code_texts(texts, max_tokens=max_tokens)]
+    return [*(probabilities[0] - other for other in probabilities[1:]), float(inside.mean())]
 
 
 class FaithfulnessSample:
-    """Up to 200 documents, evenly over the rows, with one predicted code each, drawn at random with a fixed seed."""
+    """Up to 100 documents, evenly over the rows, with one predicted code each, drawn at random with a fixed seed."""
 
-    def __init__(self, tokens: datasets.Dataset, rows: Sequence[int], *, n_documents: int = 200) -> None:
-        self._tokens, self._rows = tokens, rows
-        self._step = max(-(-len(rows) // n_documents), 1)
+    def __init__(self, n_rows: int, *, n_documents: int = 100) -> None:
+        self._step = max(-(-n_rows // n_documents), 1)
         self._generator = np.random.default_rng(0)
-        self._drawn: list[tuple[int, int, list[Span]]] = []
+        self._drawn: list[Explained] = []
 
-    def add(self, first: int, label_ids: Sequence[Sequence[int]], spans: Sequence[LabelSpans]) -> None:
-        """Draw from a block of documents with their predicted labels and evidence; ``first`` is its place in rows."""
+    def add(
+        self, first: int, label_ids: Sequence[Sequence[int]], spans: Sequence[LabelSpans], texts: Sequence[str]
+    ) -> None:
+        """Draw from a block of documents, with predicted labels and evidence; ``first`` is its place in the rows."""
         for place in range(-first % self._step, len(label_ids), self._step):
-            of_encoder = ([one for one in found if one.source == "encoder"] for found in spans[place])
-            explained = [one for one in zip(label_ids[place], of_encoder, strict=True) if one[1]]
+            explained = [one for one in zip(label_ids[place], spans[place], strict=True) if one[1]]
             if explained:
                 label_id, found = explained[int(self._generator.integers(len(explained)))]
-                self._drawn.append((self._rows[first + place], label_id, found))
+                self._drawn.append(Explained(texts[place], label_id, found))
 
-    def measure(self, explainer: EncoderExplainer) -> dict[str, float]:
+    def measure(self, model: CodingModel, *, max_tokens: int) -> dict[str, float]:
         """See :func:`measure_faithfulness`."""
-        columns = self._tokens.select_columns(list(TOKEN_COLUMNS[:4]))
-        return measure_faithfulness(
-            explainer, (explained_of(columns[row : row + 1], 0, label, spans) for row, label, spans in self._drawn)
-        )
+        return measure_faithfulness(model, self._drawn, max_tokens=max_tokens)

@@ -156,14 +156,6 @@ def _neighbours(
     return groups
 
 
-def tokens_within(spans: Sequence[Span], token_starts: np.ndarray, token_ends: np.ndarray) -> np.ndarray:
-    """Which tokens lie inside spans, (n_tokens,) bool."""
-    inside = np.zeros(len(token_starts), dtype=bool)
-    for span in spans:
-        inside |= (token_starts >= span.start) & (token_ends <= span.end)
-    return inside
-
-
 def random_runs(inside: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """Runs of the same lengths elsewhere in the document, without overlap among them, each placing equally likely.
 

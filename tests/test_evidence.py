@@ -17,18 +17,16 @@ from pipeline.artifacts import read_manifest
 from pipeline.code_files import text_digest
 from pipeline.coding import code_documents
 from pipeline.config import PipelineConfig
-from pipeline.encoder_spans import EncoderExplainer
 from pipeline.ensemble import CodingModel
 from pipeline.errors import UserError
 from pipeline.evidence import Explainer
-from pipeline.faithfulness import Explained, FaithfulnessSample, explained_of, measure_faithfulness
+from pipeline.faithfulness import Explained, FaithfulnessSample, measure_faithfulness
 from pipeline.heads import LabelAttentionHead, build_head
 from pipeline.labels import LabelSpace
 from pipeline.mentions import TitleIndex, load_synonyms
 from pipeline.pretrained import load_encoder, load_tokenizer
 from pipeline.serving import Classifier, ClassifierSettings
 from pipeline.spans import Span
-from pipeline.tokens import Tokenize
 
 SPACE = LabelSpace(("icd10cm:E11.9", "icd10cm:I10"), ("Diabetes", "Hypertension"), (3, 2))
 
@@ -119,9 +117,13 @@ def test_pooling_cls_has_no_evidence_and_says_what_has(tiny_encoder_dir: Path) -
 
 
 def explained(classifier: Classifier, text: str, label: int) -> Explained:
-    columns = Tokenize(classifier.tokenizer, 200, has_context=False)([text])
-    ((_, (spans,)),) = EncoderExplainer.build(classifier, max_tokens=64).explain_columns(columns, [[label]])
-    return explained_of(columns, 0, label, spans)
+    explainer = Explainer.of_model(CodingModel.of_classifier(classifier), max_tokens=64)
+    ((spans,),) = explainer.explain_texts([text], [[label]])
+    return Explained(text, label, spans)
+
+
+def faithfulness_of(classifier: Classifier, explained: list[Explained]) -> dict[str, float]:
+    return measure_faithfulness(CodingModel.of_classifier(classifier), explained, max_tokens=64)
 
 
 def test_faithfulness_is_the_drop_without_and_with_only_the_evidence(tiny_encoder_dir: Path) -> None:
@@ -132,27 +134,42 @@ def test_faithfulness_is_the_drop_without_and_with_only_the_evidence(tiny_encode
         for text in ("the patient has fever", "the patient has", "fever")
     )
     one = explained(classifier, "the patient has fever", 0)
-    assert one.inside.tolist() == [False, False, False, True]
-    explainer = EncoderExplainer.build(classifier, max_tokens=64)
-    scores = measure_faithfulness(explainer, [one])
+    scores = faithfulness_of(classifier, [one])
     assert scores["evidence_comprehensiveness"] == pytest.approx(whole - without, abs=1e-6)
     assert scores["evidence_sufficiency"] == pytest.approx(whole - only, abs=1e-6)
     assert (scores["evidence_share"], scores["n_evidence_codes"]) == (0.25, 1)
-    many = measure_faithfulness(explainer, [one] * 20)
+    assert not [name for name in scores if "encoder" in name], "one source, one set of numbers"
+    many = faithfulness_of(classifier, [one] * 20)
     assert many["evidence_comprehensiveness_random"] < 0.5 * many["evidence_comprehensiveness"]
     assert many["evidence_sufficiency_random"] > many["evidence_sufficiency"]
-    assert many == measure_faithfulness(explainer, [one] * 20), "the same numbers again"
+    assert many == faithfulness_of(classifier, [one] * 20), "the same numbers again"
+
+
+def test_each_source_of_evidence_is_measured_by_itself_too(tiny_encoder_dir: Path) -> None:
+    """Of three codes one rests on both sources, one on each alone; 'cough' is no evidence, whatever its source says."""
+    classifier = build(tiny_encoder_dir)
+    text = "the patient has fever and cough"
+    fever, cough = Span(16, 21, 1.0, "preamble"), Span(26, 31, 1.0, "preamble", "title")
+    three = [Explained(text, 0, spans) for spans in ([cough, fever], [fever], [cough])]
+    scores = faithfulness_of(classifier, three)
+    assert (scores["n_evidence_codes"], scores["n_evidence_title_codes"], scores["n_evidence_encoder_codes"]) == (
+        3,
+        2,
+        2,
+    )
+    of_fever, of_cough = (faithfulness_of(classifier, [Explained(text, 0, [one])]) for one in (fever, cough))
+    name = "comprehensiveness"
+    assert scores[f"evidence_encoder_{name}"] == pytest.approx(of_fever[f"evidence_{name}"])
+    assert scores[f"evidence_title_{name}"] == pytest.approx(of_cough[f"evidence_{name}"])
+    assert scores[f"evidence_encoder_{name}"] > scores[f"evidence_title_{name}"]
 
 
 def test_evidence_that_is_the_whole_document_is_removed_whole(tiny_encoder_dir: Path) -> None:
-    one = explained(build(tiny_encoder_dir), "fever", 0)
-    assert one.inside.all()
-    scores = measure_faithfulness(EncoderExplainer.build(build(tiny_encoder_dir), max_tokens=64), [one])
+    classifier = build(tiny_encoder_dir)
+    scores = faithfulness_of(classifier, [explained(classifier, "fever", 0)])
     assert scores["evidence_sufficiency"] == pytest.approx(0)
     assert scores["evidence_comprehensiveness"] == scores["evidence_comprehensiveness_random"] > 0
-    assert measure_faithfulness(EncoderExplainer.build(build(tiny_encoder_dir), max_tokens=64), []) == {
-        "n_evidence_codes": 0
-    }
+    assert faithfulness_of(classifier, []) == {"n_evidence_codes": 0}
 
 
 @pytest.mark.parametrize("top_k", [None, 2])
@@ -218,15 +235,14 @@ def test_a_label_without_anything_for_it_has_no_span(tiny_encoder_dir: Path) -> 
 
 @pytest.mark.parametrize("block", [1, 4, 10])
 def test_the_sample_is_even_over_the_rows_however_they_come(block: int) -> None:
-    """4 of 10 rows: every third one. Of its codes one with a span of the encoder is drawn; row 106 has none."""
-    spans = [Span(0, 1, 1.0, "other", "title"), Span(0, 1, 1.0, "other")]
-    sample = FaithfulnessSample([], range(100, 110), n_documents=4)  # type: ignore[arg-type]
+    """4 of 10 documents: every third one. Of its codes one with a span is drawn; document 6 has none."""
+    spans: list[Any] = [[], [Span(0, 1, 1.0, "other", "title")]]
+    sample = FaithfulnessSample(10, n_documents=4)
     for first in range(0, 10, block):
         places = range(first, min(first + block, 10))
-        found = [[spans[:1], [] if place == 6 else spans] for place in places]
-        sample.add(first, [[7, 8] for _ in places], found)
-    assert [(row, label) for row, label, _ in sample._drawn] == [(100, 8), (103, 8), (109, 8)]
-    assert all(found == spans[1:] for _, _, found in sample._drawn)
+        found = [[[], []] if place == 6 else spans for place in places]
+        sample.add(first, [[7, 8] for _ in places], found, [f"text {place}" for place in places])
+    assert sample._drawn == [Explained(f"text {place}", 8, spans[1]) for place in (0, 3, 9)]
 
 
 @pytest.mark.parametrize("cleaning", ["raw", "caml"])

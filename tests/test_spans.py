@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.spans import Span, grow_spans, random_runs, tokens_within, word_of_token
+from pipeline.spans import Span, grow_spans, random_runs, word_of_token
 
 SECTIONS: list[dict[str, Any]] = [
     {"name": "impression", "start": 0, "end": 30},
@@ -79,12 +79,6 @@ def test_tokens_of_one_word_are_summed_before_the_sign_is_looked_at() -> None:
         np.array([3.0, -1.0, 1.0]), np.array([0, 0, 1]), np.array([0, 6, 50]), np.array([6, 9, 55]), SECTIONS
     )
     assert found == [Span(0, 9, pytest.approx(2 / 3), "impression")]
-
-
-def test_tokens_within_spans_are_those_that_lie_in_them_whole() -> None:
-    starts, ends = np.array([0, 4, 8, 12]), np.array([4, 8, 12, 16])
-    assert tokens_within([Span(4, 12, 1, "x")], starts, ends).tolist() == [False, True, True, False]
-    assert tokens_within([], starts, ends).tolist() == [False] * 4
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=40), st.integers(0, 99))

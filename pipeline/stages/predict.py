@@ -87,7 +87,7 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
     started = time.perf_counter()
     n_predicted, first = 0, 0
     explainer = Explainer.of_model(model, max_tokens=max_tokens) if config.predict.evidence else None
-    sample = FaithfulnessSample(tokens, rows)
+    sample = FaithfulnessSample(len(rows))
     with (
         writing(config, "predict") as output,
         pq.ParquetWriter(output.dir / "predictions.parquet", schema, compression="zstd") as writer,
@@ -105,7 +105,7 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
                 block_texts = list(itertools.islice(again, len(block_rows)))
                 block["text_digest"] = [text_digest(text) for text in block_texts]
                 spans = explainer.explain_rows(tokens, block_rows, label_ids, block_texts)
-                sample.add(first, label_ids, spans)
+                sample.add(first, label_ids, spans, block_texts)
             first += len(probabilities)
             writer.write_table(_table(block, probabilities, predicted, spans, schema))
             if baseline is not None and model.baseline_thresholds is not None:
@@ -115,8 +115,7 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
         output.facts |= {"documents": len(rows), "predicted": n_predicted, "baseline": model.has_baseline}
         if model.neural is not None:
             output.facts["precision"] = model.neural.precision
-        neural = None if explainer is None else explainer.neural
-        faithfulness = {} if neural is None else sample.measure(neural)
+        faithfulness = {} if explainer is None else sample.measure(model, max_tokens=max_tokens)
         output.facts |= faithfulness
     logger.info("%d documents, %d codes predicted, %.1f documents/s", len(rows), n_predicted, speed)
     tracked.log_metrics({"n_documents": len(rows), "n_predicted": n_predicted, "documents_per_second": speed})
