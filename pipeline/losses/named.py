@@ -228,7 +228,9 @@ class JaccardProbabilityLoss(ContrastiveLoss):
 
 
 class SDInverseFrequencyLoss(ContrastiveLoss):
-    """SD whose similarity factor counts each shared label 1 / n_l. Ours; it beats none of its parents clearly.
+    """SD whose similarity factor counts each shared label 1 / n_l.
+
+    Ours; it beats none of its parents clearly.
 
     ``K^s = sum over shared l of 1/n_l, divided by the same sum over all labels of the anchor that have a partner``;
     K^d as in SD. A sample that shares one rare code can weigh more than one that shares three frequent ones.
@@ -269,7 +271,9 @@ class SDMulSupConLoss(ContrastiveLoss):
 
 
 class SDPerLabelLoss(ContrastiveLoss):
-    """MulSupCon's rows, each spread over its carriers in proportion to SD's K. Ours; it beats none of its parents clearly.
+    """MulSupCon's rows, each spread over its carriers in proportion to SD's K.
+
+    Ours; it beats none of its parents clearly.
 
     Every label of an anchor gets one unit of weight, rare or frequent; within a row the carriers whose whole label
     set fits the anchor best get most of it: ``W_ip = K_ip * sum over shared l of 1 / (sum over carriers q of l of
