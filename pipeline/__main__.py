@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import http.client
 import logging
 import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -271,11 +273,26 @@ def _ui(arguments: argparse.Namespace) -> int:
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracking_uri(tracking_dir)]
     command += ["--default-artifact-root", (tracking_dir / "artifacts").resolve().as_uri()]
     command += ["--host", "127.0.0.1", "--port", str(arguments.port)]
-    print(f"MLflow: http://127.0.0.1:{arguments.port}/{page} (Ctrl-C to stop)", flush=True)
-    try:
-        return subprocess.run(command, check=False).returncode
-    except KeyboardInterrupt:
-        return 0
+    sys.stderr.write("the MLflow page starts, which takes some seconds ...\n")
+    with subprocess.Popen(command) as server:
+        try:
+            if _answers(server, arguments.port):
+                print(f"MLflow: http://127.0.0.1:{arguments.port}/{page} (Ctrl-C to stop)", flush=True)
+            return server.wait()
+        except KeyboardInterrupt:
+            return 0
+
+
+def _answers(server: subprocess.Popen[bytes], port: int) -> bool:
+    """Wait until a page is served; False where the server has ended instead."""
+    while server.poll() is None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+        with contextlib.suppress(OSError, http.client.HTTPException), contextlib.closing(connection):
+            connection.request("GET", "/health")
+            connection.getresponse().read()
+            return server.poll() is None
+        time.sleep(0.2)
+    return False
 
 
 if __name__ == "__main__":
