@@ -274,7 +274,7 @@ def _ui(arguments: argparse.Namespace) -> int:
     command += ["--default-artifact-root", (tracking_dir / "artifacts").resolve().as_uri()]
     command += ["--host", "127.0.0.1", "--port", str(arguments.port)]
     sys.stderr.write("the MLflow page starts, which takes some seconds ...\n")
-    with subprocess.Popen(command) as server:
+    with subprocess.Popen(command, stdout=sys.stderr) as server:  # its log is not our answer
         try:
             if _answers(server, arguments.port):
                 print(f"MLflow: http://127.0.0.1:{arguments.port}/{page} (Ctrl-C to stop)", flush=True)
