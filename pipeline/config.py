@@ -71,6 +71,16 @@ class PipelineConfig(Section):
             raise ValueError("evaluate.split is 'test', but split.test is 0; raise it, or set evaluate.split: val")
         return self
 
+    @model_validator(mode="after")
+    def _trains_no_encoder_in_vain(self) -> Self:
+        kind, loss = self.train_classifier.model, self.train_encoder.loss
+        if kind in ("tfidf", "lexical") and loss != "none":
+            raise ValueError(
+                f"train_classifier.model is {kind!r}, which has no encoder, so train_encoder.loss {loss!r} would train one "
+                "in vain; set train_encoder.loss: none"
+            )
+        return self
+
     @property
     def scored_split(self) -> Split:
         """What stage evaluate scores. Every stage may refuse data without it; no output may depend on it."""

@@ -133,6 +133,8 @@ def run_small(tiny_encoder_dir: Path) -> Callable[..., PipelineConfig]:
             "data": {"recipe": "table", "raw": raw, "options": {"split": "split"}},
             "encoder": {"model": str(tiny_encoder_dir)},
         }  # fmt: skip
+        if sections.get("train_classifier", {}).get("model") in ("tfidf", "lexical"):
+            defaults["train_encoder"] = {"loss": "none"}
         config = validate_config(defaults | sections, source="the test's config")
         for stage in stages.split():
             AcceleratorState._reset_state(reset_partial_state=True)

@@ -132,6 +132,7 @@ def test_a_value_out_of_range_is_refused_by_its_name(tmp_path: Path, setting: st
         ),
         ("evaluate: {label_groups: {category: [a]}}", "evaluate.label_groups: 'category' is the name of scores"),
         ("split: {test: 0, use_given: false}", "evaluate.split is 'test', but split.test is 0; raise it, or set"),
+        ("train_classifier: {model: tfidf}", "has no encoder, so train_encoder.loss 'sd' would train one in vain; set"),
         ("predict: {splits: [val]}", "predict.splits must contain evaluate.split, which is 'test'"),
     ],
 )

@@ -250,6 +250,7 @@ def test_a_grid_runs_end_to_end_and_a_second_time_does_nothing(
         "data": {"recipe": "table", "raw": "notes.jsonl"},
         "encoder": {"model": "encoder"},
         "split": {"n_folds": 2, "val": 0.2},
+        "train_encoder": {"loss": "none"},
         "train_classifier": {"model": "lexical"},
         "grid": {"variants": {"none": {"train_encoder.loss": "none"}}, "folds": True},
     }
