@@ -76,8 +76,8 @@ class PipelineConfig(Section):
         kind, loss = self.train_classifier.model, self.train_encoder.loss
         if kind in ("tfidf", "lexical") and loss != "none":
             raise ValueError(
-                f"train_classifier.model is {kind!r}, which has no encoder, so train_encoder.loss {loss!r} would train one "
-                "in vain; set train_encoder.loss: none"
+                f"train_classifier.model is {kind!r}, which has no encoder, so train_encoder.loss {loss!r} would train "
+                "one in vain; set train_encoder.loss: none"
             )
         return self
 

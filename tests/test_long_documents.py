@@ -30,6 +30,7 @@ def test_a_long_document_is_its_chunks_one_after_another_every_token_once(tiny_e
     torch.testing.assert_close(pooled, owned.mean(dim=0), atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overlap", [0, 64])
 def test_8192_tokens_are_read_to_the_last_by_a_real_encoder_alone_or_in_a_batch(minilm_dir: Path, overlap: int) -> None:
     """17 chunks without overlap and 19 with: every token has its state once, and no chunk sees another's."""

@@ -130,7 +130,7 @@ def test_the_share_of_time_that_the_loader_was_waited_for_is_logged(
 
     def slow(*arguments: Any, **options: Any) -> Any:
         for batch in epoch(*arguments, **options):
-            time.sleep(2.0)
+            time.sleep(0.5)
             yield batch
 
     monkeypatch.setattr(BatchLoader, "epoch", slow)
@@ -140,7 +140,7 @@ def test_the_share_of_time_that_the_loader_was_waited_for_is_logged(
     rows = fit(model, loader, settings, accelerator, checkpoint_dir=tmp_path, signature="s")
     shares = [row["loading_share"] for row in rows if "loading_share" in row]
     assert shares
-    assert all(0.5 < share <= 1 for share in shares)
+    assert all(0.3 < share <= 1 for share in shares)
 
 
 def test_without_warm_up_and_in_a_single_step_the_rate_is_full_at_once(tiny_encoder_dir: Path, tmp_path: Path) -> None:
