@@ -273,25 +273,27 @@ def _ui(arguments: argparse.Namespace) -> int:
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracking_uri(tracking_dir)]
     command += ["--default-artifact-root", (tracking_dir / "artifacts").resolve().as_uri()]
     command += ["--host", "127.0.0.1", "--port", str(arguments.port)]
+    if _answers(arguments.port):
+        raise UserError(f"--port {arguments.port}: another program answers there; name another port.")
     sys.stderr.write("the MLflow page starts, which takes some seconds ...\n")
     with subprocess.Popen(command, stdout=sys.stderr) as server:  # its log is not our answer
         try:
-            if _answers(server, arguments.port):
+            while server.poll() is None and not _answers(arguments.port):
+                time.sleep(0.2)
+            if server.poll() is None:
                 print(f"MLflow: http://127.0.0.1:{arguments.port}/{page} (Ctrl-C to stop)", flush=True)
             return server.wait()
         except KeyboardInterrupt:
+            server.terminate()
             return 0
 
 
-def _answers(server: subprocess.Popen[bytes], port: int) -> bool:
-    """Wait until a page is served; False where the server has ended instead."""
-    while server.poll() is None:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
-        with contextlib.suppress(OSError, http.client.HTTPException), contextlib.closing(connection):
-            connection.request("GET", "/health")
-            connection.getresponse().read()
-            return server.poll() is None
-        time.sleep(0.2)
+def _answers(port: int) -> bool:
+    """Whether a page is served on a port of this machine."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+    with contextlib.suppress(OSError, http.client.HTTPException), contextlib.closing(connection):
+        connection.request("GET", "/health")
+        return connection.getresponse().status < http.HTTPStatus.INTERNAL_SERVER_ERROR
     return False
 
 

@@ -56,6 +56,7 @@ STAGE_INPUTS: dict[Stage, tuple[str, ...]] = {
         "classifier",
     ),
 }
+_OLD = ".old"  # where outputs wait that new ones replace
 ENCODER = "encoder.model"
 """Under which name the digest of the pretrained encoder stands among inputs."""
 _ENCODER_STAGES: frozenset[Stage] = frozenset({"tokenize", "train_encoder"})
@@ -148,7 +149,8 @@ def writing(
             write_json(temporary / "manifest.json", manifest)
             _put_in_place(temporary, experiment_dir, stage)
         finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            if not (temporary / _OLD).exists():  # else the only copy of what was there, which could not be put back
+                shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _manifest(
@@ -187,7 +189,7 @@ def pretrained_digest(config: PipelineConfig, stage: Stage) -> str:
     """Digest of the pretrained encoder for a stage that reads it; nothing for the others, or where it is not known."""
     if stage not in _ENCODER_STAGES:
         return ""
-    return encoder_digest(config.encoder.model, allow_downloads=config.allow_downloads)
+    return encoder_digest(config.encoder.model)
 
 
 def input_signature(config: PipelineConfig, stage: Stage) -> str:
@@ -255,12 +257,12 @@ def _link(source: str | Path, target: str | Path) -> None:
 def _put_in_place(temporary: Path, experiment_dir: Path, stage: Stage) -> None:
     """Rename finished outputs over what was there, in an order in which a kill never leaves old beside new.
 
-    The manifest goes first and comes last; in between all old outputs leave before the first new one comes. Where a
-    rename fails, what was there comes back.
+    The manifest goes first and comes last; in between all old outputs leave before the first new one comes. Where that
+    fails half-way, all that was there comes back, and none of the new stays.
     """
     manifest = manifest_path(experiment_dir, stage)
     manifest.parent.mkdir(parents=True, exist_ok=True)
-    old = temporary / ".old"
+    old = temporary / _OLD
     old.mkdir()  # before the manifest goes: a full disk refuses it
     places = {"manifest.json": manifest} | {name: experiment_dir / name for name in STAGE_OUTPUTS[stage]}
     try:
@@ -269,16 +271,13 @@ def _put_in_place(temporary: Path, experiment_dir: Path, stage: Stage) -> None:
                 place.rename(old / name)
         for name, place in reversed(places.items()):
             (temporary / name).rename(place)
-    except OSError:
+    except BaseException:
+        for name, place in reversed(places.items()):
+            if not (temporary / name).exists() and place.exists():
+                place.rename(temporary / name)
         for name, place in reversed(places.items()):
             if (old / name).exists():
-                _remove(place)
                 (old / name).rename(place)
+        old.rmdir()
         raise
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    shutil.rmtree(old)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import importlib.util
 import json
 from pathlib import Path
@@ -25,8 +26,7 @@ def find_encoder(model: str, *, allow_downloads: bool = False) -> Path:
     Raises:
         UserError: if it is nowhere, has no safetensors weights, or asks for code of its own.
     """
-    folder = Path(model).expanduser()
-    found = folder if folder.is_dir() else _in_package(model) or _in_cache(model, allow_downloads=allow_downloads)
+    found = _local_folder(model) or _in_cache(model, allow_downloads=allow_downloads)
     if found is None:
         raise UserError(
             f"encoder.model: {model!r} is neither a folder, nor an installed package with a model, nor in the local "
@@ -35,6 +35,11 @@ def find_encoder(model: str, *, allow_downloads: bool = False) -> Path:
         )
     check_encoder(found)
     return found.resolve()
+
+
+def _local_folder(model: str) -> Path | None:
+    folder = Path(model).expanduser()
+    return folder if folder.is_dir() else _in_package(model)
 
 
 def _in_package(name: str) -> Path | None:
@@ -81,13 +86,16 @@ def check_encoder(folder: Path) -> None:
 
 
 @functools.cache
-def encoder_digest(model: str, *, allow_downloads: bool = False) -> str:
-    """Digest of the files of an encoder, so that other weights under the same name are seen.
+def encoder_digest(model: str) -> str:
+    """Digest of the files of an encoder, as this process first saw them, so that other weights under its name are seen.
 
     Returns:
-        A sha256; nothing where there is none, or where it may be fetched later: a name on the hub says which it is.
+        A sha256 over weights, configuration and vocabulary; nothing for what is no folder and no package: a name on the
+        hub may be fetched later, and says itself which it is.
     """
-    try:
-        return "" if allow_downloads else sha256_of(find_encoder(model))
-    except UserError:
+    folder = _local_folder(model)
+    if folder is None:
         return ""
+    files = sorted({path for pattern in _FILES for path in folder.glob(pattern)})
+    digests = "".join(f"{path.name} {sha256_of(path)}\n" for path in files)
+    return hashlib.sha256(digests.encode()).hexdigest()

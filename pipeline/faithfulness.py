@@ -7,7 +7,6 @@ Source:
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -82,9 +81,14 @@ def _measure(
     inside = np.array([any(word.start() < span.end and span.start < word.end(1) for span in spans) for word in words])
     elsewhere = random_runs(inside, generator)
     masks = (np.ones_like(inside), ~inside, inside, ~elsewhere, elsewhere)
-    texts = ["".join(itertools.compress((word[0] for word in words), mask)) for mask in masks]
+    texts = ["".join(_kept(word, is_kept) for word, is_kept in zip(words, mask, strict=True)) for mask in masks]
     probabilities = [float(of_text[one.label_id]) for of_text in model.code_texts(texts, max_tokens=max_tokens)]
     return [*(probabilities[0] - other for other in probabilities[1:]), float(inside.mean())]
+
+
+def _kept(word: re.Match[str], is_kept: bool) -> str:
+    """A word with the blanks behind it; of one that is taken out the end of its line, on which headers hang."""
+    return word[0] if is_kept else "\n" * ("\n" in word[0])
 
 
 class FaithfulnessSample:

@@ -55,8 +55,8 @@ def lock(experiment_dir: Path, name: str) -> Iterator[None]:
     Raises:
         UserError: if another process holds it.
     """
-    folder = experiment_dir / ".locks"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = private_folder(experiment_dir) / ".locks"
+    folder.mkdir(exist_ok=True)
     holder = folder / f"{name}.holder"
     held = filelock.FileLock(folder / f"{name}.lock", timeout=0)
     try:

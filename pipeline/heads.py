@@ -50,7 +50,7 @@ class LinearHead(nn.Module):
             UserError: with pooling 'cls', where the logit depends on no token's state but that of CLS.
         """
         if self.pooling != "mean":
-            raise UserError("evidence needs the head 'label_attention' or encoding.pooling 'mean', this one has 'cls'.")
+            raise UserError("evidence needs a head of label attention or encoding.pooling 'mean', this one has 'cls'.")
         weight = self.output.weight[list(label_ids)].float()  # (n_asked, dim)
         values = weight @ tokens.states.float().transpose(1, 2)  # (n_documents, n_asked, width)
         mask = tokens.mask.unsqueeze(1)
@@ -64,8 +64,8 @@ class LabelAttentionHead(nn.Module):
     and its logit a linear function of that vector. A learned vector is added to tokens in a context (negated,
     family, historical, uncertain), so that a label need not attend to what the patient does not have.
 
-    LayerNorm before the keys, masking, and a softmax in float32 keep it from the collapse to "all positive" that
-    the original code is known for.
+    LayerNorm before the keys, masking, and a softmax in float32 keep it from the collapse to "all positive" that users
+    of earlier code report.
 
     Source: the label attention of Mullenbach et al. 2018 (CAML), with scaled dot-product scores as in the
     cross-attention of Edin et al. 2024 (PLM-CA); that of LAAT and PLM-ICD is :class:`LaatHead`.
@@ -120,7 +120,11 @@ class LabelAttentionHead(nn.Module):
     def _match(self, states: Tensor, queries: Tensor) -> Tensor:
         """How well each token fits each query, (n_documents, n_queries, width)."""
         scores: Tensor = queries @ self.keys(states).transpose(1, 2)
-        return scores.float() / math.sqrt(states.shape[-1])
+        return scores.float() / self._scale()
+
+    def _scale(self) -> float:
+        """By what the product of a key and a query is divided."""
+        return math.sqrt(self.queries.shape[1])
 
     def _attention(self, states: Tensor, mask: Tensor, queries: Tensor) -> Tensor:
         scores = self._match(states, queries)
@@ -138,7 +142,7 @@ class LabelAttentionHead(nn.Module):
         known = torch.tensor(list(has_title), device=self.queries.device)
         centred = title_embeddings - title_embeddings[known].mean(dim=0)
         directions = nn.functional.normalize(centred, dim=-1).to(self.queries)
-        self.queries[known] = directions[known] * math.sqrt(self.queries.shape[1]) / 4
+        self.queries[known] = directions[known] * self._scale() / 4
         self.weight[known] = directions[known]
 
 
@@ -152,6 +156,9 @@ class LaatHead(LabelAttentionHead):
     def _match(self, states: Tensor, queries: Tensor) -> Tensor:
         scores: Tensor = queries @ self.keys(states).tanh().transpose(1, 2)
         return scores.float()
+
+    def _scale(self) -> float:
+        return 1.0
 
 
 def has_token_scores(head: nn.Module) -> bool:

@@ -63,7 +63,7 @@ def write_review(predictions_path: Path, notes: str, output_path: Path | None, *
     """Write the page.
 
     Args:
-        predictions_path: see :func:`pipeline.code_files.read_codes`.
+        predictions_path: see :func:`pipeline.code_reading.read_codes`.
         notes: see :func:`pipeline.document_files.read_documents`; the texts that were coded.
         output_path: .html; None: review.html beside the predictions, if these lie under a folder named work.
         max_documents: the page's limit; the first ones are shown.
@@ -178,8 +178,8 @@ def _entry(review: Review, note: NewDocument, coded: CodedDocument) -> dict[str,
     """One document for the page's script: offsets count UTF-16 units there."""
     text, codes = note.text, coded.codes
     spans = [span for code in codes for span in code.evidence or ()]
-    fits = coded.text_digest in (None, text_digest(text))
-    fits = fits and all(0 <= span.start < span.end <= len(text) for span in spans)
+    is_same = not spans or coded.text_digest in (None, text_digest(text))
+    fits = is_same and all(0 <= span.start < span.end <= len(text) for span in spans)
     if not fits:
         review.misfits.append(note.document_id)
     unit = utf16_offsets(text)

@@ -77,6 +77,24 @@ def test_outputs_come_back_where_the_new_ones_cannot_be_put_in_their_place(
     assert contents(config)["splits.parquet"] == "new"
 
 
+def test_of_outputs_that_cannot_all_be_put_in_place_none_is(
+    config: PipelineConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a first run nothing stays, so that no stage takes half of them for the whole."""
+    rename = Path.rename
+
+    def fail(self: Path, target: Path) -> Path:
+        if self.parent.name == ".writing-split" and Path(target).name == "splits.parquet":
+            raise OSError("no such device")
+        return rename(self, target)
+
+    before = contents(config)
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises((OSError, UserError)):
+        write_split(config, "new")
+    assert contents(config) == before
+
+
 def test_the_manifest_says_from_what_with_which_settings_and_by_which_code(config: PipelineConfig) -> None:
     with writing(config, "split", extra_inputs={"raw.csv": "ab"}) as output:
         (output.dir / "splits.parquet").write_text("s")

@@ -112,7 +112,7 @@ def test_the_linear_head_points_at_tokens_along_its_weight(tiny_encoder_dir: Pat
 
 
 def test_pooling_cls_has_no_evidence_and_says_what_has(tiny_encoder_dir: Path) -> None:
-    with pytest.raises(UserError, match=r"evidence needs the head 'label_attention' or encoding\.pooling 'mean'"):
+    with pytest.raises(UserError, match=r"evidence needs a head of label attention or encoding\.pooling 'mean'"):
         explain(build(tiny_encoder_dir, "linear", pooling="cls"), ["fever"], [[0]])
 
 

@@ -281,7 +281,7 @@ def test_label_attention_does_not_collapse_on_large_states(name: str, dtype: tor
     assert (predicted == targets.bool()).float().mean() > 0.9
 
 
-def test_label_attention_as_published_collapses_on_them_where_its_softmax_overflows() -> None:
+def test_a_softmax_without_its_maximum_taken_off_collapses_on_them() -> None:
     """Every logit of every document is then NaN, so code that leaves out p < t gives all labels.
 
     With the softmax of torch it happened under these settings, too, but for one of forty seeds only.

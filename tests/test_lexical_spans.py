@@ -126,5 +126,5 @@ def test_an_encoder_of_which_cls_alone_is_read_leaves_evidence_to_the_lexical_pa
     explainer = Explainer.of_model(replace(model, kind="ensemble", lexical=channel), max_tokens=64)
     assert explainer.neural is None
     assert explainer.lexical is MODELS[True]
-    with pytest.raises(UserError, match=r"evidence needs the head 'label_attention' or encoding\.pooling 'mean'"):
+    with pytest.raises(UserError, match=r"evidence needs a head of label attention or encoding\.pooling 'mean'"):
         Explainer.of_model(model, max_tokens=64).explain_texts(["fever"], [[0]])

@@ -146,8 +146,29 @@ def is_alive(pid: int) -> bool:
     return state != "Z"
 
 
-def test_a_stage_ends_when_the_head_that_started_it_is_killed(tmp_path: Path) -> None:
-    stage = textwrap.dedent(STAGE.format(body="import os, time; print(os.getpid(), flush=True); time.sleep(60)"))
+BECOMES_ANOTHER_PROGRAM = """
+    import os, sys
+    from pipeline.stages import _end_with_parent_after_exec
+
+    _end_with_parent_after_exec()
+    waiting = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+    os.execv(sys.executable, [sys.executable, "-c", waiting])
+"""
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        STAGE.format(body="import os, time; print(os.getpid(), flush=True); time.sleep(60)"),
+        pytest.param(
+            BECOMES_ANOTHER_PROGRAM,
+            marks=pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux sends the signal"),
+        ),
+    ],
+    ids=["stage", "launcher"],
+)
+def test_a_stage_or_its_launcher_ends_when_the_head_that_started_it_is_killed(tmp_path: Path, code: str) -> None:
+    stage = textwrap.dedent(code)
     head = f"""
         import subprocess, sys
         subprocess.run([sys.executable, "-c", {stage!r}, *sys.argv[1:]])

@@ -68,7 +68,9 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
 
 def _digests(paths: Sequence[Path], raw: Path | None) -> dict[str, str]:
     """Digest of each file under its path from the raw folder, since files of several folders may share a name."""
-    root = raw if raw is None or raw.is_dir() else raw.parent
+    if raw is None:
+        return {path.name: sha256_of(path) for path in paths}
+    root = raw if raw.is_dir() else raw.parent
     return {Path(os.path.relpath(path, root)).as_posix(): sha256_of(path) for path in paths}
 
 
