@@ -266,6 +266,8 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 
 def _ui(arguments: argparse.Namespace) -> int:
+    if _answers(arguments.port):
+        raise UserError(f"--port {arguments.port}: another program answers there; name another port.")
     from pipeline.mlflow_store import open_store, page_path, tracking_uri
 
     tracking_dir = arguments.tracking_dir
@@ -273,8 +275,6 @@ def _ui(arguments: argparse.Namespace) -> int:
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracking_uri(tracking_dir)]
     command += ["--default-artifact-root", (tracking_dir / "artifacts").resolve().as_uri()]
     command += ["--host", "127.0.0.1", "--port", str(arguments.port)]
-    if _answers(arguments.port):
-        raise UserError(f"--port {arguments.port}: another program answers there; name another port.")
     sys.stderr.write("the MLflow page starts, which takes some seconds ...\n")
     with subprocess.Popen(command, stdout=sys.stderr) as server:  # its log is not our answer
         try:

@@ -18,5 +18,5 @@ def test_memory_is_measured_with_and_without_the_gradient_cache(monkeypatch: pyt
         return subprocess.CompletedProcess(command, 0, stdout="1.0\n", stderr="")
 
     monkeypatch.setattr(training.subprocess, "run", run)
-    rows = list(training.memory_rows(training.SIZES["small"]))
+    rows = list(training.memory_rows(training.SIZES["small"], n_threads=1))
     assert ["--gradient-cache" in command for command in asked] == [False, True] * len(rows)

@@ -292,7 +292,9 @@ def test_the_share_of_an_epoch_is_the_mean_of_its_steps(
 def test_a_queue_changes_what_is_learned_and_a_momentum_encoder_what_is_queued(
     tiny_encoder_dir: Path, tmp_path: Path
 ) -> None:
-    plain, slow = (train(tiny_encoder_dir, tmp_path / "c", "contrastive", momentum) for momentum in (None, 0.9))
+    plain, slow = (
+        train(tiny_encoder_dir, tmp_path / f"{momentum}", "contrastive", momentum) for momentum in (None, 0.9)
+    )
     assert torch.equal(plain["rows"], slow["rows"])
     assert not torch.equal(plain["vectors"], slow["vectors"])
     head = "projection_head.layers.0.weight"

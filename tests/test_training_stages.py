@@ -25,7 +25,8 @@ TWO_PROCESSES = Path(__file__).parents[1] / "configs" / "accelerate" / "two_proc
 
 
 def trained_files(experiment_dir: Path) -> dict[str, bytes]:
-    """Everything that training wrote and the label space; of the histories all but speeds, which are never equal."""
+    """Everything that training wrote and the label space; of the histories all but times, which are never equal."""
+    timed = ("documents_per_second", "loading_share")
     files = {
         str(path.relative_to(experiment_dir)): path.read_bytes()
         for folder in ("encoder", "classifier")
@@ -34,7 +35,7 @@ def trained_files(experiment_dir: Path) -> dict[str, bytes]:
     }
     for folder in ("encoder", "classifier"):
         rows = json.loads((experiment_dir / folder / "training_history.json").read_text())
-        scores = [{name: value for name, value in row.items() if name != "documents_per_second"} for row in rows]
+        scores = [{name: value for name, value in row.items() if name not in timed} for row in rows]
         files[f"{folder} history"] = json.dumps(scores).encode()
     return files | {"label_space": (experiment_dir / "label_space.json").read_bytes()}
 
