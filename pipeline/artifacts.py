@@ -89,6 +89,11 @@ def manifest_path(experiment_dir: Path, stage: Stage) -> Path:
     return experiment_dir / "manifests" / f"{stage}.json"
 
 
+def checkpoint_dir(experiment_dir: Path, stage: Stage) -> Path:
+    """Where a training keeps its checkpoints, until its outputs are in place."""
+    return experiment_dir / "checkpoints" / stage
+
+
 def read_manifest(experiment_dir: Path, stage: Stage) -> dict[str, Any] | None:
     """The manifest of a stage's last finished run, or None."""
     path = manifest_path(experiment_dir, stage)
@@ -148,6 +153,8 @@ def writing(
             manifest = _manifest(config, stage, output, started, extra_inputs or {})
             write_json(temporary / "manifest.json", manifest)
             _put_in_place(temporary, experiment_dir, stage)
+            # Not before: what follows a training within its stage can fail, too.
+            shutil.rmtree(checkpoint_dir(experiment_dir, stage), ignore_errors=True)
         finally:
             if not (temporary / _OLD).exists():  # else the only copy of what was there, which could not be put back
                 shutil.rmtree(temporary, ignore_errors=True)

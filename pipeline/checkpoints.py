@@ -102,8 +102,3 @@ class Checkpoints:
         best = self._folder / "best.safetensors"
         if best.exists():
             load_model(model, str(best))
-
-
-def remove_checkpoints(folder: Path) -> None:
-    """Remove the checkpoints of a training whose outcome is in its place; one process does."""
-    shutil.rmtree(folder, ignore_errors=True)

@@ -19,8 +19,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from pipeline.adapters import add_adapters
-from pipeline.artifacts import input_signature, is_main_process, need, read_manifest, writing
-from pipeline.checkpoints import remove_checkpoints
+from pipeline.artifacts import checkpoint_dir, input_signature, is_main_process, need, read_manifest, writing
 from pipeline.config import PipelineConfig, Stage
 from pipeline.corpora import Corpus, build_corpora
 from pipeline.encoder import ProjectionHead
@@ -85,8 +84,6 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
             output.facts |= {"model": settings.model, "threshold": threshold, "threshold_rule": settings.threshold}
             logger.info("median threshold %.4f", threshold)
             tracked.log_metrics({"threshold": threshold})
-    if is_main_process():
-        remove_checkpoints(_checkpoint_dir(config))  # not before: what follows the training can fail, too
     if is_main_process() and config.tracking.log_models:
         tracked.log_model(experiment_dir / "classifier", loader=PYFUNC, inputs=MODEL_INPUTS, outputs=MODEL_OUTPUTS)
 
@@ -124,7 +121,7 @@ def _train_neural(
         loader,
         settings,
         accelerator,
-        checkpoint_dir=_checkpoint_dir(config),
+        checkpoint_dir=checkpoint_dir(config.experiment_dir, "train_classifier"),
         signature=input_signature(config, "train_classifier"),
         head_learning_rate=settings.head_learning_rate,
         validate=validator.scores,
@@ -137,10 +134,6 @@ def _train_neural(
         objective.encoder, objective.head, tokenizer, label_space, _classifier_settings(config, accelerator)
     )
     return classifier, probabilities, history
-
-
-def _checkpoint_dir(config: PipelineConfig) -> Path:
-    return config.experiment_dir / "checkpoints" / "train_classifier"
 
 
 def _fit_model(

@@ -9,14 +9,12 @@ On several GPUs:
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
 import datasets
 from accelerate import Accelerator
 
 from pipeline.adapters import add_adapters
-from pipeline.artifacts import input_signature, need, writing
-from pipeline.checkpoints import remove_checkpoints
+from pipeline.artifacts import checkpoint_dir, input_signature, need, writing
 from pipeline.config import PipelineConfig
 from pipeline.encoder import DocumentEncoder, ProjectionHead
 from pipeline.encoder_files import find_encoder
@@ -61,12 +59,6 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
         if accelerator.is_main_process:
             save_encoder(encoder, tokenizer, output.dir / "encoder")
             write_json(output.dir / "encoder" / "training_history.json", history)
-    if accelerator.is_main_process:
-        remove_checkpoints(_checkpoint_dir(config))
-
-
-def _checkpoint_dir(config: PipelineConfig) -> Path:
-    return config.experiment_dir / "checkpoints" / "train_encoder"
 
 
 def _train(
@@ -110,7 +102,7 @@ def _train(
         loader,
         settings,
         accelerator,
-        checkpoint_dir=_checkpoint_dir(config),
+        checkpoint_dir=checkpoint_dir(experiment_dir, "train_encoder"),
         signature=input_signature(config, "train_encoder"),
         head_learning_rate=settings.head_learning_rate,
         log=lambda metrics, step: tracked.log_metrics(metrics, step=step),
