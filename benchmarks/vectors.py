@@ -237,7 +237,7 @@ def main() -> None:
     if arguments.output:
         table.to_csv(arguments.output, index=False)
     rows = table.to_dict("records")
-    keys = [f"train_count_{band_key(name)}" for name in frequency_bands([])]
+    keys = [band_key(name) for name in frequency_bands([])]
     bands = [key for key in keys if rows[0][f"{key}/n_labels_present"]]
     names = ["micro-F1", "macro-F1", "MAP over documents", "MAP over labels"]
     names += [f"macro-F1, {key.removeprefix('train_count_').replace('_', '-')}" for key in bands]

@@ -152,7 +152,7 @@ def _score_level(
 def band_groups(label_space: LabelSpace) -> dict[str, NDArray[np.int64]]:
     """Label ids by band of training frequency, under the names that scores of bands have; no empty band."""
     bands = frequency_bands(label_space.train_counts)
-    return {f"train_count_{band_key(band)}": labels for band, labels in bands.items() if labels.size}
+    return {band_key(band): labels for band, labels in bands.items() if labels.size}
 
 
 def _code_systems(label_space: LabelSpace) -> dict[str, list[int]]:

@@ -57,11 +57,12 @@ def measure_faithfulness(
     generator = np.random.default_rng(seed)
     rows: dict[str, list[list[float]]] = {"": []}
     for one in explained:
-        parts = {span.source: [other for other in one.spans if other.source == span.source] for span in one.spans}
-        of_all = _measure(model, one, one.spans, max_tokens, generator)
-        rows[""].append(of_all)
-        for source, spans in parts.items():
-            row = of_all if len(parts) == 1 else _measure(model, one, spans, max_tokens, generator)
+        sources = list(dict.fromkeys(span.source for span in one.spans))
+        by_source = [[span for span in one.spans if span.source == source] for source in sources]
+        parts = [one.spans, *(by_source if len(sources) > 1 else [])]
+        measured = _measure(model, one, parts, max_tokens, generator)
+        rows[""].append(measured[0])
+        for source, row in zip(sources, measured[-len(sources) :], strict=True):  # one source alone is all there is
             rows.setdefault(source, []).append(row)
     result = {"n_evidence_codes": float(len(explained))}
     for source, measured in rows.items():
@@ -74,16 +75,26 @@ def measure_faithfulness(
 
 
 def _measure(
-    model: CodingModel, one: Explained, spans: Sequence[Span], max_tokens: int, generator: np.random.Generator
-) -> list[float]:
-    """``_MEASURES`` of one code, in order."""
+    model: CodingModel,
+    one: Explained,
+    parts: Sequence[Sequence[Span]],
+    max_tokens: int,
+    generator: np.random.Generator,
+) -> list[list[float]]:
+    """``_MEASURES`` of one code for each part of its evidence, in order; the whole text is read once."""
     words = list(_WORD.finditer(one.text))
-    inside = np.array([any(word.start() < span.end and span.start < word.end(1) for span in spans) for word in words])
-    elsewhere = random_runs(inside, generator)
-    masks = (np.ones_like(inside), ~inside, inside, ~elsewhere, elsewhere)
-    texts = ["".join(_kept(word, is_kept) for word, is_kept in zip(words, mask, strict=True)) for mask in masks]
-    probabilities = [float(of_text[one.label_id]) for of_text in model.code_texts(texts, max_tokens=max_tokens)]
-    return [*(probabilities[0] - other for other in probabilities[1:]), float(inside.mean())]
+    masks = []
+    for spans in parts:
+        inside = np.array(
+            [any(word.start() < span.end and span.start < word.end(1) for span in spans) for word in words]
+        )
+        elsewhere = random_runs(inside, generator)
+        masks.append((~inside, inside, ~elsewhere, elsewhere))
+    cut = ["".join(map(_kept, words, mask)) for of_part in masks for mask in of_part]
+    coded = model.code_texts([one.text, *cut], max_tokens=max_tokens)
+    whole, *others = (float(of_text[one.label_id]) for of_text in coded)
+    drops = np.reshape(whole - np.array(others), (len(parts), -1))
+    return [[*row, float(of_part[1].mean())] for row, of_part in zip(drops.tolist(), masks, strict=True)]
 
 
 def _kept(word: re.Match[str], is_kept: bool) -> str:

@@ -117,17 +117,17 @@ class LabelAttentionHead(nn.Module):
         scores: Tensor = attention * values.float()
         return scores
 
-    def _match(self, states: Tensor, queries: Tensor) -> Tensor:
-        """How well each token fits each query, (n_documents, n_queries, width)."""
-        scores: Tensor = queries @ self.keys(states).transpose(1, 2)
-        return scores.float() / self._scale()
+    def _read(self, states: Tensor) -> Tensor:
+        """The keys of tokens, (n_documents, width, dim)."""
+        return self.keys(states)  # type: ignore[no-any-return]
 
     def _scale(self) -> float:
         """By what the product of a key and a query is divided."""
         return math.sqrt(self.queries.shape[1])
 
     def _attention(self, states: Tensor, mask: Tensor, queries: Tensor) -> Tensor:
-        scores = self._match(states, queries)
+        scores = queries @ self._read(states).transpose(1, 2)  # (n_documents, n_queries, width)
+        scores = scores.float() / self._scale()
         attention: Tensor = scores.masked_fill(~mask.unsqueeze(1), float("-inf")).softmax(dim=-1)
         return attention
 
@@ -153,9 +153,8 @@ class LaatHead(LabelAttentionHead):
     the softmax in float32 are those of :class:`LabelAttentionHead`; the projection is as wide as the encoder.
     """
 
-    def _match(self, states: Tensor, queries: Tensor) -> Tensor:
-        scores: Tensor = queries @ self.keys(states).tanh().transpose(1, 2)
-        return scores.float()
+    def _read(self, states: Tensor) -> Tensor:
+        return super()._read(states).tanh()
 
     def _scale(self) -> float:
         return 1.0

@@ -95,7 +95,7 @@ def evaluate_predictions(
     if train_counts is not None:
         bands = metrics_by_frequency_band(true, predicted, train_counts, probabilities, label_aucs=label_aucs)
         for band in bands.to_dict("records"):
-            key = f"train_count_{band_key(str(band.pop('band')))}"
+            key = band_key(str(band.pop("band")))
             scores |= {f"{key}/{name}": float(score) for name, score in band.items()}
     return scores
 
@@ -199,7 +199,7 @@ def bands_of_scores(scores: Mapping[str, float]) -> pd.DataFrame:
     """The table of ``metrics_by_frequency_band`` out of the flat scores of ``evaluate_predictions``."""
     rows = []
     for band in frequency_bands([]):
-        prefix = f"train_count_{band_key(band)}/"
+        prefix = f"{band_key(band)}/"
         rows.append(
             {"band": band} | {name.removeprefix(prefix): scores[name] for name in scores if name.startswith(prefix)}
         )
@@ -233,8 +233,13 @@ def _band_name(lowest: int, highest: int | None) -> str:
 
 
 def band_key(band: str) -> str:
-    """A band's name as it stands in the names of scores."""
-    return band.replace("> ", "over_").replace("-", "_")
+    """The key of a band, which stands before its scores.
+
+    Example:
+        >>> band_key("1-10"), band_key("> 500")
+        ('train_count_1_10', 'train_count_over_500')
+    """
+    return "train_count_" + band.replace("> ", "over_").replace("-", "_")
 
 
 def principal_diagnosis_scores(

@@ -219,7 +219,7 @@ def group_scores(
 
 def band_keys(bands: pd.DataFrame) -> dict[str, str]:
     """Key of the scores of each band that has labels, by the name of the band."""
-    return {band: f"train_count_{band_key(band)}" for band in bands.loc[bands["n_labels"] > 0, "band"]}
+    return {band: band_key(band) for band in bands.loc[bands["n_labels"] > 0, "band"]}
 
 
 def flat_settings(settings: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:

@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.config import PipelineConfig
 from pipeline.config_files import validate_config
+from pipeline.documents import Document
 
 # A busy machine is slow; no property here is about time.
 hypothesis.settings.register_profile("pipeline", deadline=None)
@@ -99,6 +100,21 @@ SMALL_SECTIONS: dict[str, Any] = {
 def small_sections() -> dict[str, Any]:
     """Settings with which the stages take seconds."""
     return SMALL_SECTIONS
+
+
+@pytest.fixture(scope="session")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the synthetic corpus leaves its raw files."""
+    return tmp_path_factory.mktemp("scratch")
+
+
+@pytest.fixture(scope="session")
+def corpus(scratch: Path) -> list[Document]:
+    """The synthetic corpus of the default options, as the recipe gives it."""
+    from data_recipes import synthetic
+    from pipeline.ingest_report import IngestReport
+
+    return list(synthetic.read(None, synthetic.Options(), IngestReport(), scratch))
 
 
 @pytest.fixture(scope="session")

@@ -30,17 +30,6 @@ from pipeline.titles import load_icd10cm
 
 
 @pytest.fixture(scope="module")
-def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("scratch")
-
-
-@pytest.fixture(scope="module")
-def corpus(scratch: Path) -> list[Document]:
-    """The corpus of the default options, as the recipe gives it."""
-    return list(synthetic.read(None, synthetic.Options(), IngestReport(), scratch))
-
-
-@pytest.fixture(scope="module")
 def tables(corpus: list[Document], scratch: Path) -> dict[str, list[list[str]]]:
     """The raw files by name, header first."""
     unpacked = {name: gzip.decompress((scratch / "mimic4" / f"{name}.csv.gz").read_bytes()) for name in COLUMNS}

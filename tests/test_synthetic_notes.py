@@ -8,7 +8,6 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics import f1_score
 from sklearn.multiclass import OneVsRestClassifier
@@ -23,17 +22,6 @@ from data_recipes._synthetic_vocabulary import build_vocabulary
 from pipeline.documents import Document
 from pipeline.ingest_report import IngestReport
 from pipeline.splits import assign_splits
-
-
-@pytest.fixture(scope="module")
-def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("scratch")
-
-
-@pytest.fixture(scope="module")
-def corpus(scratch: Path) -> list[Document]:
-    """The corpus of the default options, as the recipe gives it."""
-    return list(synthetic.read(None, synthetic.Options(), IngestReport(), scratch))
 
 
 def test_notes_have_the_sections_and_blanks_of_discharge_summaries(corpus: list[Document]) -> None:

@@ -83,7 +83,8 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
     document_ids = columns["document_id"]
     wanted = [document_ids[row] for row in rows]
     documents_path = need(config.experiment_dir, "documents.parquet")
-    texts, again = (values_of(documents_path, "text", wanted) for _ in range(2))  # to code, and to explain
+    texts = values_of(documents_path, "text", wanted)
+    again = values_of(documents_path, "text", wanted)  # for evidence; nothing is read where none is asked for
     started = time.perf_counter()
     n_predicted, first = 0, 0
     explainer = Explainer.of_model(model, max_tokens=max_tokens) if config.predict.evidence else None
