@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -158,3 +159,30 @@ def run_small(tiny_encoder_dir: Path) -> Callable[..., PipelineConfig]:
         return config
 
     return run
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a database in it, which takes seconds to make."""
+    from pipeline.mlflow_store import open_store
+
+    folder = tmp_path_factory.mktemp("store")
+    open_store(folder)
+    return folder
+
+
+@pytest.fixture
+def make_tracked(
+    make_config: Callable[..., PipelineConfig],
+    empty_store: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    no_network: None,
+) -> Callable[..., PipelineConfig]:
+    """Build a config whose store exists; the network is off."""
+    for name in ("MLFLOW_TRACKING_URI", "ICD_HEAD", "RANK"):
+        monkeypatch.delenv(name, raising=False)
+    tracking_dir = tmp_path / "ml runs"  # blanks in paths are common on Windows shares
+    tracking_dir.mkdir()
+    shutil.copy(empty_store / "mlflow.db", tracking_dir)
+    return lambda **sections: make_config(**{"tracking": {"dir": tracking_dir}} | sections)

@@ -8,6 +8,7 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
+from accelerate.state import AcceleratorState
 from torch import nn
 
 from pipeline.encoder import ProjectionHead
@@ -18,6 +19,8 @@ from pipeline.micro_batches import ChunkSettings
 from pipeline.objectives import ClassificationObjective, ContrastiveObjective
 from pipeline.pretrained import load_encoder
 from pipeline.sampling import BatchPlan
+from pipeline.settings import Compute
+from pipeline.training import fit, start_accelerator
 from pipeline.training_settings import TrainClassifier, TrainEncoder, Training
 
 N_LABELS = 4
@@ -70,3 +73,12 @@ def build_loader(n_documents: int = 24, global_batch_size: int = 8) -> BatchLoad
 def settings_of(kind: str, **changed: Any) -> Training:
     values = {"n_epochs": 2, "global_batch_size": 8, "learning_rate": 1e-3} | changed
     return (TrainEncoder if kind == "contrastive" else TrainClassifier)(**values)
+
+
+def train(folder: Path, checkpoint_dir: Path, kind: str, *, dropout: float = 0.0, **options: Any) -> dict[str, Any]:
+    """Train and give the final weights."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    accelerator = start_accelerator(Compute(), mixed_precision="no", seed=0)
+    model = build_objective(folder, kind, dropout=dropout)
+    fit(model, build_loader(), settings_of(kind), accelerator, checkpoint_dir=checkpoint_dir, **options)
+    return {name: value.clone() for name, value in model.state_dict().items()}

@@ -4,77 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import pytest
+from tracking_cases import MakeConfig, children_of, client_of, run_of
 
-from pipeline.config import PipelineConfig
 from pipeline.errors import UserError
 from pipeline.files import write_json
-from pipeline.mlflow_store import open_store, page_path, tracking_uri
 from pipeline.tracking import (
-    StageRun,
     finish_parent_run,
     log_grid,
     stage_run,
     start_parent_run,
     tracked_settings,
 )
-
-if TYPE_CHECKING:
-    from mlflow.entities import Run
-    from mlflow.tracking import MlflowClient
-
-MakeConfig = Callable[..., PipelineConfig]
-
-
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a database in it, which takes seconds to make."""
-    folder = tmp_path_factory.mktemp("store")
-    open_store(folder)
-    return folder
-
-
-@pytest.fixture
-def make_tracked(
-    make_config: MakeConfig,
-    empty_store: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    no_network: None,
-) -> MakeConfig:
-    """Build a config whose store exists; the network is off."""
-    for name in ("MLFLOW_TRACKING_URI", "ICD_HEAD", "RANK"):
-        monkeypatch.delenv(name, raising=False)
-    tracking_dir = tmp_path / "ml runs"  # blanks in paths are common on Windows shares
-    tracking_dir.mkdir()
-    shutil.copy(empty_store / "mlflow.db", tracking_dir)
-    return lambda **sections: make_config(**{"tracking": {"dir": tracking_dir}} | sections)
-
-
-def client_of(config: PipelineConfig) -> MlflowClient:
-    from mlflow.tracking import MlflowClient
-
-    return MlflowClient(tracking_uri(config.tracking.dir))
-
-
-def run_of(config: PipelineConfig, run_id: str | None) -> Run:
-    assert run_id is not None
-    return client_of(config).get_run(run_id)
-
-
-def children_of(config: PipelineConfig, parent_id: str | None) -> list[Run]:
-    """Runs of stages, the first one first."""
-    parent = run_of(config, parent_id)
-    found = client_of(config).search_runs(
-        [parent.info.experiment_id], f"tags.mlflow.parentRunId = '{parent_id}'", order_by=["attributes.start_time ASC"]
-    )
-    return list(found)
 
 
 def test_the_parent_run_has_a_readable_name_and_every_setting_of_the_experiment(make_tracked: MakeConfig) -> None:
@@ -280,105 +223,3 @@ def test_a_value_of_250_characters_and_more_settings_than_mlflow_takes_at_once_a
     assert {name for name in run.data.params if name.startswith("data.options.")} == {
         f"data.options.{name}" for name in options
     }
-
-
-def test_the_environment_names_another_store(
-    make_tracked: MakeConfig, tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = make_tracked()
-    before = (config.tracking.dir / "mlflow.db").read_bytes()
-    shutil.copy(empty_store / "mlflow.db", tmp_path / "elsewhere.db")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/elsewhere.db")
-    assert tracking_uri(config.tracking.dir) == f"sqlite:///{tmp_path}/elsewhere.db"
-    with stage_run(config, "split") as tracked:
-        tracked.log_metrics({"n": 1})
-    (child,) = children_of(config, start_parent_run(config))
-    assert child.data.metrics == {"n": 1}
-    assert (config.tracking.dir / "mlflow.db").read_bytes() == before
-
-
-def test_an_empty_variable_names_no_store(make_tracked: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
-    config = make_tracked()
-    run = run_of(config, start_parent_run(config))
-    assert str(run.info.artifact_uri).startswith((config.tracking.dir / "artifacts").resolve().as_uri())
-
-
-def track_everything(tracked: StageRun, path: Path) -> None:
-    tracked.log_metrics({"a": 1}, also_parent=True)
-    tracked.log_dataset("documents", "ab", {"documents": 1})
-    tracked.log_report(path)
-    tracked.flush()
-
-
-def test_with_tracking_off_nothing_is_made(make_config: MakeConfig, tmp_path: Path) -> None:
-    config = make_config(tracking={"enabled": False, "dir": tmp_path / "runs"})
-    assert start_parent_run(config) is None
-    with stage_run(config, "split") as tracked:
-        track_everything(tracked, tmp_path / "none")
-    finish_parent_run(config, succeeded=True)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_of_several_processes_only_the_main_one_tracks(
-    make_tracked: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("RANK", "1")
-    config = make_tracked()
-    with stage_run(config, "train_encoder") as tracked:
-        track_everything(tracked, tmp_path / "none")
-    assert client_of(config).get_experiment_by_name("icd-contrast") is None
-
-
-def test_the_page_opens_with_scores_and_settings_as_columns(make_tracked: MakeConfig) -> None:
-    config = make_tracked()
-    client = open_store(config.tracking.dir)
-    assert page_path(client) == ""
-    run = run_of(config, start_parent_run(config))
-    assert page_path(client) == f"#/experiments/{run.info.experiment_id}/runs?viewStateShareKey=icd"
-    view = json.loads(client.get_experiment(run.info.experiment_id).tags["mlflow.sharedViewState.icd"])
-    params = [name.removeprefix("params.`")[:-1] for name in view["selectedColumns"] if name.startswith("params.")]
-    assert params
-    assert set(params) <= run.data.params.keys(), "a column that no run can fill"
-
-
-OPEN_AND_START = """
-import sys
-from pathlib import Path
-from pipeline.config import PipelineConfig
-from pipeline.settings import Tracking
-from pipeline.tracking import start_parent_run
-
-work_dir, number = Path(sys.argv[1]), sys.argv[2]
-config = PipelineConfig(experiment=f"e{number}", work_dir=work_dir, tracking=Tracking(dir=work_dir / "runs"))
-print("ready", flush=True)
-sys.stdin.readline()
-print(start_parent_run(config))
-"""
-
-
-@pytest.mark.slow
-def test_six_processes_that_start_at_once_make_one_store_and_one_list(tmp_path: Path) -> None:
-    """Without the lock the database is broken for good."""
-    processes: list[subprocess.Popen[Any]] = [
-        subprocess.Popen(
-            [sys.executable, "-c", OPEN_AND_START, str(tmp_path), str(number)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for number in range(6)
-    ]  # fmt: skip
-    for one in processes:
-        assert one.stdout is not None
-        assert one.stdout.readline() == "ready\n"
-    for one in processes:
-        assert one.stdin is not None
-        one.stdin.write("go\n")
-        one.stdin.flush()
-    outputs = [one.communicate(timeout=120) for one in processes]
-    assert [one.returncode for one in processes] == [0] * 6, outputs
-    client = open_store(tmp_path / "runs")
-    experiment = client.get_experiment_by_name("icd-contrast")
-    assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id])
-    assert {run.info.run_id for run in runs} == {output.strip() for output, _ in outputs}
-    assert len(runs) == 6

@@ -1,0 +1,101 @@
+"""Files of codes are read as they were written, and what is none is refused without quoting it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from review_cases import SECRET, code, shown, write_codes, write_notes
+
+from pipeline.code_files import Code, CodedDocument, text_digest, writing_codes
+from pipeline.code_reading import read_codes
+from pipeline.errors import UserError
+from pipeline.labels import LabelSpace
+from pipeline.review import collect
+from pipeline.spans import Span
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_codes_are_read_as_they_were_written(tmp_path: Path, suffix: str) -> None:
+    codes = [code("R50", 0.75, (1, 4), (6, 9)), code("I10", 0.25, rank=2)]
+    written = [CodedDocument("007", codes, text_digest("x")), CodedDocument("b", [], text_digest(""))]
+    assert list(read_codes(write_codes(tmp_path / f"c.{suffix}", *written))) == written
+    earlier = [one._replace(text_digest=None) for one in written]
+    assert list(read_codes(write_codes(tmp_path / f"c.{suffix}", *earlier))) == earlier
+
+
+def test_codes_without_evidence_say_so(tmp_path: Path) -> None:
+    with writing_codes(tmp_path / "c.csv") as writer:
+        writer.add("a", [Code(1, "icd10cm", "I10", None, 0.5, is_predicted=True)])
+    (one,) = shown(tmp_path / "c.csv", write_notes(tmp_path / "n.jsonl", a="x"))
+    assert (one["hasEvidence"], one["codes"][0]["title"]) == (False, "")
+
+
+def write_stage_predictions(folder: Path, n_labels: int, **more: str) -> Path:
+    row = {
+        "document_id": "a", "split": "test", "probabilities": [0.25, 0.75, 0.5], "predicted": [1, 2],
+        "evidence": [[{"start": 0, "end": 3, "score": 1.0}], []],
+    }  # fmt: skip
+    pq.write_table(pa.Table.from_pylist([row | more]), folder / "predictions.parquet")
+    labels = ("icd10cm:A00", "icd10cm:B00", "icd9pcs:39.95")[:n_labels]
+    LabelSpace(labels, ("A", "B", None)[:n_labels], (1, 1, 1)[:n_labels]).save(folder / "label_space.json")
+    return folder / "predictions.parquet"
+
+
+def test_predictions_of_the_stage_get_codes_and_titles_from_the_label_space_beside_them(tmp_path: Path) -> None:
+    ((document_id, codes, digest),) = read_codes(write_stage_predictions(tmp_path, 3))
+    assert (document_id, digest) == ("a", None)
+    assert codes == [
+        Code(1, "icd10cm", "B00", "B", 0.75, is_predicted=True, evidence=(Span(0, 3, 1.0, ""),)),
+        Code(2, "icd9pcs", "39.95", None, 0.5, is_predicted=True, evidence=()),
+    ]
+
+
+@pytest.mark.parametrize(("note", "misfits"), [("flu", []), ("cut", ["a"])])
+def test_predictions_of_the_stage_tell_their_text_from_another(tmp_path: Path, note: str, misfits: list[str]) -> None:
+    predictions = write_stage_predictions(tmp_path, 3, text_digest=text_digest("flu"))
+    review = collect(predictions, write_notes(tmp_path / "n.jsonl", a=note), max_documents=9)
+    assert review.misfits == misfits
+
+
+def test_predictions_of_the_stage_without_their_label_space_or_with_another_are_refused(tmp_path: Path) -> None:
+    path = write_stage_predictions(tmp_path, 2)
+    with pytest.raises(UserError, match="different label spaces"):
+        list(read_codes(path))
+    (tmp_path / "label_space.json").unlink()
+    with pytest.raises(UserError, match=r"label_space\.json is missing"):
+        list(read_codes(path))
+
+
+HEADER = "document_id,rank,code_system,code,title,probability,is_predicted\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("c.csv", f"document_id,text\na,{SECRET}\n", "column rank is missing"),
+        ("c.csv", HEADER + f"a,1,icd10cm,I10,,{SECRET},1\n", r"behind document 0: no codes as .* \(ValueError\)"),
+        ("c.csv", HEADER + f"a,1,icd10cm,I10,,0.5,1\nb,1,icd10cm,I10,,0.5,{SECRET}\n", "behind document 1: no codes"),
+        ("c.csv", HEADER + f'a,1,icd10cm,I10,,0.5,1\nb,"{SECRET}', "no codes"),
+        ("c.jsonl", f'{{"document_id": "a", "text": "{SECRET}"}}', r"no codes as .* \(KeyError\)"),
+        ("c.jsonl", f'{{"document_id": "a", "codes": ["{SECRET}"]}}', "no codes"),
+        ("c.jsonl", SECRET, "no codes"),
+        ("c.jsonl", b"\x89PNG\xff\xfe\0", "no codes"),
+        ("c.parquet", SECRET, "no codes"),
+        ("c.xlsx", SECRET, "unknown kind of file '.xlsx'"),
+    ],
+)
+def test_a_file_that_holds_no_codes_is_refused_without_quoting_it(
+    tmp_path: Path, name: str, content: bytes | str, message: str
+) -> None:
+    (tmp_path / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(UserError, match=message) as caught:
+        list(read_codes(tmp_path / name))
+    assert SECRET not in str(caught.value)
+
+
+def test_a_missing_file_of_codes_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file; expected what `icd predict`"):
+        list(read_codes(tmp_path / "none.jsonl"))

@@ -1,0 +1,123 @@
+"""Where runs are tracked: another store, none, one for many processes, and the page that opens on it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tracking_cases import MakeConfig, children_of, client_of, run_of
+
+from pipeline.mlflow_store import open_store, page_path, tracking_uri
+from pipeline.tracking import (
+    StageRun,
+    finish_parent_run,
+    stage_run,
+    start_parent_run,
+)
+
+
+def test_the_environment_names_another_store(
+    make_tracked: MakeConfig, tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_tracked()
+    before = (config.tracking.dir / "mlflow.db").read_bytes()
+    shutil.copy(empty_store / "mlflow.db", tmp_path / "elsewhere.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/elsewhere.db")
+    assert tracking_uri(config.tracking.dir) == f"sqlite:///{tmp_path}/elsewhere.db"
+    with stage_run(config, "split") as tracked:
+        tracked.log_metrics({"n": 1})
+    (child,) = children_of(config, start_parent_run(config))
+    assert child.data.metrics == {"n": 1}
+    assert (config.tracking.dir / "mlflow.db").read_bytes() == before
+
+
+def test_an_empty_variable_names_no_store(make_tracked: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    config = make_tracked()
+    run = run_of(config, start_parent_run(config))
+    assert str(run.info.artifact_uri).startswith((config.tracking.dir / "artifacts").resolve().as_uri())
+
+
+def track_everything(tracked: StageRun, path: Path) -> None:
+    tracked.log_metrics({"a": 1}, also_parent=True)
+    tracked.log_dataset("documents", "ab", {"documents": 1})
+    tracked.log_report(path)
+    tracked.flush()
+
+
+def test_with_tracking_off_nothing_is_made(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config(tracking={"enabled": False, "dir": tmp_path / "runs"})
+    assert start_parent_run(config) is None
+    with stage_run(config, "split") as tracked:
+        track_everything(tracked, tmp_path / "none")
+    finish_parent_run(config, succeeded=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_of_several_processes_only_the_main_one_tracks(
+    make_tracked: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    config = make_tracked()
+    with stage_run(config, "train_encoder") as tracked:
+        track_everything(tracked, tmp_path / "none")
+    assert client_of(config).get_experiment_by_name("icd-contrast") is None
+
+
+def test_the_page_opens_with_scores_and_settings_as_columns(make_tracked: MakeConfig) -> None:
+    config = make_tracked()
+    client = open_store(config.tracking.dir)
+    assert page_path(client) == ""
+    run = run_of(config, start_parent_run(config))
+    assert page_path(client) == f"#/experiments/{run.info.experiment_id}/runs?viewStateShareKey=icd"
+    view = json.loads(client.get_experiment(run.info.experiment_id).tags["mlflow.sharedViewState.icd"])
+    params = [name.removeprefix("params.`")[:-1] for name in view["selectedColumns"] if name.startswith("params.")]
+    assert params
+    assert set(params) <= run.data.params.keys(), "a column that no run can fill"
+
+
+OPEN_AND_START = """
+import sys
+from pathlib import Path
+from pipeline.config import PipelineConfig
+from pipeline.settings import Tracking
+from pipeline.tracking import start_parent_run
+
+work_dir, number = Path(sys.argv[1]), sys.argv[2]
+config = PipelineConfig(experiment=f"e{number}", work_dir=work_dir, tracking=Tracking(dir=work_dir / "runs"))
+print("ready", flush=True)
+sys.stdin.readline()
+print(start_parent_run(config))
+"""
+
+
+@pytest.mark.slow
+def test_six_processes_that_start_at_once_make_one_store_and_one_list(tmp_path: Path) -> None:
+    """Without the lock the database is broken for good."""
+    processes: list[subprocess.Popen[Any]] = [
+        subprocess.Popen(
+            [sys.executable, "-c", OPEN_AND_START, str(tmp_path), str(number)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for number in range(6)
+    ]  # fmt: skip
+    for one in processes:
+        assert one.stdout is not None
+        assert one.stdout.readline() == "ready\n"
+    for one in processes:
+        assert one.stdin is not None
+        one.stdin.write("go\n")
+        one.stdin.flush()
+    outputs = [one.communicate(timeout=120) for one in processes]
+    assert [one.returncode for one in processes] == [0] * 6, outputs
+    client = open_store(tmp_path / "runs")
+    experiment = client.get_experiment_by_name("icd-contrast")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    assert {run.info.run_id for run in runs} == {output.strip() for output, _ in outputs}
+    assert len(runs) == 6
