@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import platform
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,10 +24,30 @@ def test_bf16_is_float32_where_it_would_be_emulated_and_the_log_says_so(
     assert ("float32 is used" in caplog.text) is not is_native
 
 
-def test_the_answer_for_this_cpu_is_that_of_its_flags() -> None:
-    flags = torch.cpu.get_capabilities()
-    if flags["architecture"] == "x86_64":
-        assert has_bf16("cpu") == (flags["avx512_bw"] or flags.get("avx_ne_convert", False))
+@pytest.mark.parametrize(
+    ("flags", "is_native"),
+    [
+        ({"avx2": True}, False),
+        ({"avx2": True, "avx512_bw": True, "avx512_vl": True, "avx512_dq": True, "avx512_bf16": False}, False),
+        ({"avx512_bw": True, "avx512_bf16": True}, True),
+        ({"avx512_bw": True, "amx_bf16": True}, True),
+        ({"avx2": True, "avx_ne_convert": True}, True),
+    ],
+)
+def test_avx512_alone_is_no_bf16_arithmetic_though_onednn_calls_it_supported(
+    monkeypatch: pytest.MonkeyPatch, flags: dict[str, bool], is_native: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: flags | {"architecture": "x86_64"})
+    assert has_bf16("cpu") == is_native
+
+
+def test_what_this_cpu_is_said_to_have_is_what_its_kernel_lists() -> None:
+    """The kernel names flags by itself, not through PyTorch."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if platform.machine() != "x86_64" or not cpuinfo.exists():
+        pytest.skip("flags are those of x86 under Linux")
+    listed = next(line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")).split()
+    assert has_bf16("cpu") == bool({"avx512_bf16", "amx_bf16", "avx_ne_convert"} & set(listed))
 
 
 def test_float32_stays_and_fp16_asks_for_a_gpu(caplog: pytest.LogCaptureFixture) -> None:
