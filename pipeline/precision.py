@@ -67,7 +67,7 @@ def has_bf16(kind: str) -> bool:
 
 
 def _cpu_has_bf16() -> bool:
-    """oneDNN calls bf16 supported on any CPU with AVX-512, where it may be emulated; on x86 the flags decide."""
+    """By its flags on x86: oneDNN calls bf16 supported on any CPU with AVX-512, where it may be emulated."""
     flags = torch.cpu.get_capabilities()
     if flags["architecture"] == "x86_64":
         return any(flags.get(name, False) for name in _X86_BF16)

@@ -132,14 +132,28 @@ def small_notes() -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
-def run_small(tiny_encoder_dir: Path) -> Callable[..., PipelineConfig]:
-    """Run stages in this process over notes, with the tiny encoder; gives the config they ran with."""
+def run_stages() -> Callable[[PipelineConfig, str], None]:
+    """Run stages in this process, where all they import is loaded already."""
     import importlib
-    import json
 
     from accelerate.state import AcceleratorState
 
     from pipeline.stages import run_stage
+
+    def run(config: PipelineConfig, stages: str) -> None:
+        for stage in stages.split():
+            AcceleratorState._reset_state(reset_partial_state=True)
+            assert run_stage(config, stage, importlib.import_module(f"pipeline.stages.{stage}").run) == 0, stage  # type: ignore[arg-type]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def run_small(
+    tiny_encoder_dir: Path, run_stages: Callable[[PipelineConfig, str], None]
+) -> Callable[..., PipelineConfig]:
+    """Run stages in this process over notes, with the tiny encoder; gives the config they ran with."""
+    import json
 
     def run(folder: Path, notes: list[dict[str, Any]], stages: str, **sections: Any) -> PipelineConfig:
         folder.mkdir(exist_ok=True)
@@ -153,9 +167,7 @@ def run_small(tiny_encoder_dir: Path) -> Callable[..., PipelineConfig]:
         if sections.get("train_classifier", {}).get("model") in ("tfidf", "lexical"):
             defaults["train_encoder"] = {"loss": "none"}
         config = validate_config(defaults | sections, source="the test's config")
-        for stage in stages.split():
-            AcceleratorState._reset_state(reset_partial_state=True)
-            assert run_stage(config, stage, importlib.import_module(f"pipeline.stages.{stage}").run) == 0, stage  # type: ignore[arg-type]
+        run_stages(config, stages)
         return config
 
     return run

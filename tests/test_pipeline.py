@@ -241,28 +241,33 @@ def test_mlflow_has_one_parent_with_a_child_per_stage(finished: Path) -> None:
     }
 
 
-def test_a_killed_run_goes_on_without_unlocking_and_a_second_head_is_refused(tmp_path: Path) -> None:
-    write_notes(tmp_path / "notes.jsonl")
-    (tmp_path / "small.yaml").write_text(CONFIG, encoding="utf-8")
-    command = [sys.executable, "-m", "pipeline", "run", "small.yaml", "--set", "train_classifier.n_epochs=40"]
-    head = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    log = tmp_path / "work" / "small" / "logs" / "train_classifier.log"
+def test_a_killed_run_goes_on_without_unlocking_and_a_second_head_is_refused(finished: Path, tmp_path: Path) -> None:
+    """Killed in train_classifier, which is run again for a changed setting; what came before it is kept."""
+    folder = tmp_path / "copy"
+    shutil.copytree(finished, folder)
+    run = ["run", "small.yaml", "--set", f"data.raw={finished / 'notes.jsonl'}"]
+    work = folder / "work" / "small"
+    before = (work / "classifier" / "classifier.json").read_bytes()
+    log = work / "logs" / "train_classifier.log"
+    log.unlink()
+    more_epochs = ["--set", "train_classifier.n_epochs=40", "--set", "train_classifier.patience=40"]
+    command = [sys.executable, "-m", "pipeline", *run, *more_epochs]
+    head = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 240
     while not (log.exists() and "epoch 1:" in log.read_text()) and time.monotonic() < deadline:
         assert head.poll() is None
         time.sleep(0.2)
-    second = icd(tmp_path, "run", "small.yaml")
+    second = icd(folder, "run", "small.yaml")
     assert second.returncode == 2
     assert "is running already" in second.stderr
     os.kill(head.pid, signal.SIGKILL)
     head.wait()
-    work = tmp_path / "work" / "small"
-    assert not (work / "classifier").exists()
+    assert (work / "classifier" / "classifier.json").read_bytes() == before, "the whole old one, nothing of the new"
     now = time.time()
-    result = icd(tmp_path, "run", "small.yaml", "--set", "train_classifier.patience=1")
+    result = icd(folder, *run, "--set", "train_classifier.n_epochs=3")
     assert result.returncode == 0, result.stderr
-    assert stages_run(tmp_path, now) == ["train_classifier", "predict", "evaluate"]
-    assert (work / "classifier" / "classifier.json").exists()
+    assert stages_run(folder, now) == ["train_classifier", "predict", "evaluate"]
+    assert (work / "classifier" / "classifier.json").read_bytes() != before
 
 
 @pytest.mark.parametrize(

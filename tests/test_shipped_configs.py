@@ -1,22 +1,29 @@
-"""The commands of the README with the configs that they name, on small data of the same shape."""
+"""The configs that the README names, on small data of the same shape, all stages in this process.
+
+As processes of their own, under Snakemake, stages run in test_pipeline.
+"""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from pipeline.config import STAGE_SECTIONS, PipelineConfig
+from pipeline.config_files import load_config
+
 CONFIGS = Path(__file__).parents[1] / "configs"
-QUICK = ("train_encoder.n_epochs=1", "train_classifier.n_epochs=2", "evaluate.n_resamples=10", "tokens.max_tokens=64")
+QUICK = (
+    "train_encoder.n_epochs=1", "train_classifier.n_epochs=2", "evaluate.n_resamples=10", "tokens.max_tokens=64",
+    "tracking.enabled=false", "compute.n_workers=0",
+)  # fmt: skip
 
 pytestmark = pytest.mark.slow
 
 
-def reports_of_cmc(folder: Path) -> Path:
+def reports_of_cmc(folder: Path) -> list[str]:
     """Sixty made-up radiology reports with the codes of a majority and of two coders."""
     findings = {"786.2": "Cough.", "780.6": "Fever.", "599.0": "Urinary tract infection."}
     docs = []
@@ -33,10 +40,10 @@ def reports_of_cmc(folder: Path) -> Path:
         docs.append(f"<doc id='{number}' type='RADIOLOGY_REPORT'><codes>{given}</codes><texts>{text}</texts></doc>")
     path = folder / "train.xml"
     path.write_text(f"<?xml version='1.0' encoding='utf-8'?>\n<docs>{''.join(docs)}</docs>\n", encoding="utf-8")
-    return path
+    return [f"data.raw={path}"]
 
 
-def abstracts_of_hoc(folder: Path) -> Path:
+def abstracts_of_hoc(folder: Path) -> list[str]:
     """Sixty made-up abstracts with nested labels, a few without any, and a split."""
     rows = []
     for number in range(60):
@@ -49,31 +56,27 @@ def abstracts_of_hoc(folder: Path) -> Path:
         rows.append({"document_id": str(number), "text": text, "labels": labels, "split": split})
     path = folder / "hoc.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
+    return [f"data.raw={path}"]
 
 
-def demo(_: Path) -> None:
+def smaller_demo(_: Path) -> list[str]:
     """The demo makes its own data."""
+    return ["data.options.n_documents=150", "label_space.min_documents=10"]
 
 
 @pytest.mark.parametrize(
-    ("name", "make_raw", "more"),
-    [
-        ("demo", demo, ("data.options.n_documents=150", "label_space.min_documents=10")),
-        ("cmc2007", reports_of_cmc, ("tracking.enabled=false",)),
-        ("hoc", abstracts_of_hoc, ("tracking.enabled=false",)),
-    ],
+    ("name", "data_settings"), [("demo", smaller_demo), ("cmc2007", reports_of_cmc), ("hoc", abstracts_of_hoc)]
 )
 def test_a_shipped_config_runs_to_its_report(
-    tmp_path: Path, name: str, make_raw: Callable[[Path], Path | None], more: tuple[str, ...]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    run_stages: Callable[[PipelineConfig, str], None],
+    name: str,
+    data_settings: Callable[[Path], list[str]],
 ) -> None:
-    raw = make_raw(tmp_path)
-    settings = [*QUICK, *more, *([] if raw is None else [f"data.raw={raw}"])]
-    command = [sys.executable, "-m", "pipeline", "run", str(CONFIGS / f"{name}.yaml")]
-    command += [word for one in settings for word in ("--set", one)]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
-    assert result.returncode == 0, result.stderr
-    assert "micro-F1" in result.stdout
+    monkeypatch.chdir(tmp_path)
+    config = load_config(CONFIGS / f"{name}.yaml", [*QUICK, *data_settings(tmp_path)])
+    run_stages(config, " ".join(STAGE_SECTIONS))
     report = (tmp_path / "work" / name / "report.html").read_text(encoding="utf-8")
     assert "Lexical baseline" in report
     assert ("COMPANY1" in report) == (name == "cmc2007"), "human coders stand beside the model where there are any"

@@ -21,6 +21,7 @@ import yaml
 from safetensors.torch import load_file
 
 from pipeline.config import PipelineConfig
+from pipeline.config_files import validate_config
 from pipeline.ensemble import CodingModel
 from pipeline.files import read_json
 from pipeline.serving import Classifier
@@ -72,28 +73,35 @@ def tokenized(
     )  # fmt: skip
 
 
-def trained_on(tokenized: PipelineConfig, folder: Path, launch_path: Path | None) -> Path:
-    """Both trainings over a copy of the tokens, each stage as a user starts it alone."""
+def copied(tokenized: PipelineConfig, folder: Path, launch_path: Path | None) -> dict[str, Any]:
+    """The config of a copy of all there is before the trainings."""
     shutil.copytree(tokenized.work_dir, folder / "work")
-    raw = json.loads(tokenized.model_dump_json()) | {"work_dir": str(folder / "work")}
+    raw: dict[str, Any] = json.loads(tokenized.model_dump_json()) | {"work_dir": str(folder / "work")}
     raw["compute"] |= {"accelerate_config": launch_path and str(launch_path)}
+    return raw
+
+
+def train_on_two(tokenized: PipelineConfig, folder: Path) -> Path:
+    """Both trainings, each stage as a user starts it alone."""
+    raw = copied(tokenized, folder, CONFIGS / "two_processes.yaml")
     (folder / "config.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
     for stage in ("train_encoder", "train_classifier"):
         result = run_stage_alone(stage, folder / "config.yaml")
         assert result.returncode == 0, result.stderr[-3000:]
-        assert f"process 1 of {2 if launch_path else 1}" in result.stderr
+        assert "process 1 of 2" in result.stderr
     return folder / "work" / "small"
 
 
-def test_stages_on_two_processes_write_what_they_write_on_one(tokenized: PipelineConfig, tmp_path: Path) -> None:
+def test_stages_on_two_processes_write_what_they_write_on_one(
+    tokenized: PipelineConfig, tmp_path: Path, run_stages: Callable[[PipelineConfig, str], None]
+) -> None:
     """24 documents in batches of 5, 5, 5, 5, 4: 3 and 2 a process, so a mean over processes alone would be wrong.
 
     The frozen layer is cached; val has 3 documents, 2 and 1 a process.
     """
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-    one = trained_on(tokenized, tmp_path / "one", None)
-    two = trained_on(tokenized, tmp_path / "two", CONFIGS / "two_processes.yaml")
+    config = validate_config(copied(tokenized, tmp_path / "one", None), source="the test's config")
+    run_stages(config, "train_encoder train_classifier")
+    one, two = config.experiment_dir, train_on_two(tokenized, tmp_path / "two")
     start = load_file(Path(tokenized.encoder.model) / "model.safetensors")
     for name in ("encoder/model.safetensors", "classifier/encoder/model.safetensors", "classifier/head.safetensors"):
         expected, found = load_file(one / name), load_file(two / name)
