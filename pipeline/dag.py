@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import data_recipes
-from pipeline.artifacts import STAGE_OUTPUTS, manifest_path, read_manifest
+from pipeline.artifacts import ENCODER, STAGE_OUTPUTS, manifest_path, pretrained_digest, read_manifest
 from pipeline.config import STAGE_SECTIONS, PipelineConfig, Stage, stage_settings
 from pipeline.errors import UserError
 from pipeline.files import private_folder, write_json
@@ -79,14 +79,18 @@ def raw_files(config: PipelineConfig) -> list[Path]:
 def stale_stages(config: PipelineConfig) -> list[Stage]:
     """Stages whose outputs are not what this config asks for though Snakemake may not know.
 
-    That is so when an output was removed, or a stage was run alone with other settings.
+    That is so when an output was removed, or a stage was run alone with other settings or another encoder.
     """
     stale: list[Stage] = []
     for stage, names in STAGE_OUTPUTS.items():
         manifest = read_manifest(config.experiment_dir, stage)
         if manifest is not None:
             is_whole = all((config.experiment_dir / name).exists() for name in names)
-            if not is_whole or manifest["settings"] != json.loads(stage_settings(config, stage)):
+            encoder = pretrained_digest(config, stage)
+            is_same = manifest["settings"] == json.loads(stage_settings(config, stage)) and (
+                not encoder or manifest["inputs"].get(ENCODER) == encoder
+            )
+            if not is_whole or not is_same:
                 stale.append(stage)
     return stale
 

@@ -101,6 +101,19 @@ def test_a_stage_is_stale_when_its_settings_differ_or_an_output_is_gone(tmp_path
         dag.stale_stages(config)
 
 
+def test_a_stage_that_ran_alone_with_other_weights_under_the_same_name_is_stale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_in(tmp_path)
+    for stage in ("ingest", "split", "tokenize"):
+        write(config, stage)
+    assert dag.stale_stages(config) == []
+    monkeypatch.setattr("pipeline.artifacts.encoder_digest", lambda model: "of other weights")
+    assert dag.stale_stages(config) == ["tokenize"]
+    monkeypatch.setattr("pipeline.artifacts.encoder_digest", lambda model: "")
+    assert dag.stale_stages(config) == [], "an encoder that is not here says nothing about what it made"
+
+
 def test_a_stale_stage_behind_the_last_one_asked_for_is_left_alone(tmp_path: Path) -> None:
     """Snakemake makes what it is forced to make, also where it was not asked for."""
     for stage in ("ingest", "split"):
