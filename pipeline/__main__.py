@@ -274,9 +274,11 @@ def _ui(arguments: argparse.Namespace) -> int:
     page = page_path(open_store(tracking_dir))
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracking_uri(tracking_dir)]
     command += ["--default-artifact-root", (tracking_dir / "artifacts").resolve().as_uri()]
-    command += ["--host", "127.0.0.1", "--port", str(arguments.port)]
+    # One process serves a user's page; MLflow's default is four, and eight for jobs that nothing here asks for.
+    command += ["--host", "127.0.0.1", "--port", str(arguments.port), "--workers", "1"]
+    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} | os.environ
     sys.stderr.write("the MLflow page starts, which takes some seconds ...\n")
-    with subprocess.Popen(command, stdout=sys.stderr) as server:  # its log is not our answer
+    with subprocess.Popen(command, stdout=sys.stderr, env=environment) as server:  # its log is not our answer
         try:
             while server.poll() is None and not _answers(arguments.port):
                 time.sleep(0.2)
