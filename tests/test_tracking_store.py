@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tracking_cases import MakeConfig, children_of, client_of, run_of
@@ -81,43 +80,44 @@ def test_the_page_opens_with_scores_and_settings_as_columns(make_tracked: MakeCo
     assert set(params) <= run.data.params.keys(), "a column that no run can fill"
 
 
-OPEN_AND_START = """
+START_SIX = """
+import multiprocessing
 import sys
 from pathlib import Path
+
+import mlflow.tracking
+
 from pipeline.config import PipelineConfig
 from pipeline.settings import Tracking
 from pipeline.tracking import start_parent_run
 
-work_dir, number = Path(sys.argv[1]), sys.argv[2]
-config = PipelineConfig(experiment=f"e{number}", work_dir=work_dir, tracking=Tracking(dir=work_dir / "runs"))
-print("ready", flush=True)
-sys.stdin.readline()
-print(start_parent_run(config))
+work_dir, fork = Path(sys.argv[1]), multiprocessing.get_context("fork")
+gate, run_ids = fork.Barrier(6), fork.SimpleQueue()
+
+def start(number):
+    config = PipelineConfig(experiment=f"e{number}", work_dir=work_dir, tracking=Tracking(dir=work_dir / "runs"))
+    gate.wait()
+    run_ids.put(start_parent_run(config))
+
+processes = [fork.Process(target=start, args=(number,)) for number in range(6)]
+for one in processes:
+    one.start()
+for one in processes:
+    one.join()
+assert [one.exitcode for one in processes] == [0] * 6
+print(*(run_ids.get() for _ in processes))
 """
 
 
 @pytest.mark.slow
 def test_six_processes_that_start_at_once_make_one_store_and_one_list(tmp_path: Path) -> None:
-    """Without the lock the database is broken for good."""
-    processes: list[subprocess.Popen[Any]] = [
-        subprocess.Popen(
-            [sys.executable, "-c", OPEN_AND_START, str(tmp_path), str(number)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for number in range(6)
-    ]  # fmt: skip
-    for one in processes:
-        assert one.stdout is not None
-        assert one.stdout.readline() == "ready\n"
-    for one in processes:
-        assert one.stdin is not None
-        one.stdin.write("go\n")
-        one.stdin.flush()
-    outputs = [one.communicate(timeout=120) for one in processes]
-    assert [one.returncode for one in processes] == [0] * 6, outputs
+    """Without the lock the database is broken for good. They are forked, so that none is late by what it imports."""
+    command = [sys.executable, "-c", START_SIX, str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == 0, result.stderr
     client = open_store(tmp_path / "runs")
     experiment = client.get_experiment_by_name("icd-contrast")
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
-    assert {run.info.run_id for run in runs} == {output.strip() for output, _ in outputs}
+    assert {run.info.run_id for run in runs} == set(result.stdout.split())
     assert len(runs) == 6
