@@ -65,10 +65,15 @@ class Options(_mimic.Options):
     )
     compatibility: Literal["none", "caml"] = Field(
         "none",
-        description="'caml' repeats a known defect: procedure codes lose zeros at both ends (00.66 turns 66.0)",
+        description="'caml' repeats a known defect: procedure codes lose zeros at both ends (00.66 turns 66.0), and "
+        "scores by category and chapter go by that spelling",
     )
 
     _resolve_codes = field_validator("codes_path")(absolute)
+
+    def spell(self) -> Callable[[str, CodeSystem], str]:
+        """How a code of the tables is written in labels."""
+        return caml_spelling if self.compatibility == "caml" else normalise
 
 
 def raw_files(raw: Path | None, options: Options) -> list[Path]:
@@ -96,8 +101,7 @@ def read(raw: Path | None, options: Options, report: IngestReport, scratch_dir: 
     notes = need_raw_file(folder, "noteevents")
     tables = {kind: need_raw_file(folder, f"{kind}_icd") for kind in options.kinds()}
     splits = PublishedSplits(options.splits_path, report)
-    spell = caml_spelling if options.compatibility == "caml" else normalise
-    codes = CodeTable(_COLUMNS, report, on_bad_row=options.on_bad_row, spell=spell)
+    codes = CodeTable(_COLUMNS, report, on_bad_row=options.on_bad_row, spell=options.spell())
     for kind, path in tables.items():
         codes.add(path, _SYSTEMS[kind], kind=SINGULAR[kind])
     with note_spool(scratch_dir, report) as spool:
@@ -123,7 +127,9 @@ def read_titles(raw: Path | None, options: Options, report: IngestReport, scratc
     folder = _folder(raw)
     for kind in options.kinds():
         path = raw_file(folder, f"d_icd_{kind}")
-        titles |= read_titles_of(path, _COLUMNS, _SYSTEMS[kind], report=report, on_bad_row=options.on_bad_row)
+        titles |= read_titles_of(
+            path, _COLUMNS, _SYSTEMS[kind], report=report, on_bad_row=options.on_bad_row, spell=options.spell()
+        )
     return titles
 
 

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from data_recipes._csv import OnBadRow, read_raw_csv
-from data_recipes._leading_zeros import check_leading_zeros
+from data_recipes._numbers import check_leading_zeros
 from pipeline.codes import CodeSystem, make_label, normalise
 from pipeline.errors import UserError
 from pipeline.ingest_report import IngestReport
@@ -196,8 +196,9 @@ def read_titles(
     version: str | None = None,
     report: IngestReport,
     on_bad_row: OnBadRow,
+    spell: Callable[[str, CodeSystem], str] = normalise,
 ) -> dict[str, str]:
-    """Label -> title from a table of titles.
+    """Label -> title from a table of titles; a label that two codes share by their spelling has none.
 
     Args:
         path: CSV with ``columns`` and long_title; where there is no file, there are no titles.
@@ -206,16 +207,22 @@ def read_titles(
         version: of the codes that are kept; None if the table holds one version only.
         report: rows left out are counted there.
         on_bad_row: see :func:`data_recipes._csv.read_raw_csv`.
+        spell: how labels are written, see :class:`CodeTable`.
     """
     titles: dict[str, str] = {}
+    code_of: dict[str, str] = {}
+    shared: set[str] = set()
     if not path.is_file():
         return titles
     for batch in read_raw_csv(path, columns.of_titles(), report=report, on_bad_row=on_bad_row):
         for code, title, *of_version in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             if title.strip() and [one.strip() for one in of_version] == ([version] if columns.version else []):
                 with contextlib.suppress(UserError):  # a heading of the table, not a code
-                    titles[make_label(system, normalise(code, system))] = title.strip()
-    return titles
+                    label = make_label(system, spell(code, system))
+                    titles[label] = title.strip()
+                    if code_of.setdefault(label, normalise(code, system)) != normalise(code, system):
+                        shared.add(label)
+    return {label: title for label, title in titles.items() if label not in shared}
 
 
 def _trimmed(batch: pa.RecordBatch) -> pa.Table:

@@ -13,6 +13,8 @@ Source: whatever the user names; nothing is assumed but the columns given in ``d
   codes are all malformed is left out in any case.
 - ``titles_path``, a CSV with the columns code and title, says what codes mean, before the packages do.
 - ``date``, a column with dates, lets ``split.method: temporal`` train on the past and test on what came after.
+- Ids that are whole numbers with decimals ("123.0", which pandas writes where a value of the column is missing) lose
+  these, which is counted: two spellings of one patient would be two patients.
 - Without a column for the patient every document counts as a patient of its own, which is only right where no
   patient has two documents.
 
@@ -22,7 +24,7 @@ Documents come in the order of the file; those of a folder in the order of their
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -30,12 +32,12 @@ from pydantic import Field, field_validator, model_validator
 
 from data_recipes import RawTable, require_raw
 from data_recipes._csv import OnBadRow
-from data_recipes._leading_zeros import check_leading_zeros
+from data_recipes._numbers import as_id, check_leading_zeros
 from data_recipes._table_files import KINDS, Row, is_table, table_rows
 from pipeline.codes import CodeSystem, make_label, normalise
 from pipeline.documents import Document
 from pipeline.errors import UserError
-from pipeline.files import read_text
+from pipeline.files import read_text, text_files
 from pipeline.ingest_report import IngestReport
 from pipeline.settings import Section, absolute
 
@@ -82,7 +84,7 @@ def raw_files(raw: Path | None, options: Options) -> list[Path]:
         return titles
     if tables := _tables(raw, options):
         return [*tables, *titles]
-    return [*sorted(raw.glob("*.txt")), _codes_path(raw, options), *titles]
+    return [*text_files(raw), _codes_path(raw, options), *titles]
 
 
 def raw_tables(raw: Path | None, options: Options) -> list[RawTable]:
@@ -92,7 +94,7 @@ def raw_tables(raw: Path | None, options: Options) -> list[RawTable]:
     if tables := _tables(path, options):
         return [*(RawTable(table, tuple(_columns(options))) for table in tables), *titles]
     columns = tuple(name for name in _columns(options) if name != options.text)
-    texts = [RawTable(text) for text in sorted(path.glob("*.txt"))]
+    texts = [RawTable(text) for text in text_files(path)]
     return [RawTable(_codes_path(path, options), columns), *texts, *titles]
 
 
@@ -100,7 +102,7 @@ def _tables(raw: Path, options: Options) -> list[Path]:
     """The one file, or the tables of a folder; none where it is a folder of .txt files."""
     if not raw.is_dir():
         return [raw]
-    if any(raw.glob("*.txt")) or (raw / options.codes_file).exists():
+    if text_files(raw) or (raw / options.codes_file).exists():
         return []
     return sorted(path for path in raw.iterdir() if path.is_file() and is_table(path))
 
@@ -140,10 +142,14 @@ def read(raw: Path | None, options: Options, report: IngestReport, scratch_dir: 
             counted from 1.
     """
     path = require_raw(raw, f"a {KINDS}")
+    is_named = not _tables(path, options)  # a name of a file is no number
     n_codes, has_zeros = 0, False
     for number, row in enumerate(_rows(path, options, report), start=1):
         report.count("rows")
-        document_id = _text(row, options.document_id).strip()
+        if is_named:
+            document_id = str(row[options.document_id])
+        else:
+            document_id = _id(row, options.document_id, f"row {number}", report)
         if len(document_id) > _MAX_ID_CHARS:
             raise UserError(
                 f"row {number}: {options.document_id!r} holds {len(document_id):,} characters, an id has "
@@ -153,7 +159,7 @@ def read(raw: Path | None, options: Options, report: IngestReport, scratch_dir: 
             report.drop("empty_document_id", f"row {number}")
             continue
         split = _split(row, options, document_id, report)
-        patient_id = _text(row, options.patient_id).strip() if options.patient_id else document_id
+        patient_id = _id(row, options.patient_id, f"row {number}", report) if options.patient_id else document_id
         if not patient_id:
             report.drop("empty_patient_id", document_id)
             continue
@@ -179,7 +185,7 @@ def _rows(path: Path, options: Options, report: IngestReport) -> Iterator[Row]:
 
 def _columns(options: Options) -> list[str]:
     wanted = (options.document_id, options.patient_id, options.text, options.codes, options.split, options.date)
-    return [name for name in wanted if name is not None]
+    return list(dict.fromkeys(name for name in wanted if name is not None))  # the patient may be one of the others
 
 
 def _folder_rows(folder: Path, options: Options, report: IngestReport) -> Iterator[Row]:
@@ -190,24 +196,47 @@ def _folder_rows(folder: Path, options: Options, report: IngestReport) -> Iterat
         raise UserError(
             f"{folder}: no table of codes {options.codes_file!r} in it or beside it (data.options.codes_file)."
         )
+    paths = text_files(folder)
+    if not paths:
+        raise UserError(f"{folder}: no .txt file in this folder.")
+    stems = {path.stem for path in paths}
     by_document: dict[str, dict[str, Any]] = {}
     for row in table_rows(codes_path, columns, report=report, on_bad_row=options.on_bad_row):
-        document_id = str(row[options.document_id]).strip()
+        named = str(row[options.document_id]).strip()
+        document_id = named if named in stems else _id(row, options.document_id, str(codes_path), report)
         known = by_document.setdefault(document_id, {**row, options.codes: []})
         for column in (options.patient_id, options.split, options.date):
             if column is not None and known[column] != row[column]:
                 raise UserError(f"{codes_path}: document {document_id} has two values of {column!r}.")
         known[options.codes] += _as_list(row[options.codes], options)
-    paths = sorted(folder.glob("*.txt"))
-    if not paths:
-        raise UserError(f"{folder}: no .txt file in this folder.")
-    for document_id in sorted(by_document.keys() - {path.stem for path in paths}):
+    _check_same_ids(codes_path, by_document.keys() - stems, stems - by_document.keys())
+    for document_id in sorted(by_document.keys() - stems):
         report.drop("codes_without_text_file", document_id)
+    no_codes: dict[str, Any] = dict.fromkeys(columns, "") | {options.codes: []}  # and no patient that is known
     for path in paths:
-        no_codes: dict[str, Any] = dict.fromkeys(columns, "") | {options.codes: []}
-        if options.patient_id:
-            no_codes[options.patient_id] = path.stem
         yield {**by_document.get(path.stem, no_codes), options.document_id: path.stem, options.text: read_text(path)}
+
+
+def _check_same_ids(codes_path: Path, without_text: Iterable[str], without_codes: Iterable[str]) -> None:
+    """Refuse ids that lost their zeros on the way into the table: their notes would count as notes without codes."""
+    bare = {one.lstrip("0"): one for one in sorted(without_codes)}
+    for document_id in sorted(without_text):
+        if (file := bare.get(document_id.lstrip("0"))) is not None:
+            raise UserError(
+                f"{codes_path}: it has codes for document {document_id!r}, the folder has {file}.txt; write the id "
+                "in the table as in the name of the file, with all zeros."
+            )
+
+
+def _id(row: Row, column: str, where: str, report: IngestReport) -> str:
+    value = row[column]
+    try:
+        found, is_changed = as_id(_text(row, column) if isinstance(value, (list, dict)) else value)
+    except ValueError as error:
+        raise UserError(f"{where}: column {column!r}: {error}.") from None
+    if is_changed:
+        report.change("ids_without_their_decimals", where)
+    return found
 
 
 def _text(row: Row, column: str) -> str:

@@ -54,6 +54,8 @@ def _read_csv(path: Path) -> Iterator[CodedDocument]:
             raise UserError(f"{path}: column {missing[0]} is missing; expected {', '.join(CSV_HEADER)}.")
         for document_id, of_one in itertools.groupby(rows, key=lambda row: row["document_id"]):
             found = list(of_one)
+            if any(None in row or None in row.values() for row in found):
+                raise ValueError("fields missing or too many")
             codes = [_code_of_csv(row) for row in found if row["code"]]
             yield CodedDocument(document_id, codes, found[0].get("text_digest") or None)
 

@@ -95,12 +95,24 @@ def coded(
         texts = [document.text for document in block]
         probabilities = model.code_texts(texts, max_tokens=_MICRO_BATCH_TOKENS)
         proposed = [
-            propose(row, model.label_space, model.thresholds, top_k) if text.strip() else []
-            for text, row in zip(texts, probabilities, strict=True)
+            propose(_numbers(row, document), model.label_space, model.thresholds, top_k)
+            if document.text.strip()
+            else []
+            for document, row in zip(block, probabilities, strict=True)
         ]
         if explainer is not None:
             proposed = _with_evidence(explainer, texts, proposed)
         yield from zip(block, proposed, strict=True)
+
+
+def _numbers(probabilities: np.ndarray, document: NewDocument) -> np.ndarray:
+    """Refuse what is no number: it would be below every threshold and look like a note without codes."""
+    if not np.isfinite(probabilities).all():
+        raise UserError(
+            f"document {document.document_id}: the model gives no number for it; try --mixed-precision no, and if that "
+            "does not help, train the model again."
+        )
+    return probabilities
 
 
 def _with_evidence(

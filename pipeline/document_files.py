@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import UserError
-from pipeline.files import read_text, without_half_pairs
+from pipeline.files import read_text, text_files, without_half_pairs
 
 _COLUMNS = ("document_id", "text")
 _BUFFER_BYTES = 1 << 20
@@ -132,7 +132,7 @@ def _read_parquet(path: Path) -> Iterator[NewDocument]:
 
 
 def _read_folder(path: Path) -> Iterator[NewDocument]:
-    files = sorted(file for file in path.glob("*.txt") if file.is_file())
+    files = text_files(path)
     if not files:
         raise UserError(f"--input {path}: no .txt file in this folder.")
     for file in files:

@@ -98,7 +98,7 @@ def write_documents(
         max_documents: stop after so many kept documents.
 
     Raises:
-        UserError: if no document is left.
+        UserError: if no document is left, or one comes again with other labels.
     """
     labels: Counter[str] = Counter()
     patients: set[str] = set()
@@ -132,7 +132,7 @@ def _usable(
     documents: Iterable[Document], report: IngestReport, clean: Callable[[str], str], *, keep_uncoded: bool
 ) -> Iterator[Document]:
     """Clean documents and leave out, with a count, those that cannot be used."""
-    seen: set[str] = set()
+    seen: dict[str, tuple[int, int]] = {}  # id -> hashes of text and labels
     for raw in documents:
         given = [raw.document_id, raw.patient_id, raw.text, *raw.labels]
         document_id, patient_id, text, *labels = whole = [without_half_pairs(one) for one in given]
@@ -142,14 +142,20 @@ def _usable(
             report.change("nul_characters_removed", document_id)
             text = text.replace("\0", "")
         text = clean(text)
+        content = hash(text), hash(frozenset(labels))
         if document_id in seen:
+            if labels and seen[document_id][0] == content[0] and seen[document_id] != content:
+                raise UserError(
+                    f"document {document_id}: it comes twice with the same text and other codes, so rows seem to "
+                    "be codes; put all codes of a document into one row."
+                )
             report.drop("duplicate_document_id", document_id)
         elif not text or text.isspace():
             report.drop("empty_text", document_id)
         elif not labels and not keep_uncoded:
             report.drop("document_without_codes", document_id)
         else:
-            seen.add(document_id)
+            seen[document_id] = content
             yield Document(document_id, patient_id, text, list(dict.fromkeys(labels)), *raw[4:])
 
 

@@ -100,6 +100,11 @@ def without_half_pairs(text: str) -> str:
     return text if text.isascii() else _HALF_PAIR.sub("\ufffd", text)
 
 
+def text_files(folder: Path) -> list[Path]:
+    """The .txt files of a folder in the order of their names, also those named .TXT."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() == ".txt" and path.is_file())
+
+
 def read_text(path: Path) -> str:
     """Text of a UTF-8 file without its byte order mark; line ends stay as they are, since offsets count them.
 

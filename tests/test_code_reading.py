@@ -76,6 +76,7 @@ HEADER = "document_id,rank,code_system,code,title,probability,is_predicted\n"
     ("name", "content", "message"),
     [
         ("c.csv", f"document_id,text\na,{SECRET}\n", "column rank is missing"),
+        ("c.csv", HEADER + "a,1,icd10cm\n", r"behind document 0: no codes as .* \(ValueError\)"),
         ("c.csv", HEADER + f"a,1,icd10cm,I10,,{SECRET},1\n", r"behind document 0: no codes as .* \(ValueError\)"),
         ("c.csv", HEADER + f"a,1,icd10cm,I10,,0.5,1\nb,1,icd10cm,I10,,0.5,{SECRET}\n", "behind document 1: no codes"),
         ("c.csv", HEADER + f'a,1,icd10cm,I10,,0.5,1\nb,"{SECRET}', "no codes"),

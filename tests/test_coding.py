@@ -76,7 +76,7 @@ def test_a_probability_at_the_threshold_is_predicted_even_where_float32_rounds_d
 
 
 class FakeClassifier:
-    """Gives I10 the probability of a text's first digit; says how far it was read."""
+    """Gives I10 the probability of a text's first digit, or no number for a text that has none."""
 
     label_space = SPACE
     thresholds = np.full(4, 0.5, dtype=np.float32)
@@ -89,7 +89,8 @@ class FakeClassifier:
     def code_texts(self, texts: Iterable[str], *, max_tokens: int) -> Iterator[np.ndarray]:
         assert max_tokens > 0
         for text in texts:
-            yield probabilities_of([0.0, int(text.strip()[:1] or 9) / 10, 0.0, 0.0])
+            first = text.strip()[:1] or "9"
+            yield probabilities_of([0.0, int(first) / 10 if first.isdigit() else float("nan"), 0.0, 0.0])
 
 
 @pytest.fixture
@@ -124,6 +125,16 @@ def test_an_id_that_comes_twice_is_refused_and_no_output_is_left(tmp_path: Path)
     source = write_input(tmp_path / "in.jsonl", ("a", "1"), ("b", "2"), ("a", "3"))
     with pytest.raises(UserError, match="document_id 'a' occurs twice"):
         code_documents(tmp_path, source, tmp_path / "codes.csv", top_k=None)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+@pytest.mark.parametrize("top_k", [None, 2])
+@pytest.mark.usefixtures("_fake_model")
+def test_a_model_that_gives_no_number_is_not_taken_for_a_note_without_codes(tmp_path: Path, top_k: int | None) -> None:
+    source = write_input(tmp_path / "in.jsonl", ("a", "1"), ("b", "secret"))
+    with pytest.raises(UserError, match="document b: the model gives no number") as caught:
+        code_documents(tmp_path, source, tmp_path / "codes.jsonl", top_k=top_k)
+    assert "secret" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
 

@@ -60,7 +60,7 @@ def test_a_folder_gives_its_txt_files_by_name(tmp_path: Path) -> None:
     for one in DOCUMENTS[::-1]:
         (tmp_path / f"{one.document_id}.txt").write_text(one.text, encoding="utf-8")
     (tmp_path / "readme.md").write_text("not a document")
-    (tmp_path / "folder.txt").mkdir()
+    (tmp_path / "folder.txt").mkdir()  # no file, whatever its name
     assert read(tmp_path) == DOCUMENTS
 
 

@@ -121,7 +121,9 @@ def test_characters_that_no_file_can_hold_are_replaced_and_counted(tmp_path: Pat
 
 def test_half_characters_of_ids_and_labels_are_replaced_as_predict_replaces_them(tmp_path: Path) -> None:
     """Two ids that are one then are a repeated id; the report of it can be written, too."""
-    odd = document("a\ud83d", labels=["none:x\udc00", I10], patient_id="p\ud83d", annotations={"coder": [I10]})
+    odd = document(
+        "a\ud83d", "Other text.", labels=["none:x\udc00", I10], patient_id="p\ud83d", annotations={"coder": [I10]}
+    )
     rows, report = write(tmp_path, [odd, document("a\ufffd"), document("b\udc00", "")])
     assert [(row["document_id"], row["patient_id"], row["labels"]) for row in rows] == [
         ("a\ufffd", "p\ufffd", ["none:x\ufffd", I10])
@@ -129,6 +131,15 @@ def test_half_characters_of_ids_and_labels_are_replaced_as_predict_replaces_them
     assert pq.read_table(tmp_path / "annotators.parquet")["document_id"].to_pylist() == ["a\ufffd"]
     assert report.as_dict()["changed"] == {"half_characters_replaced": 2}
     assert report.as_dict()["dropped"] == {"duplicate_document_id": 1, "empty_text": 1}
+
+
+def test_one_row_a_code_is_refused_and_a_repeated_row_is_left_out(tmp_path: Path) -> None:
+    """Left out as well, the second row of a document would take its code with it."""
+    with pytest.raises(UserError, match=r"document a: it comes twice .* other codes") as caught:
+        write(tmp_path, [document("a", labels=[I10]), document("a", labels=[N179])])
+    assert "Some text" not in str(caught.value)
+    _, report = write(tmp_path, [document("a", labels=[I10, N179]), document("a", labels=[N179, I10])])
+    assert report.as_dict()["dropped"] == {"duplicate_document_id": 1}
 
 
 def test_a_recipe_may_report_an_id_that_no_file_can_hold(tmp_path: Path) -> None:
@@ -301,6 +312,8 @@ def test_every_document_is_kept_or_counted_as_dropped(tmp_path: Path, made: list
     report = IngestReport()
     try:
         write_documents(documents, tmp_path / "documents.parquet", tmp_path / "annotators.parquet", report)
-    except UserError:
+    except UserError as error:
+        if "comes twice" in str(error):
+            return
         assert report.counts["documents"] == 0
     assert report.counts["documents"] + sum(report.as_dict()["dropped"].values()) == len(documents)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mimic3_cases import MARKER, SUMMARY, ingest, message, note, read, write_raw
+from mimic3_cases import MARKER, SUMMARY, ingest, message, note, read, table, write_raw
 
 from data_recipes import (
     _mimic3,
@@ -173,6 +174,23 @@ def test_caml_loses_zeros_of_procedures_at_both_ends_and_of_nothing_else(tmp_pat
         "icd9pcs:00.09",
     ]  # fmt: skip
     assert "icd9pcs:00.66" in read(raw)[0][0].labels
+
+
+def test_titles_are_spelled_as_the_labels_of_caml_and_of_two_codes_in_one_there_is_none(tmp_path: Path) -> None:
+    """Else 00.66, an angioplasty, would have the title of 66.0 in training and reports."""
+    raw = write_raw(tmp_path, [note(1, 100, "x")])
+    titles = [(1, "0066", "", "PTCA"), (2, "0331", "", "Spinal tap"), (3, "331", "", "Incision of lung")]
+    content = table(("ROW_ID", "ICD9_CODE", "SHORT_TITLE", "LONG_TITLE"), titles)
+    (raw / "D_ICD_PROCEDURES.csv.gz").write_bytes(gzip.compress(content))
+
+    def titles_of(compatibility: str) -> dict[str, str]:
+        options = _mimic3.Options.model_validate({"compatibility": compatibility})
+        return _mimic3.read_titles(raw, options, IngestReport(), tmp_path)
+
+    assert titles_of("caml") == {"icd9pcs:66.0": "PTCA"}
+    assert titles_of("none") == {
+        "icd9pcs:00.66": "PTCA", "icd9pcs:03.31": "Spinal tap", "icd9pcs:33.1": "Incision of lung",
+    }  # fmt: skip
 
 
 @given(st.from_regex(r"[0-9]{2}(\.[0-9]{1,2})?", fullmatch=True), st.sampled_from(["icd9pcs", "icd9cm"]))
