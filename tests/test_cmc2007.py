@@ -79,7 +79,7 @@ def test_reports_that_cannot_be_used_are_counted_and_the_rest_written(tmp_path: 
         tmp_path,
         doc("1", code("786.2") + code("786.2", "COMPANY1")),
         doc("", code("786.2")),
-        doc("1", code("599.0")),
+        doc("1", code("599.0"), "Another text."),
         doc("2", code("786.2"), " ", ""),
         doc("3", code("786.2", "COMPANY1")),
         doc("4", code("599.0")),
