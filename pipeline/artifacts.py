@@ -100,6 +100,24 @@ def read_manifest(experiment_dir: Path, stage: Stage) -> dict[str, Any] | None:
     return read_json(path) if path.exists() else None
 
 
+def check_predictions_are_of(experiment_dir: Path) -> None:
+    """Refuse predictions of another label space than the one that lies beside them, where manifests say which it was.
+
+    Raises:
+        UserError: if split or train_classifier ran again after predict did; columns would get names of other codes.
+    """
+    split, trained, predicted = (
+        read_manifest(experiment_dir, stage) for stage in ("split", "train_classifier", "predict")
+    )
+    if split is None or trained is None or predicted is None:
+        return
+    is_of_model = predicted["inputs"].get("classifier") == trained["outputs"]["classifier"]
+    if not is_of_model or trained["inputs"].get("label_space.json") != split["outputs"]["label_space.json"]:
+        raise UserError(
+            f"{experiment_dir}: predictions are older than the label space or the classifier; run the config again."
+        )
+
+
 @dataclass
 class StageOutput:
     """A stage's output while it is being written.

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.artifacts import check_predictions_are_of
 from pipeline.code_files import CSV_HEADER, SUFFIXES, Code, CodedDocument
 from pipeline.codes import parse_label
 from pipeline.errors import UserError
@@ -108,6 +109,7 @@ def _label_space_beside(path: Path) -> LabelSpace:
     label_space_path = path.with_name("label_space.json")
     if not label_space_path.exists():
         raise UserError(f"{path}: {label_space_path} is missing, which says what its labels are; copy it there, too.")
+    check_predictions_are_of(path.parent)
     return LabelSpace.load(label_space_path)
 
 

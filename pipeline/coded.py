@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pipeline.artifacts import need, read_manifest
+from pipeline.artifacts import check_predictions_are_of, need, read_manifest
 from pipeline.codes import LEVELS, Level, at_level, parse_label
 from pipeline.errors import UserError
 from pipeline.label_counts import Counts, label_lists, label_matrix
@@ -81,6 +81,7 @@ def load_coded_split(
     Raises:
         UserError: if the predictions are missing or for another label space, or a document has no gold labels.
     """
+    check_predictions_are_of(experiment_dir)
     path = need(experiment_dir, name) if name == "predictions.parquet" else experiment_dir / name
     table = pq.read_table(path, filters=[("split", "==", split)])
     if not len(table):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
 from pipeline.codes import at_level, parse_label
+from pipeline.errors import UserError
 from pipeline.label_counts import Counts, LabelMatrix, as_label_matrices, count_by_label, shared_labels
 
 CATEGORY, CHAPTER = "same category", "same chapter"
@@ -76,11 +78,19 @@ def _errors(true: LabelMatrix, predicted: LabelMatrix) -> tuple[sparse.csr_array
 
 def _groups(labels: Sequence[str], level: str) -> Counts:
     """A number for each label's ancestor; -1 for labels without a tree."""
-    above = [at_level(one, "category" if level == "category" else "chapter") for one in labels]
+    above = [_ancestor(one, "category" if level == "category" else "chapter") for one in labels]
     numbers = {name: number for number, name in enumerate(dict.fromkeys(above))}
     return np.array(
         [-1 if parse_label(label)[0] == "none" else numbers[name] for label, name in zip(labels, above, strict=True)]
     )
+
+
+def _ancestor(label: str, level: Literal["category", "chapter"]) -> str:
+    """Where it stands in the tree; a label of a space of chapters stands for itself."""
+    try:
+        return at_level(label, level)
+    except UserError:
+        return label
 
 
 def error_distances(true: LabelMatrix, predicted: LabelMatrix, *, labels: Sequence[str]) -> Mapping[str, float]:

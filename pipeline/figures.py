@@ -45,12 +45,15 @@ class SystemScore:
     high: float | None = None
 
 
-def systems_figure(systems: Sequence[SystemScore], *, score_name: str) -> str:
+def systems_figure(
+    systems: Sequence[SystemScore], *, score_name: str, intervals: str = "95 % intervals where known"
+) -> str:
     """Scores of several systems as dots with intervals, the first one on top.
 
     Args:
         systems: at least one.
         score_name: what the scores are, such as "Micro-F1".
+        intervals: what ``low`` and ``high`` are, for the label of the figure.
     """
     with drawing(8.2, 0.9 + 0.3 * len(systems)) as figure:
         axes = figure.subplots()
@@ -71,7 +74,7 @@ def systems_figure(systems: Sequence[SystemScore], *, score_name: str) -> str:
         axes.margins(x=0.08)
         percent_axis(axes.xaxis)
         axes.set_xlabel(f"{score_name} (%)")
-        return as_svg(figure, "systems", f"{score_name} of each system, with 95 % intervals where known")
+        return as_svg(figure, "systems", f"{score_name} of each system, with {intervals}")
 
 
 def precision_recall_figure(

@@ -75,6 +75,7 @@ def expand(config: PipelineConfig) -> list[Member]:
     if n > 1:
         raise UserError(f"grid: {n} members would lie in {folder}; give variants other names, and each seed once.")
     _refuse_choice_without_val(members)
+    _refuse_other_truths(members)
     return members
 
 
@@ -92,6 +93,22 @@ def _refuse_choice_without_val(members: Sequence[Member]) -> None:
             raise UserError(
                 f"grid.variants.{member.variant}: the best of {n} settings is chosen on split val, but predict.splits "
                 f"is {list(member.config.predict.splits)}; add val to it."
+            )
+
+
+def _refuse_other_truths(members: Sequence[Member]) -> None:
+    if len({member.config.label_space.level for member in members}) > 1:
+        raise UserError(
+            "grid: label_space.level must be the same for all; codes and chapters have no scores in common."
+        )
+    spaces: dict[str, set[str]] = {}
+    for member in members:
+        spaces.setdefault(member.variant, set()).add(member.config.label_space.model_dump_json())
+    for variant, several in spaces.items():
+        if len(several) > 1:
+            raise UserError(
+                f"grid.variants.{variant}: label_space cannot be chosen on split val, where the smallest space always "
+                "looks best; make each value a variant of its own."
             )
 
 

@@ -59,4 +59,5 @@ def _figure(rows: Sequence[Mapping[str, Any]], name: str) -> str:
             moved = row[name] - row[f"{name}_difference"]
             low, high = moved + row[f"{name}_low"], moved + row[f"{name}_high"]
         systems.append(SystemScore(row["variant"], "variant", row[name], low, high))
-    return systems_figure(systems, score_name=pretty_name(name))
+    intervals = "95 % intervals of paired differences to the reference"
+    return systems_figure(systems, score_name=pretty_name(name), intervals=intervals)

@@ -108,7 +108,9 @@ def _coder_ranges(comparison: pd.DataFrame | None) -> dict[str, str]:
     if comparison is None:
         return {}
     rows = comparison[comparison["kind"] == "coder vs gold"]
-    columns = {"micro_f1": "micro_f1_in_label_space", "exact_match": "exact_match"}
+    columns = {
+        "micro_f1": "micro_f1_in_label_space"
+    }  # not exact_match: of coders it counts codes outside the space, too
     return {
         name: f"{percent(rows[column].min())}–{percent(rows[column].max())}"
         for name, column in columns.items()

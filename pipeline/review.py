@@ -178,7 +178,7 @@ def _entry(review: Review, note: NewDocument, coded: CodedDocument) -> dict[str,
     """One document for the page's script: offsets count UTF-16 units there."""
     text, codes = note.text, coded.codes
     spans = [span for code in codes for span in code.evidence or ()]
-    is_same = not spans or coded.text_digest in (None, text_digest(text))
+    is_same = coded.text_digest in (None, text_digest(text))
     fits = is_same and all(0 <= span.start < span.end <= len(text) for span in spans)
     if not fits:
         review.misfits.append(note.document_id)

@@ -42,10 +42,12 @@ def start_parent_run(config: PipelineConfig, *, is_head: bool = False) -> str | 
     Returns:
         The run id, also written to ``mlflow.json`` of the experiment folder; None where tracking is off.
     """
+    note = config.experiment_dir / "mlflow.json"
     if not config.tracking.enabled:
+        if is_head:  # the folder is no longer that of the run that was noted
+            note.unlink(missing_ok=True)
         return None
     settings = tracked_settings(config)
-    note = config.experiment_dir / "mlflow.json"
     client = open_store(config.tracking.dir)
     known = read_json(note) if note.exists() else None
     if known and is_head:
@@ -130,10 +132,11 @@ class StageRun:
         now = int(time.time() * 1000)
         batch = [Metric(name, float(value), now, step) for name, value in metrics.items()]
         self._waiting += batch
-        if also_parent:
-            self._client.log_batch(self._parent_id, metrics=batch)
-        if len(self._waiting) >= _MAX_BATCH:
-            self.flush()
+        with _warned("metrics"):
+            if also_parent:
+                self._client.log_batch(self._parent_id, metrics=batch)
+            if len(self._waiting) >= _MAX_BATCH:
+                self.flush()
 
     def log_dataset(self, name: str, digest: str, counts: Mapping[str, int]) -> None:
         """Log which data the stage read: a digest and counts, never a row."""
@@ -149,8 +152,9 @@ class StageRun:
     def log_report(self, path: Path) -> None:
         """Attach a report that holds no text of documents to both runs."""
         if self._client is not None:
-            for run_id in (self._run_id, self._parent_id):
-                self._client.log_artifact(run_id, str(path))
+            with _warned(path.name):
+                for run_id in (self._run_id, self._parent_id):
+                    self._client.log_artifact(run_id, str(path))
 
     def log_model(self, folder: Path, *, loader: Path, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> None:
         """Keep a copy of a trained model, which MLflow loads and serves by running ``loader``; nothing is pickled.
@@ -169,7 +173,10 @@ class StageRun:
 
         mlflow.set_tracking_uri(self._client.tracking_uri)
         read, given = (Schema([ColSpec(kind, name) for name, kind in columns.items()]) for columns in (inputs, outputs))
-        with warnings.catch_warnings():  # about an example of the input, which would be text of a document
+        with (
+            _warned("the model"),
+            warnings.catch_warnings(),
+        ):  # about an example of the input, which would be text of a document
             warnings.filterwarnings("ignore", message=".*An input example was not provided", category=UserWarning)
             Model.log(
                 artifact_path=None,
@@ -221,16 +228,27 @@ def stage_run(config: PipelineConfig, stage: Stage) -> Iterator[StageRun]:
     try:
         yield run
     except BaseException:
-        run.flush()
-        _close(client, config, run_id, succeeded=False)
+        with _warned("the end of a failed stage"):
+            run.flush()
+            _close(client, config, run_id, succeeded=False)
         raise
-    manifest = read_manifest(config.experiment_dir, stage)
-    if manifest:
-        run.log_metrics({"duration_s": manifest["duration_s"]})
-        for name, digest in _digests(manifest).items():
-            client.set_tag(run_id, f"sha256.{name}", digest)
-    run.flush()
-    _close(client, config, run_id, succeeded=True)
+    with _warned("the end of the stage"):
+        manifest = read_manifest(config.experiment_dir, stage)
+        if manifest:
+            run.log_metrics({"duration_s": manifest["duration_s"]})
+            for name, digest in _digests(manifest).items():
+                client.set_tag(run_id, f"sha256.{name}", digest)
+        run.flush()
+        _close(client, config, run_id, succeeded=True)
+
+
+@contextlib.contextmanager
+def _warned(what: str) -> Iterator[None]:
+    """Turn a fault of the store into a warning: outputs may be in place, and a stage that fails counts as not run."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - of the store, a disk, a network
+        logger.warning("MLflow did not take %s: %s", what, describe_bug(error))
 
 
 def _close(client: MlflowClient, config: PipelineConfig, run_id: str, *, succeeded: bool) -> None:
