@@ -14,6 +14,7 @@ from artifact_cases import contents, ingested, write_split
 from pipeline.artifacts import (
     STAGE_INPUTS,
     STAGE_OUTPUTS,
+    check_predictions_are_of,
     git_commit,
     input_signature,
     is_main_process,
@@ -24,7 +25,7 @@ from pipeline.artifacts import (
 )
 from pipeline.config import STAGE_SECTIONS, PipelineConfig, stage_settings
 from pipeline.errors import UserError
-from pipeline.files import lock, sha256_of
+from pipeline.files import lock, sha256_of, write_json
 
 MakeConfig = Callable[..., PipelineConfig]
 
@@ -229,3 +230,28 @@ def test_code_that_is_installed_within_another_repository_has_no_commit(
     assert git_commit() == git("rev-parse", "HEAD")
     installed.write_text("changed")
     assert git_commit() == git("rev-parse", "HEAD") + "+"
+
+
+@pytest.mark.parametrize(("again", "is_refused"), [(None, False), ("split", True), ("train_classifier", True)])
+def test_predictions_are_refused_where_split_or_training_ran_again_after_them(
+    tmp_path: Path, again: str | None, is_refused: bool
+) -> None:
+    """Of a label space of the same size columns would get the names of other codes."""
+    manifests = {
+        "split": {"inputs": {}, "outputs": {"label_space.json": "s1"}},
+        "train_classifier": {"inputs": {"label_space.json": "s1"}, "outputs": {"classifier": "c1"}},
+        "predict": {"inputs": {"classifier": "c1"}, "outputs": {}},
+    }
+    if again == "split":
+        manifests["split"]["outputs"]["label_space.json"] = "s2"
+    if again == "train_classifier":
+        manifests["train_classifier"]["outputs"]["classifier"] = "c2"
+    check_predictions_are_of(tmp_path)  # a folder without manifests says nothing
+    (tmp_path / "manifests").mkdir()
+    for stage, content in manifests.items():
+        write_json(tmp_path / "manifests" / f"{stage}.json", content)
+    if is_refused:
+        with pytest.raises(UserError, match="predictions are older than the label space or the classifier"):
+            check_predictions_are_of(tmp_path)
+    else:
+        check_predictions_are_of(tmp_path)

@@ -38,6 +38,15 @@ def test_pairs_by_hand() -> None:
     assert len(confusion_table(true, predicted, labels=LABELS, titles=TITLES, max_rows=1)) == 1
 
 
+def test_labels_that_are_chapters_have_no_category_and_are_near_to_none() -> None:
+    chapters = tuple(at_level(label, "chapter") for label in ("icd10cm:E11.9", "icd10cm:I10", "icd9cm:401.9"))
+    true, predicted = label_matrix([[0], [2]], 3), label_matrix([[1], [2]], 3)
+    assert confusion_table(true, predicted, labels=chapters, titles=chapters).empty
+    assert error_distances(true, predicted, labels=chapters) == {
+        "n_false": 1, "same_category": 0, "same_chapter": 0, "elsewhere": 1,
+    }  # fmt: skip
+
+
 def test_a_perfect_answer_has_no_near_miss() -> None:
     true = label_matrix([[0, 3], []], 6)
     assert confusion_table(true, true, labels=LABELS, titles=TITLES).empty

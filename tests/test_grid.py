@@ -71,6 +71,14 @@ def test_members_are_every_variant_value_and_seed_with_their_settings(make_confi
         ({"variants": {"a": {"work_dir": "b"}}}, r"a\.work_dir: a variant cannot set work_dir"),
         ({"variants": {"a": {"tracking.enabled": True}}}, r"a\.tracking\.enabled: a variant cannot set tracking; "),
         ({"variants": {"a": {"tracking": {"enabled": True}}}}, r"a\.tracking: a variant cannot set tracking; "),
+        (
+            {"variants": {"a": {"label_space.top_k": [1, 9]}}},
+            r"a: label_space cannot be chosen on split val, where the",
+        ),
+        (
+            {"variants": {"a": {}, "b": {"label_space.level": "chapter"}}},
+            r"label_space\.level must be the same for all",
+        ),
         ({"variants": {"a": {"compute.n_gpus": 1}}}, r"a\.compute\.n_gpus: a variant cannot set compute; "),
     ],
 )

@@ -77,6 +77,12 @@ def test_evidence_of_another_version_of_the_note_marks_nothing_though_all_offset
     assert (said in caplog.text) != fits
 
 
+def test_another_note_under_the_id_of_one_without_evidence_is_told(tmp_path: Path) -> None:
+    predictions = write_codes(tmp_path / "c.jsonl", ("a", [code("R50", 0.9)], text_digest("the note that was coded")))
+    review = collect(predictions, write_notes(tmp_path / "n.jsonl", a="another patient's note"), max_documents=9)
+    assert (review.misfits, review.documents[0]["fits"]) == (["a"], False)
+
+
 @pytest.mark.parametrize(
     ("text", "spans"),
     [

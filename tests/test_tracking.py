@@ -223,3 +223,33 @@ def test_a_value_of_250_characters_and_more_settings_than_mlflow_takes_at_once_a
     assert {name for name in run.data.params if name.startswith("data.options.")} == {
         f"data.options.{name}" for name in options
     }
+
+
+def test_a_store_that_fails_costs_no_stage_whose_outputs_may_be_in_place(
+    make_tracked: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A stage that fails counts as not run, though its outputs are new by then."""
+    from mlflow.tracking import MlflowClient
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("database is locked")
+
+    config = make_tracked()
+    with stage_run(config, "evaluate") as tracked:
+        for name in ("log_batch", "log_artifact", "set_tag", "set_terminated"):
+            monkeypatch.setattr(MlflowClient, name, fail)
+        tracked.log_metrics({"micro_f1": 0.5}, also_parent=True)
+        tracked.log_report(tmp_path / "report.html")
+    for what in ("metrics", "report.html", "the end of the stage"):
+        assert f"MLflow did not take {what}" in caplog.text
+
+
+def test_a_run_without_tracking_takes_the_folder_from_the_run_that_was_noted(make_tracked: MakeConfig) -> None:
+    config = make_tracked()
+    start_parent_run(config, is_head=True)
+    note = config.experiment_dir / "mlflow.json"
+    untracked = config.model_copy(update={"tracking": config.tracking.model_copy(update={"enabled": False})})
+    start_parent_run(untracked)
+    assert note.exists(), "a stage alone asks as well, and changes nothing by asking"
+    start_parent_run(untracked, is_head=True)
+    assert not note.exists()
