@@ -218,9 +218,9 @@ def read_titles(
         for code, title, *of_version in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             if title.strip() and [one.strip() for one in of_version] == ([version] if columns.version else []):
                 with contextlib.suppress(UserError):  # a heading of the table, not a code
-                    label = make_label(system, spell(code, system))
+                    label, canonical = make_label(system, spell(code, system)), normalise(code, system)
                     titles[label] = title.strip()
-                    if code_of.setdefault(label, normalise(code, system)) != normalise(code, system):
+                    if code_of.setdefault(label, canonical) != canonical:
                         shared.add(label)
     return {label: title for label, title in titles.items() if label not in shared}
 

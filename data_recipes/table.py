@@ -24,7 +24,7 @@ Documents come in the order of the file; those of a folder in the order of their
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -142,14 +142,12 @@ def read(raw: Path | None, options: Options, report: IngestReport, scratch_dir: 
             counted from 1.
     """
     path = require_raw(raw, f"a {KINDS}")
-    is_named = not _tables(path, options)  # a name of a file is no number
+    tables = _tables(path, options)
     n_codes, has_zeros = 0, False
-    for number, row in enumerate(_rows(path, options, report), start=1):
+    for number, row in enumerate(_rows(path, tables, options, report), start=1):
         report.count("rows")
-        if is_named:
-            document_id = str(row[options.document_id])
-        else:
-            document_id = _id(row, options.document_id, f"row {number}", report)
+        # The name of a text file is no number.
+        document_id = _id(row, options.document_id, f"row {number}", report) if tables else row[options.document_id]
         if len(document_id) > _MAX_ID_CHARS:
             raise UserError(
                 f"row {number}: {options.document_id!r} holds {len(document_id):,} characters, an id has "
@@ -175,8 +173,7 @@ def read(raw: Path | None, options: Options, report: IngestReport, scratch_dir: 
     check_leading_zeros(path, options.code_system, n_codes, has_zeros=has_zeros)
 
 
-def _rows(path: Path, options: Options, report: IngestReport) -> Iterator[Row]:
-    tables = _tables(path, options)
+def _rows(path: Path, tables: Sequence[Path], options: Options, report: IngestReport) -> Iterator[Row]:
     for table in tables:
         yield from table_rows(table, _columns(options), report=report, on_bad_row=options.on_bad_row)
     if not tables:
@@ -231,7 +228,7 @@ def _check_same_ids(codes_path: Path, without_text: Iterable[str], without_codes
 def _id(row: Row, column: str, where: str, report: IngestReport) -> str:
     value = row[column]
     try:
-        found, is_changed = as_id(_text(row, column) if isinstance(value, (list, dict)) else value)
+        found, is_changed = as_id(value if isinstance(value, float) else _text(row, column))
     except ValueError as error:
         raise UserError(f"{where}: column {column!r}: {error}.") from None
     if is_changed:

@@ -108,14 +108,10 @@ def _coder_ranges(comparison: pd.DataFrame | None) -> dict[str, str]:
     if comparison is None:
         return {}
     rows = comparison[comparison["kind"] == "coder vs gold"]
-    columns = {
-        "micro_f1": "micro_f1_in_label_space"
-    }  # not exact_match: of coders it counts codes outside the space, too
-    return {
-        name: f"{percent(rows[column].min())}–{percent(rows[column].max())}"
-        for name, column in columns.items()
-        if len(rows) and column in rows
-    }
+    column = "micro_f1_in_label_space"  # exact match of coders counts codes outside the space, too
+    if not len(rows) or column not in rows:
+        return {}
+    return {"micro_f1": f"{percent(rows[column].min())}–{percent(rows[column].max())}"}
 
 
 def _near_misses(confusions: pd.DataFrame | None) -> pd.DataFrame | None:

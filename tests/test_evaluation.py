@@ -16,9 +16,9 @@ from pipeline.config import PipelineConfig, view_for_stage
 from pipeline.errors import UserError
 from pipeline.evaluation import compare_coders, score
 from pipeline.labels import LabelSpace
+from pipeline.stage_tracking import StageRun
 from pipeline.stages import evaluate
 from pipeline.stages.predict import prediction_schema
-from pipeline.tracking import StageRun
 
 
 def test_gold_and_predictions_are_joined_by_document(tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ from pipeline.splits import (
     assign_splits,
     file_order_folds,
 )
+from pipeline.stage_tracking import stage_run
 from pipeline.stages.split import run
-from pipeline.tracking import stage_run
 
 
 def split_stage(

@@ -13,8 +13,8 @@ from pipeline.artifacts import manifest_path
 from pipeline.config import PipelineConfig
 from pipeline.config_files import validate_config
 from pipeline.errors import UserError
+from pipeline.stage_tracking import StageRun
 from pipeline.stages import ingest, prepare_environment, run_stage
-from pipeline.tracking import StageRun
 
 
 def config_in(folder: Path) -> PipelineConfig:

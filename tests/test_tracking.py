@@ -11,13 +11,8 @@ from tracking_cases import MakeConfig, children_of, client_of, run_of
 
 from pipeline.errors import UserError
 from pipeline.files import write_json
-from pipeline.tracking import (
-    finish_parent_run,
-    log_grid,
-    stage_run,
-    start_parent_run,
-    tracked_settings,
-)
+from pipeline.stage_tracking import stage_run
+from pipeline.tracking import finish_parent_run, log_grid, start_parent_run, tracked_settings
 
 
 def test_the_parent_run_has_a_readable_name_and_every_setting_of_the_experiment(make_tracked: MakeConfig) -> None:

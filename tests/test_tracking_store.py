@@ -12,12 +12,8 @@ import pytest
 from tracking_cases import MakeConfig, children_of, client_of, run_of
 
 from pipeline.mlflow_store import open_store, page_path, tracking_uri
-from pipeline.tracking import (
-    StageRun,
-    finish_parent_run,
-    stage_run,
-    start_parent_run,
-)
+from pipeline.stage_tracking import StageRun, stage_run
+from pipeline.tracking import finish_parent_run, start_parent_run
 
 
 def test_the_environment_names_another_store(

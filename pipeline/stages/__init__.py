@@ -22,7 +22,7 @@ from pipeline.config import DISTRIBUTED_STAGES, PipelineConfig, Stage, view_for_
 from pipeline.config_files import load_config
 from pipeline.errors import UserError, describe_bug
 from pipeline.files import guarded_io, private_folder, write_json
-from pipeline.tracking import StageRun, stage_run
+from pipeline.stage_tracking import StageRun, stage_run
 
 logger = logging.getLogger(__name__)
 

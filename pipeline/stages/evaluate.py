@@ -18,8 +18,8 @@ from pipeline.files import write_json
 from pipeline.labels import LabelSpace
 from pipeline.report import write_report
 from pipeline.report_data import compare_baseline, report_content, without_human
+from pipeline.stage_tracking import StageRun
 from pipeline.stages import stage_main
-from pipeline.tracking import StageRun
 
 logger = logging.getLogger(__name__)
 

@@ -18,9 +18,9 @@ from pipeline.config import PipelineConfig
 from pipeline.documents import write_documents
 from pipeline.files import sha256_of, write_json
 from pipeline.ingest_report import IngestReport
+from pipeline.stage_tracking import StageRun
 from pipeline.stages import stage_main
 from pipeline.text import prepare
-from pipeline.tracking import StageRun
 
 logger = logging.getLogger(__name__)
 

@@ -34,10 +34,10 @@ from pipeline.held_out import HeldOutVal, probability_column
 from pipeline.label_counts import label_lists
 from pipeline.precision import default_device
 from pipeline.spans import LabelSpans, Span
+from pipeline.stage_tracking import StageRun
 from pipeline.stages import stage_main
 from pipeline.thresholds import apply_thresholds
 from pipeline.tokens import select_rows
-from pipeline.tracking import StageRun
 
 logger = logging.getLogger(__name__)
 

@@ -28,9 +28,9 @@ from pipeline.splits import (
     splits_of_fold,
     temporal_splits,
 )
+from pipeline.stage_tracking import StageRun
 from pipeline.stages import stage_main
 from pipeline.stratification import label_match
-from pipeline.tracking import StageRun
 
 logger = logging.getLogger(__name__)
 

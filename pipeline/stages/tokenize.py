@@ -17,9 +17,9 @@ from pipeline.config import PipelineConfig
 from pipeline.encoder_files import find_encoder
 from pipeline.labels import LabelSpace
 from pipeline.pretrained import load_tokenizer
+from pipeline.stage_tracking import StageRun
 from pipeline.stages import stage_main
 from pipeline.tokens import Tokenize, tokenize_documents
-from pipeline.tracking import StageRun
 
 logger = logging.getLogger(__name__)
 

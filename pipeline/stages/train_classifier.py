@@ -43,10 +43,10 @@ from pipeline.objectives import (
 )
 from pipeline.pretrained import load_encoder, load_tokenizer
 from pipeline.serving import MODEL_INPUTS, MODEL_OUTPUTS, Classifier, ClassifierSettings
+from pipeline.stage_tracking import StageRun
 from pipeline.stages import stage_main
 from pipeline.text import Preparation
 from pipeline.tokens import select_rows
-from pipeline.tracking import StageRun
 from pipeline.training import fit, start_accelerator
 from pipeline.validation import Validator
 

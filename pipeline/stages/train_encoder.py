@@ -25,9 +25,9 @@ from pipeline.loading import build_loader, cache_frozen_layers
 from pipeline.objectives import ContrastiveObjective, contrastive_loss_of, has_prototypes, memory_of, start_prototypes
 from pipeline.pretrained import load_encoder, load_tokenizer
 from pipeline.serving import save_encoder
+from pipeline.stage_tracking import StageRun
 from pipeline.stages import stage_main
 from pipeline.tokens import select_rows
-from pipeline.tracking import StageRun
 from pipeline.training import fit, start_accelerator
 
 logger = logging.getLogger(__name__)

@@ -1,0 +1,71 @@
+"""Ids of patients and documents in tables of one's own: one spelling each, whatever wrote them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from table_cases import read
+
+from pipeline.errors import UserError
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv", "jsonl"])
+def test_a_patient_is_one_whether_pandas_wrote_the_number_whole_or_as_a_float(tmp_path: Path, kind: str) -> None:
+    """A column of numbers with a gap is one of floats."""
+    for name, patients in (("a", [123, 7]), ("b", [123.0, None])):
+        rows = pd.DataFrame({
+            "document_id": [f"{name}1", f"{name}2"], "patient": patients, "text": "t", "codes": "I10"
+        })  # fmt: skip
+        if kind == "parquet":
+            rows.to_parquet(tmp_path / f"{name}.parquet")
+        elif kind == "csv":
+            rows.to_csv(tmp_path / f"{name}.csv", index=False)
+        else:
+            rows.to_json(tmp_path / f"{name}.jsonl", orient="records", lines=True)
+    documents, report = read(tmp_path, patient_id="patient")
+    assert [(one.document_id, one.patient_id) for one in documents] == [("a1", "123"), ("a2", "7"), ("b1", "123")]
+    assert report["dropped"] == {"empty_patient_id": 1}
+    assert report["changed"] == {"ids_without_their_decimals": 1}
+
+
+@pytest.mark.parametrize("patient", [1.5, 2.0**53])
+def test_a_float_that_is_no_id_is_refused(tmp_path: Path, patient: float) -> None:
+    rows = {"document_id": ["a"], "patient": [patient], "text": ["t"], "codes": ["I10"]}
+    pq.write_table(pa.table(rows), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match="row 1: column 'patient': a float is no id"):
+        read(tmp_path / "a.parquet", patient_id="patient")
+
+
+def test_the_patient_may_be_the_document(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("pid,text,codes\n7,t,I10\n", encoding="utf-8")
+    documents, _ = read(tmp_path / "a.csv", document_id="pid", patient_id="pid")
+    assert [(one.document_id, one.patient_id) for one in documents] == [("7", "7")]
+
+
+def notes_and_codes(folder: Path, names: list[str], codes: str) -> Path:
+    folder.mkdir()
+    for name in names:
+        (folder / name).write_text("text", encoding="utf-8")
+    (folder / "codes.csv").write_text(codes, encoding="utf-8")
+    return folder
+
+
+def test_ids_that_lost_their_zeros_are_refused_where_the_files_kept_them(tmp_path: Path) -> None:
+    """Else 007 would be a note that needs no code."""
+    folder = notes_and_codes(tmp_path / "notes", ["007.txt", "12.txt"], "document_id,codes\n7,I10\n12,I10\n")
+    with pytest.raises(UserError, match=r"codes for document '7', the folder has 007\.txt"):
+        read(folder, keep_uncoded=True)
+
+
+def test_a_text_without_a_row_has_no_patient_that_is_known(tmp_path: Path) -> None:
+    folder = notes_and_codes(
+        tmp_path / "notes", ["a.txt", "b.TXT", "1.0.txt"], "document_id,p,codes\na,p1,I10\n1.0,p2,I10\n"
+    )
+    documents, report = read(folder, patient_id="p", keep_uncoded=True)
+    assert [(one.document_id, one.patient_id) for one in documents] == [("1.0", "p2"), ("a", "p1")]
+    assert report["dropped"] == {"empty_patient_id": 1}, "of b.TXT, which is a text file as well"
+    assert "codes_without_text_file" not in report["dropped"]
