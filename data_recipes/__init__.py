@@ -3,10 +3,10 @@
 A recipe is a module with
 
 - a docstring: source, licence, how to get access, files, columns, rules;
-- ``Options``: a :class:`pipeline.config.Section` with the settings of its own (``data.options`` of a config);
+- ``Options``: a :class:`pipeline.config.Section` with the settings of its own (``data.options`` of a config); it may
+  have ``is_sequenced``, true where the first diagnosis of a document is its principal one, and ``keep_uncoded``;
 - ``PUBLISHED``: name -> count that the data set's authors publish (may be empty), first the one that tells whether
   this is the whole data set;
-- ``IS_SEQUENCED`` (optional): True where the first label of a document is its principal diagnosis;
 - ``raw_files(raw, options)``: the raw files it reads, whether or not they exist, so that they can be checked
   and watched for changes;
 - ``read(raw, options, report, scratch_dir)``: yields :class:`pipeline.documents.Document` in a deterministic

@@ -37,63 +37,17 @@ from data_recipes._csv_rows import (
 )
 from pipeline.errors import UserError
 from pipeline.ingest_report import IngestReport
+from pipeline.row_files import find_column
 
 OnBadRow = Literal["error", "skip"]
 T = TypeVar("T")
 
-_SUFFIXES = (".csv.gz", ".csv")
 _CHUNK_BYTES = 8 << 20  # large, so that threads seldom wait for each other
 _PEEK_BYTES = 1 << 10
 _MAX_ROW_BYTES = 64 << 20
 _GZIP_MAGIC = b"\x1f\x8b"
-_COLUMN_NAME = re.compile(r"[a-z_][a-z0-9_]{0,40}")
+_COLUMN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,40}")
 _MEND = "mend the file or download it again (rows are counted from 1, without the header)."
-
-
-def raw_file(raw: Path, name: str, *, folder: str = "") -> Path:
-    """Where a raw table lies, or should lie.
-
-    Looked for, without regard to case, are NAME.csv.gz and NAME.csv in the folder ``raw`` itself, in its
-    sub-folder ``folder``, and up to two levels further down (data.raw may be the folder above several
-    downloaded distributions).
-
-    Args:
-        raw: the folder that the user named.
-        name: of the table, such as "diagnoses_icd".
-        folder: the distribution's own sub-folder of it, such as "hosp".
-
-    Returns:
-        The file; if there is none, the path where the distribution has it.
-
-    Raises:
-        UserError: if several folders further down hold one, so that it is unclear which is meant.
-    """
-    for near in (raw, raw / folder):
-        if found := _table_in(near, name):
-            return found
-    for pattern in ("*", "*/*"):
-        folders = [one for base in sorted(raw.glob(pattern)) for one in dict.fromkeys((base, base / folder))]
-        matches = list(dict.fromkeys(found for one in folders if (found := _table_in(one, name))))
-        if len(matches) > 1:
-            places = ", ".join(str(match) for match in matches)
-            raise UserError(f"{raw}: several tables {name!r}: {places}; set data.raw to the folder meant.")
-        if matches:
-            return matches[0]
-    return raw / folder / (name + _SUFFIXES[0])
-
-
-def need_raw_file(raw: Path, name: str, *, folder: str = "") -> Path:
-    """The file of a raw table, see :func:`raw_file`.
-
-    Raises:
-        UserError: if there is none; the message says which names were looked for.
-    """
-    path = raw_file(raw, name, folder=folder)
-    if not path.is_file():
-        names = " or ".join(name + suffix for suffix in _SUFFIXES)
-        places = f"{raw} or its sub-folder {folder}/" if folder else f"{raw}"
-        raise UserError(f"{names} not found in {places}; download it or set data.raw to the folder that has it.")
-    return path
 
 
 def read_raw_csv(
@@ -104,6 +58,7 @@ def read_raw_csv(
     on_bad_row: OnBadRow = "error",
     holding: str | None = None,
     count_as: str | None = None,
+    if_missing: str = "check that data.raw is the data set that data.recipe reads",
 ) -> Iterator[pa.RecordBatch]:
     """Stream some columns of a raw CSV file.
 
@@ -116,6 +71,7 @@ def read_raw_csv(
         holding: only rows that hold this text in some field are wanted; the others are checked and counted, and
             most are not yielded, which takes a fraction of the time.
         count_as: sound rows, wanted or not, are counted in the report under this name.
+        if_missing: what to do where a column is missing, for the message.
 
     Yields:
         Batches with exactly these columns, in this order, in the order of the file; all of type string and
@@ -125,7 +81,7 @@ def read_raw_csv(
         UserError: if the file cannot be read, is empty, damaged or cut off, lacks a column, or, unless those
             are skipped, has a broken row.
     """
-    rows = _read_batches(path, _Wanted(columns, on_bad_row, holding, count_as), report)
+    rows = _read_batches(path, _Wanted(columns, on_bad_row, holding, count_as, if_missing), report)
     with contextlib.closing(rows), contextlib.closing(_ahead(rows)) as batches:
         yield from batches
 
@@ -133,7 +89,7 @@ def read_raw_csv(
 def _read_batches(path: Path, wanted: _Wanted, report: IngestReport) -> Generator[pa.RecordBatch, None, None]:
     n_rows = 0
     with contextlib.closing(_read_chunks(path)) as packed, contextlib.closing(_ahead(packed)) as chunks:
-        layout, rest = _read_header(path, chunks, wanted.columns)
+        layout, rest = _read_header(path, chunks, wanted)
         for chunk in itertools.chain(chunks, [b""]):
             block, at_end = rest + chunk, not chunk
             if at_end and block and not block.endswith(b"\n"):
@@ -157,6 +113,7 @@ class _Wanted(NamedTuple):
     on_bad_row: OnBadRow
     holding: str | None
     count_as: str | None
+    if_missing: str
 
 
 class _Layout(NamedTuple):
@@ -174,13 +131,6 @@ class _Taken(NamedTuple):
     n_bytes: int
     n_sound: int
     broken: list[BrokenRow]
-
-
-def _table_in(folder: Path, name: str) -> Path | None:
-    if not folder.is_dir():
-        return None
-    here = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_file()}
-    return next((here[name + suffix] for suffix in _SUFFIXES if name + suffix in here), None)
 
 
 def _read_chunks(path: Path) -> Generator[bytes, None, None]:
@@ -220,7 +170,7 @@ def _ahead(items: Iterator[T]) -> Generator[T, None, None]:
             yield item
 
 
-def _read_header(path: Path, chunks: Iterator[bytes], columns: Sequence[str]) -> tuple[_Layout, bytes]:
+def _read_header(path: Path, chunks: Iterator[bytes], wanted: _Wanted) -> tuple[_Layout, bytes]:
     """The layout that the header names, and what follows the header in the chunks taken for it."""
     block = b""
     for chunk in chunks:
@@ -231,23 +181,26 @@ def _read_header(path: Path, chunks: Iterator[bytes], columns: Sequence[str]) ->
     try:
         text = line.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise UserError(f"{path}: the header is not UTF-8 text; expected {', '.join(columns)}.") from None
-    names = [name.strip().lower() for name in next(csv.reader([text]), [])]
-    if missing := [column for column in columns if column.lower() not in names]:
-        raise UserError(
-            f"{path}: column {missing[0]!r} is missing; found {_describe(names)}. "
-            "Check that data.raw is the data set that data.recipe reads."
-        )
-    return _Layout(
-        len(names), {column: names.index(column.lower()) for column in columns}, row_start_pattern(rest)
-    ), rest
+        raise UserError(f"{path}: the header is not UTF-8 text; expected {', '.join(wanted.columns)}.") from None
+    names = [name.strip() for name in next(csv.reader([text]), [])]
+    positions = {column: _position(path, column, names, wanted.if_missing) for column in wanted.columns}
+    if len(set(positions.values())) < len(positions):
+        raise UserError(f"{path}: {', '.join(wanted.columns)} are not columns of their own; found {_describe(names)}.")
+    return _Layout(len(names), positions, row_start_pattern(rest)), rest
+
+
+def _position(path: Path, column: str, names: Sequence[str], if_missing: str) -> int:
+    place = find_column(names, column, str(path))
+    if place is None:
+        raise UserError(f"{path}: column {column!r} is missing; found {_describe(names)}; {if_missing}.")
+    return place
 
 
 def _describe(names: Sequence[str]) -> str:
     """The header for a message, unless it looks like a row of data."""
     if all(_COLUMN_NAME.fullmatch(name) for name in names):
         return ", ".join(names)
-    return f"{len(names)} fields that are no column names (has the file lost its header?)"
+    return f"{len(names)} fields that are no column names (has the file lost its header, or no comma between fields?)"
 
 
 def _take_rows(block: bytes, layout: _Layout, holding: str | None, *, at_end: bool) -> _Taken:

@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from data_recipes import require_raw
-from data_recipes._csv import OnBadRow, raw_file
+from data_recipes._csv import OnBadRow
+from data_recipes._raw_files import raw_file
 from pipeline.errors import UserError
 from pipeline.settings import Section, absolute
 
@@ -39,6 +40,11 @@ class Options(Section):
     )
 
     _resolve = field_validator("splits_path")(absolute)
+
+    @property
+    def is_sequenced(self) -> bool:
+        """Whether the first diagnosis of a document is its principal one."""
+        return True
 
     def kinds(self) -> list[CodeKind]:
         """The kinds of codes asked for, diagnoses first."""

@@ -28,19 +28,19 @@ import pyarrow.compute as pc
 from pydantic import Field, field_validator
 
 from data_recipes import RawTable, _mimic
-from data_recipes._csv import need_raw_file, raw_file, read_raw_csv
+from data_recipes._csv import read_raw_csv
 from data_recipes._mimic import SINGULAR, CodeKind
 from data_recipes._mimic_codes import CodeColumns, CodeTable
 from data_recipes._mimic_codes import read_titles as read_titles_of
 from data_recipes._mimic_splits import PublishedSplits
 from data_recipes._mimic_spool import Note, note_spool
+from data_recipes._raw_files import need_raw_file, raw_file
 from pipeline.codes import CodeSystem, is_valid_shape, normalise, parse_label, undot
 from pipeline.documents import Document
 from pipeline.errors import UserError
 from pipeline.ingest_report import IngestReport
 from pipeline.settings import absolute
 
-IS_SEQUENCED = True
 PUBLISHED_ROWS: Mapping[str, int] = {"notes": 2_083_180, "discharge_summaries": 59_652}
 """Rows of NOTEEVENTS in MIMIC-III 1.4, and those of discharge summaries."""
 
@@ -70,6 +70,11 @@ class Options(_mimic.Options):
     )
 
     _resolve_codes = field_validator("codes_path")(absolute)
+
+    @property
+    def is_sequenced(self) -> bool:
+        """Not where only some codes are kept: the first of those need not be the first of the admission."""
+        return self.top_codes is None and self.codes_path is None
 
     def spell(self) -> Callable[[str, CodeSystem], str]:
         """How a code of the tables is written in labels."""

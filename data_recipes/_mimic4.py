@@ -30,20 +30,18 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from data_recipes import RawTable, _mimic
-from data_recipes._csv import need_raw_file, raw_file, read_raw_csv
+from data_recipes._csv import read_raw_csv
 from data_recipes._mimic import SINGULAR, CodeKind
 from data_recipes._mimic_codes import CodeColumns, CodeTable
 from data_recipes._mimic_codes import read_titles as read_titles_of
 from data_recipes._mimic_splits import PublishedSplits
+from data_recipes._raw_files import need_raw_file, raw_file
 from pipeline.codes import CodeSystem
 from pipeline.documents import Document
 from pipeline.ingest_report import IngestReport
 
 N_SUMMARIES = 331_794
 """Rows of note/discharge in MIMIC-IV-Note 2.2."""
-
-IS_SEQUENCED = True
-"""The first diagnosis of a document is the principal one."""
 
 _WHAT = "the folder of MIMIC-IV that has hosp/ and note/"
 _MIMIC3 = ("noteevents", "", "mimic3_full, mimic3_50 or mimic3_clean")

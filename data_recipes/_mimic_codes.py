@@ -19,8 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from data_recipes._cells import check_leading_zeros
 from data_recipes._csv import OnBadRow, read_raw_csv
-from data_recipes._numbers import check_leading_zeros
 from pipeline.codes import CodeSystem, make_label, normalise
 from pipeline.errors import UserError
 from pipeline.ingest_report import IngestReport

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from data_recipes._csv import OnBadRow, read_raw_csv
 from pipeline.errors import UserError
 from pipeline.ingest_report import IngestReport
+from pipeline.row_files import find_column, json_rows, parquet_columns, parquet_rows
 
 KINDS = ".csv, .csv.gz, .jsonl or .parquet file, or a folder of them or of .txt files"
 _CSV, _JSONL, _PARQUET = (".csv", ".csv.gz"), (".jsonl",), (".parquet",)
-_BUFFER_BYTES = 1 << 20
 
 Row = Mapping[str, Any]
 
@@ -43,49 +39,21 @@ def table_rows(path: Path, columns: list[str], *, report: IngestReport, on_bad_r
 
 
 def _csv_rows(path: Path, columns: list[str], report: IngestReport, on_bad_row: OnBadRow) -> Iterator[Row]:
-    lower = [name.lower() for name in columns]  # headers are matched without regard to case
-    for batch in read_raw_csv(path, lower, report=report, on_bad_row=on_bad_row):
-        yield from batch.rename_columns(columns).to_pylist()
+    advice = "name the columns in data.options"
+    for batch in read_raw_csv(path, columns, report=report, on_bad_row=on_bad_row, if_missing=advice):
+        yield from batch.to_pylist()
 
 
 def _jsonl_rows(path: Path, columns: list[str]) -> Iterator[Row]:
-    number = 0
-    try:
-        with path.open(encoding="utf-8-sig") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    row = json.loads(line, parse_constant=_no_number)
-                    _check_columns(row if isinstance(row, dict) else {}, columns, f"{path}, line {number}")
-                    yield row
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}, line {number}: not JSON ({error.msg} at column {error.colno}).") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}, after line {number}: not UTF-8; convert the file to UTF-8.") from None
-
-
-def _no_number(_: str) -> None:
-    """NaN, which pandas writes where there is nothing."""
+    with path.open(encoding="utf-8-sig") as lines:
+        for number, row in json_rows(lines, str(path)):
+            _check_columns(row if isinstance(row, dict) else {}, columns, f"{path}, line {number}")
+            yield row
 
 
 def _parquet_rows(path: Path, columns: list[str]) -> Iterator[Row]:
-    try:
-        # Buffered, so that memory does not grow with the row group, which may be the whole file.
-        with pq.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False) as file:
-            _check_columns(file.schema_arrow.names, columns, str(path))
-            for batch in file.iter_batches(batch_size=512, columns=columns):
-                yield from _as_rows(batch, path)
-    except (pa.ArrowInvalid, OSError):
-        raise UserError(f"{path}: not a readable Parquet file; export it again.") from None
-
-
-def _as_rows(batch: pa.RecordBatch, path: Path) -> list[Row]:
-    try:
-        rows: list[Row] = batch.to_pylist()
-    except (OverflowError, ValueError):  # a year beyond 9999, or text that is none
-        raise UserError(
-            f"{path}: a value cannot be read, such as a date beyond the year 9999; mend the table."
-        ) from None
-    return rows
+    _check_columns(parquet_columns(path), columns, str(path))
+    yield from parquet_rows(path, columns)
 
 
 def _check_columns(found: Iterable[str], columns: list[str], where: str) -> None:
@@ -96,3 +64,5 @@ def _check_columns(found: Iterable[str], columns: list[str], where: str) -> None
             f"{where}: column {' and '.join(missing)} missing (found: {', '.join(names[:12])}); "
             "name the columns in data.options."
         )
+    for name in columns:
+        find_column(names, name, where)

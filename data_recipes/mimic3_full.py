@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from data_recipes import _mimic3
-from data_recipes._mimic3 import IS_SEQUENCED, raw_files, raw_tables, read, read_titles
+from data_recipes._mimic3 import raw_files, raw_tables, read, read_titles
 
-__all__ = ["IS_SEQUENCED", "PUBLISHED", "Options", "raw_files", "raw_tables", "read", "read_titles"]
+__all__ = ["PUBLISHED", "Options", "raw_files", "raw_tables", "read", "read_titles"]
 
 PUBLISHED: Mapping[str, int] = {
     **_mimic3.PUBLISHED_ROWS,

@@ -14,10 +14,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from data_recipes import _mimic4
-from data_recipes._mimic4 import IS_SEQUENCED, raw_files, raw_tables, read, read_titles
 from data_recipes._mimic4 import Icd9Options as Options
+from data_recipes._mimic4 import raw_files, raw_tables, read, read_titles
 
-__all__ = ["IS_SEQUENCED", "PUBLISHED", "Options", "raw_files", "raw_tables", "read", "read_titles"]
+__all__ = ["PUBLISHED", "Options", "raw_files", "raw_tables", "read", "read_titles"]
 
 PUBLISHED: Mapping[str, int] = {
     "summaries": _mimic4.N_SUMMARIES,

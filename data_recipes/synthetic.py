@@ -41,9 +41,6 @@ logger = logging.getLogger(__name__)
 
 PUBLISHED: Mapping[str, int] = {}
 
-IS_SEQUENCED = True
-"""The first diagnosis of a document is the principal one."""
-
 _MARKER = "synthetic.json"
 _SETTINGS = ("shape", "n_documents", "n_codes", "mean_words", "seed")
 

@@ -31,8 +31,8 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from data_recipes import RawTable, require_raw
+from data_recipes._cells import as_id, as_list, check_are_codes, check_delimiter, check_leading_zeros
 from data_recipes._csv import OnBadRow
-from data_recipes._numbers import as_id, check_leading_zeros
 from data_recipes._table_files import KINDS, Row, is_table, table_rows
 from pipeline.codes import CodeSystem, make_label, normalise
 from pipeline.documents import Document
@@ -143,7 +143,7 @@ def read(raw: Path | None, options: Options, report: IngestReport, scratch_dir: 
     """
     path = require_raw(raw, f"a {KINDS}")
     tables = _tables(path, options)
-    n_codes, has_zeros = 0, False
+    n_codes, has_zeros, different = 0, False, set[str]()
     for number, row in enumerate(_rows(path, tables, options, report), start=1):
         report.count("rows")
         # The name of a text file is no number.
@@ -161,16 +161,19 @@ def read(raw: Path | None, options: Options, report: IngestReport, scratch_dir: 
         if not patient_id:
             report.drop("empty_patient_id", document_id)
             continue
-        codes = _as_list(row[options.codes], options)
+        codes = as_list(row[options.codes], options.codes, options.delimiter)
         labels = _labels(codes, options, document_id, report)
+        n_codes += len(codes)
         if codes and not labels:
             report.drop("all_codes_malformed", document_id)
             continue
         date = _date(row, options, document_id, report)
-        n_codes += len(codes)
+        different.update(labels)
         has_zeros = has_zeros or any(code.strip().startswith("0") for code in codes)
         yield Document(document_id, patient_id, _text(row, options.text), labels, split, date)
     check_leading_zeros(path, options.code_system, n_codes, has_zeros=has_zeros)
+    n_malformed = report.dropped("code_malformed")
+    check_are_codes(path, options.codes, options.code_system, n_codes, len(different), n_malformed=n_malformed)
 
 
 def _rows(path: Path, tables: Sequence[Path], options: Options, report: IngestReport) -> Iterator[Row]:
@@ -205,7 +208,7 @@ def _folder_rows(folder: Path, options: Options, report: IngestReport) -> Iterat
         for column in (options.patient_id, options.split, options.date):
             if column is not None and known[column] != row[column]:
                 raise UserError(f"{codes_path}: document {document_id} has two values of {column!r}.")
-        known[options.codes] += _as_list(row[options.codes], options)
+        known[options.codes] += as_list(row[options.codes], options.codes, options.delimiter)
     _check_same_ids(codes_path, by_document.keys() - stems, stems - by_document.keys())
     for document_id in sorted(by_document.keys() - stems):
         report.drop("codes_without_text_file", document_id)
@@ -281,13 +284,6 @@ def _date(row: Row, options: Options, document_id: str, report: IngestReport) ->
     return None
 
 
-def _as_list(value: Any, options: Options) -> list[Any]:
-    if isinstance(value, str):
-        return [part for part in value.split(options.delimiter) if part.strip()]
-    values = value if isinstance(value, list) else [value]
-    return [one for one in values if one is not None and one != "" and not (isinstance(one, str) and one.isspace())]
-
-
 def _labels(codes: list[Any], options: Options, document_id: str, report: IngestReport) -> list[str]:
     labels = []
     for code in codes:
@@ -299,5 +295,6 @@ def _labels(codes: list[Any], options: Options, document_id: str, report: Ingest
         try:
             labels.append(make_label(options.code_system, normalise(code.strip(), options.code_system)))
         except UserError:
+            check_delimiter(code, options.codes, options.code_system)
             report.drop("code_malformed", document_id)
     return labels

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.config import STAGE_SECTIONS, PipelineConfig
+from pipeline.arguments import build_parser
+from pipeline.config import PipelineConfig
 from pipeline.config_files import load_config
 from pipeline.errors import UserError, describe_bug
 
@@ -29,7 +30,10 @@ _HEADLINE = {"micro_f1": "micro-F1", "macro_f1": "macro-F1", "map": "MAP", "prec
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and hand over; exit status 2 for a user's mistake, 1 for a bug."""
-    arguments = _parser().parse_args(argv)
+    commands = {
+        "run": _run, "doctor": _doctor, "predict": _predict, "review": _review, "compare": _compare, "ui": _ui,
+    }  # fmt: skip
+    arguments = build_parser(commands).parse_args(argv)
     try:
         return int(arguments.function(arguments))
     except UserError as error:
@@ -43,68 +47,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{describe_bug(error)}\n"
         )
         return 1
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="icd", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="{run,doctor,predict,review,compare,ui}")
-    run = commands.add_parser("run", help="run the stages of an experiment that are not up to date")
-    run.add_argument("config", type=Path, help="YAML file of the experiment")
-    run.add_argument("--set", action="append", default=[], metavar="section.key=value", help="override a setting")
-    run.add_argument("--profile", default="local", help="where stages run: local (default) or slurm")
-    run.add_argument("--cores", type=int, help="CPU cores to use (default: all)")
-    run.add_argument("--until", choices=list(STAGE_SECTIONS), metavar="STAGE", help="stop after this stage")
-    run.add_argument("--dry-run", action="store_true", help="show what would run and why")
-    run.set_defaults(function=_run)
-    doctor = commands.add_parser("doctor", help="check raw files, machine and settings before anything runs")
-    doctor.add_argument("config", type=Path, help="YAML file of the experiment")
-    doctor.add_argument("--set", action="append", default=[], metavar="section.key=value", help="override a setting")
-    doctor.add_argument("--profile", default="local", help="where stages are to run: local (default) or slurm")
-    doctor.set_defaults(function=_doctor)
-    predict = commands.add_parser("predict", help="code new documents with a trained classifier")
-    predict.add_argument("--model", type=Path, required=True, help="classifier folder, such as work/demo/classifier")
-    predict.add_argument(
-        "--input",
-        required=True,
-        help=".csv, .jsonl, .parquet (document_id, text), a folder of .txt files, or -",
-    )
-    predict.add_argument("--output", type=Path, required=True, help=".csv, .jsonl or .parquet")
-    predict.add_argument("--top-k", type=int, help="the K most probable codes of each document, predicted or not")
-    predict.add_argument(
-        "--evidence", action="store_true", help="give the spans each code rests on; about half as fast"
-    )
-    predict.add_argument(
-        "--mixed-precision", choices=("no", "bf16", "fp16"),
-        help="of the encoder; 'no' is float32 (default: what the model was trained in, where this machine has it)",
-    )  # fmt: skip
-    predict.set_defaults(function=_predict)
-    review = commands.add_parser("review", help="write a page on which coders accept or reject proposed codes")
-    review.add_argument("predictions", type=Path, help="what `icd predict --evidence` or the stage predict wrote")
-    review.add_argument("--notes", required=True, help="the documents that were coded, as for predict --input")
-    review.add_argument(
-        "--output", type=Path,
-        help=".html, such as work/review.html; holds patient text (default: beside predictions in work/)",
-    )  # fmt: skip
-    review.add_argument("--max-documents", type=int, default=200, help="the page's limit (default: 200)")
-    review.set_defaults(function=_review)
-    compare = commands.add_parser("compare", help="say which of two finished runs is better, and how sure that is")
-    for name in ("run_a", "run_b"):
-        compare.add_argument(name, help="work folder of an experiment, such as work/demo, or an MLflow run id")
-    compare.add_argument("--output", type=Path, metavar="FILE.html", help="write table, figure and codes to a page")
-    _add_tracking_dir(compare)
-    compare.set_defaults(function=_compare)
-    ui = commands.add_parser("ui", help="serve the MLflow page with all runs on this machine")
-    ui.add_argument("--port", type=int, default=5000, help="port on 127.0.0.1 (default: 5000)")
-    _add_tracking_dir(ui)
-    ui.set_defaults(function=_ui)
-    return parser
-
-
-def _add_tracking_dir(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--tracking-dir", type=Path, default=Path("mlruns"), metavar="DIR",
-        help="tracking.dir of the runs (default: mlruns)",
-    )  # fmt: skip
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -181,7 +123,8 @@ def _print_grid(config: PipelineConfig) -> None:
     from pipeline.grid_results import text_table
 
     print(f"\n{text_table(config.experiment_dir / 'grid.json')}")
-    print(f"\ntable:     {_relative(config.experiment_dir) / 'grid.html'}\nall runs:  make ui")
+    print(f"\ntable:     {_relative(config.experiment_dir) / 'grid.html'}")
+    _print_ui(config)
 
 
 def _print_summary(config: PipelineConfig) -> None:
@@ -198,8 +141,14 @@ def _print_summary(config: PipelineConfig) -> None:
             print(f"  {title:<10} {scores[name]:.3f}{interval}")
     shown = _relative(experiment_dir)
     print(f"\nreport:    {shown / 'report.html'}")
-    print(f"code more: {_called_as()} predict --model {shown / 'classifier'} --input documents.csv --output codes.csv")
-    print("all runs:  make ui")
+    print(f"code more: {_called_as()} predict --model {shown / 'classifier'} --input notes.csv --output codes.csv")
+    _print_ui(config)
+
+
+def _print_ui(config: PipelineConfig) -> None:
+    if config.tracking.enabled:
+        where = "" if config.tracking.dir == Path("mlruns").absolute() else f" --tracking-dir {config.tracking.dir}"
+        print(f"all runs:  {_called_as()} ui{where}")
 
 
 def _called_as() -> Path:
@@ -216,6 +165,7 @@ def _relative(path: Path) -> Path:
 
 def _predict(arguments: argparse.Namespace) -> int:
     from pipeline.coding import code_documents
+    from pipeline.document_files import Columns
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if arguments.top_k is not None and arguments.top_k < 1:
@@ -227,18 +177,27 @@ def _predict(arguments: argparse.Namespace) -> int:
         top_k=arguments.top_k,
         has_evidence=arguments.evidence,
         mixed_precision=arguments.mixed_precision,
+        columns=Columns(arguments.id_column, arguments.text_column),
     )
     print(f"{n_documents} documents, {n_codes} codes: {arguments.output}")
     return 0
 
 
 def _review(arguments: argparse.Namespace) -> int:
+    from pipeline.document_files import Columns
     from pipeline.review import write_review
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if arguments.max_documents < 1:
         raise UserError(f"--max-documents must be 1 or more, got {arguments.max_documents}.")
-    path = write_review(arguments.predictions, arguments.notes, arguments.output, max_documents=arguments.max_documents)
+    columns = Columns(arguments.id_column, arguments.text_column)
+    path = write_review(
+        arguments.predictions,
+        arguments.notes,
+        arguments.output,
+        max_documents=arguments.max_documents,
+        columns=columns,
+    )
     print(f"review page: {_relative(path)}")
     return 0
 

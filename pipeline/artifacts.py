@@ -101,20 +101,27 @@ def read_manifest(experiment_dir: Path, stage: Stage) -> dict[str, Any] | None:
 
 
 def check_predictions_are_of(experiment_dir: Path) -> None:
-    """Refuse predictions of another label space than the one that lies beside them, where manifests say which it was.
+    """Refuse predictions of other documents, another model or label space than those beside them, as manifests say.
 
     Raises:
-        UserError: if split or train_classifier ran again after predict did; columns would get names of other codes.
+        UserError: if ingest, split or train_classifier ran again after predict did: predictions would be scored
+            against other labels, or columns get names of other codes.
     """
-    split, trained, predicted = (
-        read_manifest(experiment_dir, stage) for stage in ("split", "train_classifier", "predict")
+    ingested, split, trained, predicted = (
+        read_manifest(experiment_dir, stage) for stage in ("ingest", "split", "train_classifier", "predict")
     )
     if split is None or trained is None or predicted is None:
         return
-    is_of_model = predicted["inputs"].get("classifier") == trained["outputs"]["classifier"]
-    if not is_of_model or trained["inputs"].get("label_space.json") != split["outputs"]["label_space.json"]:
+    pairs = [
+        (predicted["inputs"].get("classifier"), trained["outputs"]["classifier"]),
+        (trained["inputs"].get("label_space.json"), split["outputs"]["label_space.json"]),
+    ]
+    if ingested is not None:
+        pairs.append((predicted["inputs"].get("documents.parquet"), ingested["outputs"]["documents.parquet"]))
+    if any(used != found for used, found in pairs):
         raise UserError(
-            f"{experiment_dir}: predictions are older than the label space or the classifier; run the config again."
+            f"{experiment_dir}: predictions are older than the documents, the label space or the classifier; run the "
+            "config again."
         )
 
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from pipeline.code_files import Code, text_digest, writing_codes
 from pipeline.codes import parse_label
-from pipeline.document_files import NewDocument, read_documents
+from pipeline.document_files import Columns, NewDocument, read_documents
 from pipeline.ensemble import CodingModel
 from pipeline.errors import UserError
 from pipeline.evidence import Explainer
@@ -36,6 +36,7 @@ def code_documents(
     top_k: int | None,
     has_evidence: bool = False,
     mixed_precision: str | None = None,
+    columns: Columns = Columns(),  # noqa: B008 - immutable
 ) -> tuple[int, int]:
     """Code documents from a file, folder or standard input.
 
@@ -46,6 +47,7 @@ def code_documents(
         top_k: give so many codes a document, most probable first; None gives those that reach the threshold.
         has_evidence: give the spans each code rests on, too; encodes documents with codes twice.
         mixed_precision: of the encoder: 'no', 'bf16', or 'fp16' on a GPU; None: as it was trained.
+        columns: of the source with id and text.
 
     Returns:
         Number of documents, number of codes written.
@@ -56,7 +58,7 @@ def code_documents(
     if output_path.exists() and Path(source).exists() and output_path.samefile(source):
         raise UserError(f"--output {output_path} is the input itself; name another file.")
     memory = _Memory()
-    documents = unique_documents(read_documents(source))
+    documents = unique_documents(read_documents(source, columns))
     n_documents = n_codes = 0
     with (
         writing_codes(output_path, has_evidence=has_evidence) as writer,
@@ -82,7 +84,7 @@ def coded(
     top_k: int | None,
     explainer: Explainer | None = None,
 ) -> Iterator[tuple[NewDocument, Sequence[Code]]]:
-    """Code documents one after another; a document without text gets no code.
+    """Code documents one after another; a document without text, once prepared as in training, gets no code.
 
     Args:
         model: a trained one.
@@ -96,7 +98,7 @@ def coded(
         probabilities = model.code_texts(texts, max_tokens=_MICRO_BATCH_TOKENS)
         proposed = [
             propose(_numbers(row, document), model.label_space, model.thresholds, top_k)
-            if document.text.strip()
+            if model.preparation(document.text.replace("\0", "")).strip()
             else []
             for document, row in zip(block, probabilities, strict=True)
         ]

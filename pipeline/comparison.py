@@ -192,7 +192,7 @@ def verdict(comparison: Comparison) -> str:
     """What micro-F1 says, in a sentence."""
     one = comparison.differences["micro_f1"]
     numbers = f"95 % interval {points(one.low)} to {points(one.high)}, p {p_value(one.p_value)}"
-    if one.p_value >= 0.05 or one.low <= 0 <= one.high:
+    if not one.is_apart:
         return (
             f"These {comparison.n_documents:,} documents cannot tell the two apart: micro-F1 differs by "
             f"{points(one.difference)} points ({numbers})."

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import re
 import typing
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ from pydantic import ValidationError
 from pipeline.config import PipelineConfig
 from pipeline.errors import UserError
 from pipeline.settings import Section
+
+_NAME = re.compile(r"[\w.-]{1,80}")
 
 SectionType = TypeVar("SectionType", bound="Section")
 
@@ -46,6 +49,10 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> PipelineConfig:
         raise UserError(f"{path}: not valid YAML: {error}; put a value that is no date in quotes.") from None
     if not isinstance(raw, dict):
         raise UserError(f"{path}: expected 'section:' entries at the top level, found {type(raw).__name__}.")
+    if raw and not raw.keys() & PipelineConfig.model_fields.keys():  # perhaps a note: nothing of it is told
+        raise UserError(
+            f"{path}: not a config: none of its {len(raw)} entries is a setting; the shipped ones lie in configs/."
+        )
     for override in overrides:
         _apply_override(raw, override)
     return validate_config(raw, source=f"{path} and --set" if overrides else str(path))
@@ -60,7 +67,7 @@ class _Loader(yaml.SafeLoader):
             if not isinstance(key, yaml.ScalarNode):
                 raise yaml.constructor.ConstructorError(None, None, "a key must be a name", key.start_mark)
             if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} comes twice", key.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"{_shown(key.value)} comes twice", key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
@@ -122,13 +129,18 @@ def _problem(model: type[Section], item: Any) -> str:
         known = _known_keys(model, parents)
         near = difflib.get_close_matches(str(last), known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}."
-        return f"{where}: unknown key; {hint}"
+        return f"{where if _NAME.fullmatch(where) else _shown(last)}: unknown key; {hint}"
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "missing":
         return f"{where}: missing; it must be given"
     if item["type"] == "model_type":
         return f"{where}: expected a section with settings of its own (got {item['input']!r})"
     return f"{where}: {message} (got {item['input']!r})" if where else message
+
+
+def _shown(key: object) -> str:
+    """A key for a message, unless it may be text of a note."""
+    return repr(key) if _NAME.fullmatch(str(key)) else "an entry that is no name"
 
 
 def _known_keys(model: type[Section], parents: Sequence[int | str]) -> list[str]:

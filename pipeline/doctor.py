@@ -36,7 +36,7 @@ def examine(config: PipelineConfig, *, profile: str = "local") -> Iterator[Findi
     options = data_recipes.recipe_options(recipe, config.data.options)
     yield from machine_findings(config, _raw_paths(config), profile=profile)
     yield from _raw_findings(config, recipe, options)
-    yield from _published_findings(config)
+    yield from _published_findings(config, is_published=bool(recipe.PUBLISHED))
 
 
 def render(findings: Sequence[Finding], *, width: int = 100) -> str:
@@ -102,8 +102,11 @@ def _raw_findings(config: PipelineConfig, recipe: data_recipes.Recipe, options: 
 
 def _rows_finding(table: data_recipes.RawTable, rows: RowCount, *, is_skipped: bool) -> Finding:
     name, found = table.path.name, f"{rows.n_rows:,} rows"
-    if not rows.n_rows:
+    if not rows.n_rows and not rows.n_broken:
         return Finding("wrong", name, "a header and no rows", "download or export it again")
+    if rows.n_broken and not rows.n_rows:
+        advice = "mend the file: fields must be separated by commas, text in UTF-8"
+        return Finding("wrong", name, f"all {rows.n_broken:,} rows are broken (first: {rows.first_broken})", advice)
     if rows.n_broken:
         found += f", {rows.n_broken:,} more are broken (first: {rows.first_broken})"
         if not is_skipped:
@@ -116,12 +119,13 @@ def _rows_finding(table: data_recipes.RawTable, rows: RowCount, *, is_skipped: b
     return Finding("ok", name, found + (", as published" if table.n_rows is not None else ""))
 
 
-def _published_findings(config: PipelineConfig) -> Iterator[Finding]:
+def _published_findings(config: PipelineConfig, *, is_published: bool) -> Iterator[Finding]:
     """Counts of the last ingestion beside the published ones."""
     manifest = read_manifest(config.experiment_dir, "ingest")
     path = config.experiment_dir / "ingest_report.json"
     if manifest is None or not path.is_file():
-        yield Finding("ok", "counts", "compared with published ones after ingestion")
+        found = "compared with published ones after ingestion" if is_published else "none yet: nothing is ingested"
+        yield Finding("ok", "counts", found)
         return
     if manifest["settings"] != json.loads(stage_settings(config, "ingest")):
         yield Finding("warning", "counts", "the last ingestion had other settings", "run it again, then icd doctor")

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import itertools
-import json
+import logging
 import sys
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import NamedTuple
 
 from pipeline.errors import UserError
 from pipeline.files import read_text, text_files, without_half_pairs
+from pipeline.row_files import find_column, json_rows, parquet_columns, parquet_rows
 
-_COLUMNS = ("document_id", "text")
-_BUFFER_BYTES = 1 << 20
-_READ_SUFFIXES = ".csv, .jsonl, .parquet, a folder of .txt files, or - for standard input"
+logger = logging.getLogger(__name__)
+
+_READ_SUFFIXES = ".csv, .csv.gz, .jsonl, .parquet, a folder of .txt files, or - for standard input"
+
+
+class Columns(NamedTuple):
+    """Which columns of a table, or keys of JSON lines, hold id and text."""
+
+    document_id: str = "document_id"
+    text: str = "text"
 
 
 @dataclass(frozen=True)
@@ -30,40 +38,43 @@ class NewDocument:
     text: str
 
 
-def read_documents(source: str) -> Iterator[NewDocument]:
+def read_documents(source: str, columns: Columns = Columns()) -> Iterator[NewDocument]:  # noqa: B008 - immutable
     """Stream documents from a file, a folder or standard input.
 
     Args:
-        source: a .csv, .jsonl or .parquet file with columns document_id and text; a folder of .txt files, whose
-            names are the ids; or "-": standard input, JSON lines where its first line that is not
-            blank begins with "{", else one document.
+        source: a .csv, .csv.gz, .jsonl or .parquet file; a folder of .txt files, whose names are the ids; or "-":
+            standard input, JSON lines where its first line that is not blank begins with "{", else one document.
+        columns: of a table; its header is matched without regard to case.
 
     Raises:
         UserError: if it is missing, of another kind, lacks a column, or a row cannot be read.
     """
-    path = Path(source)
+    path, name = Path(source), source.lower()
     if source == "-":
-        return _read_stdin()
+        return _read_stdin(columns)
     if not path.exists():
-        raise UserError(f"--input {source}: no such file or folder; expected {_READ_SUFFIXES}.")
+        raise UserError(f"{source}: no such file or folder; expected {_READ_SUFFIXES}.")
     if path.is_dir():
         return _read_folder(path)
-    readers = {".csv": _read_csv, ".jsonl": _read_jsonl_file, ".parquet": _read_parquet}
-    if path.suffix not in readers:
-        raise UserError(f"--input {source}: unknown kind of file {path.suffix!r}; expected {_READ_SUFFIXES}.")
-    return readers[path.suffix](path)
+    if name.endswith((".csv", ".csv.gz")):
+        return _read_csv(path, columns)
+    if name.endswith(".jsonl"):
+        return _read_jsonl_file(path, columns)
+    if name.endswith(".parquet"):
+        return _read_parquet(path, columns)
+    raise UserError(f"{source}: unknown kind of file {path.suffix!r}; expected {_READ_SUFFIXES}.")
 
 
-def _read_csv(path: Path) -> Iterator[NewDocument]:
+def _read_csv(path: Path, columns: Columns) -> Iterator[NewDocument]:
     csv.field_size_limit(2**31 - 1)
     line = 0
+    opened = gzip.open if path.suffix.lower() == ".gz" else open
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
             rows = csv.reader(file, strict=True)
             header = next(rows, [])
             line = rows.line_num
-            _check_columns(path, header)
-            places = [header.index(name) for name in _COLUMNS]
+            places = [header.index(name) for name in _found(path, header, columns)]
             for row in rows:
                 line = rows.line_num
                 if row and len(row) != len(header):
@@ -79,6 +90,8 @@ def _read_csv(path: Path) -> Iterator[NewDocument]:
         ) from None
     except UnicodeDecodeError:
         raise UserError(f"{path}, after line {line}: not UTF-8; convert the file to UTF-8.") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        raise UserError(f"{path}, after line {line}: a damaged gzip file; copy it again.") from None
 
 
 def new_document(where: str, document_id: object, text: object) -> NewDocument:
@@ -87,7 +100,7 @@ def new_document(where: str, document_id: object, text: object) -> NewDocument:
     Raises:
         UserError: if it has no id, or either is of another type; the message begins with ``where``.
     """
-    if isinstance(document_id, bool) or not isinstance(document_id, str | int) or document_id == "":
+    if isinstance(document_id, bool) or not isinstance(document_id, str | int) or not str(document_id).strip():
         raise UserError(f"{where}: document_id must be text or a whole number, not {_kind(document_id)}.")
     if not isinstance(text, str | None):
         raise UserError(f"{where}: text must be text, not {_kind(text)}.")
@@ -95,51 +108,39 @@ def new_document(where: str, document_id: object, text: object) -> NewDocument:
 
 
 def _kind(value: object) -> str:
-    return "empty" if value in (None, "") else type(value).__name__
+    return "empty" if value is None or (isinstance(value, str) and not value.strip()) else type(value).__name__
 
 
-def _read_jsonl_file(path: Path) -> Iterator[NewDocument]:
+def _read_jsonl_file(path: Path, columns: Columns) -> Iterator[NewDocument]:
     with path.open(encoding="utf-8-sig") as lines:
-        yield from _read_jsonl(lines, str(path))
+        yield from _read_jsonl(lines, str(path), columns)
 
 
-def _read_jsonl(lines: Iterable[str], source: str) -> Iterator[NewDocument]:
-    number = 0
-    try:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                row = json.loads(line)
-                if not isinstance(row, dict) or not set(_COLUMNS) <= row.keys():
-                    raise UserError(f"{source}, line {number}: expected an object with document_id and text.")
-                yield new_document(f"{source}, line {number}", row["document_id"], row["text"])
-    except json.JSONDecodeError as error:
-        raise UserError(f"{source}, line {number}: not JSON ({error.msg} at column {error.colno}).") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{source}, after line {number}: not UTF-8; convert the file to UTF-8.") from None
+def _read_jsonl(lines: Iterable[str], source: str, columns: Columns) -> Iterator[NewDocument]:
+    for number, row in json_rows(lines, source):
+        if not isinstance(row, dict) or not set(columns) <= row.keys():
+            raise UserError(f"{source}, line {number}: expected an object with {' and '.join(columns)}.")
+        yield new_document(f"{source}, line {number}", *(row[name] for name in columns))
 
 
-def _read_parquet(path: Path) -> Iterator[NewDocument]:
-    try:
-        # Buffered, so that memory does not grow with the row group, which may be the whole file.
-        with pq.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False) as file:
-            _check_columns(path, file.schema_arrow.names)
-            batches = file.iter_batches(batch_size=512, columns=list(_COLUMNS))
-            rows = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
-            for number, row in enumerate(rows, start=1):
-                yield new_document(f"{path}, row {number}", row["document_id"], row["text"])
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path}: not a readable Parquet file ({type(error).__name__}).") from None
+def _read_parquet(path: Path, columns: Columns) -> Iterator[NewDocument]:
+    names = _found(path, parquet_columns(path), columns)
+    for number, row in enumerate(parquet_rows(path, names), start=1):
+        yield new_document(f"{path}, row {number}", *(row[name] for name in names))
 
 
 def _read_folder(path: Path) -> Iterator[NewDocument]:
     files = text_files(path)
     if not files:
-        raise UserError(f"--input {path}: no .txt file in this folder.")
+        raise UserError(f"{path}: no .txt file in this folder.")
+    below = {file.parent for file in path.rglob("*") if file.suffix.lower() == ".txt"} - {path}
+    if below:
+        logger.warning("%s: texts in its %d folders below are not read (first: %s)", path, len(below), min(below).name)
     for file in files:
         yield new_document(str(file), file.stem, read_text(file))
 
 
-def _read_stdin() -> Iterator[NewDocument]:
+def _read_stdin(columns: Columns) -> Iterator[NewDocument]:
     lines = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8-sig", newline="")
     try:
         head = []  # to the first line that is not blank
@@ -149,7 +150,7 @@ def _read_stdin() -> Iterator[NewDocument]:
                 break
         everything = itertools.chain(head, lines)
         if head and head[-1].lstrip().startswith("{"):
-            yield from _read_jsonl(everything, "standard input")
+            yield from _read_jsonl(everything, "standard input", columns)
         else:
             yield new_document("standard input", "stdin", "".join(everything))
     except UnicodeDecodeError:
@@ -158,11 +159,14 @@ def _read_stdin() -> Iterator[NewDocument]:
         lines.detach()
 
 
-def _check_columns(path: Path, found: Sequence[str]) -> None:
-    missing = [name for name in _COLUMNS if name not in found]
+def _found(path: Path, header: Sequence[str], columns: Columns) -> list[str]:
+    """The two columns, as the header spells them."""
+    places = [find_column(header, name, str(path)) for name in columns]
+    missing = [name for name, place in zip(columns, places, strict=True) if place is None]
     if missing:
         # Without the names found: where the header was forgotten, they are a patient's text.
         raise UserError(
-            f"{path}: column {' and '.join(missing)} missing among its {len(found)} columns; expected document_id and "
-            "text (in a CSV file: named by the first line, separated by commas)."
+            f"{path}: column {' and '.join(missing)} missing among its {len(header)} columns; name those of id and "
+            "text with --id-column and --text-column (in a CSV file: named by the first line, separated by commas)."
         )
+    return [header[place] for place in places if place is not None]

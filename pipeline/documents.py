@@ -43,6 +43,7 @@ ANNOTATOR_SCHEMA = pa.schema(
     ]
 )
 _REPEATED = ["labels.list.element", "given_split", "date", "annotator"]
+_Content = tuple[int | None, int]  # hashes of text (None: no text) and labels
 _NO_ANNOTATIONS: Mapping[str, Sequence[str]] = MappingProxyType({})
 _BATCH_CHARS = 8_000_000
 _FREQUENT = 10
@@ -125,14 +126,16 @@ def write_documents(
     report.count(f"labels_of_{_FREQUENT}_documents", sum(n >= _FREQUENT for n in labels.values()))
     if not report.counts["documents"]:
         reasons = ", ".join(f"{reason}: {n}" for reason, n in report.as_dict()["dropped"].items()) or "no rows"
-        raise UserError(f"no usable document is left after ingestion ({reasons}); check data.raw and data.recipe.")
+        raise UserError(
+            f"no usable document is left after ingestion ({reasons}); check data.raw, data.recipe and data.options."
+        )
 
 
 def _usable(
     documents: Iterable[Document], report: IngestReport, clean: Callable[[str], str], *, keep_uncoded: bool
 ) -> Iterator[Document]:
     """Clean documents and leave out, with a count, those that cannot be used."""
-    seen: dict[str, tuple[int, int]] = {}  # id -> hashes of text and labels
+    seen: dict[str, _Content] = {}
     for raw in documents:
         given = [raw.document_id, raw.patient_id, raw.text, *raw.labels]
         document_id, patient_id, text, *labels = whole = [without_half_pairs(one) for one in given]
@@ -142,21 +145,30 @@ def _usable(
             report.change("nul_characters_removed", document_id)
             text = text.replace("\0", "")
         text = clean(text)
-        content = hash(text), hash(frozenset(labels))
-        if document_id in seen:
-            if labels and seen[document_id][0] == content[0] and seen[document_id] != content:
-                raise UserError(
-                    f"document {document_id}: it comes twice with the same text and other codes, so rows seem to "
-                    "be codes; put all codes of a document into one row."
-                )
-            report.drop("duplicate_document_id", document_id)
-        elif not text or text.isspace():
+        is_empty = not text or text.isspace()
+        content = None if is_empty else hash(text), hash(frozenset(labels))
+        before = seen.get(document_id)
+        if before is not None and labels and _are_codes_of_one(before, content):
+            raise UserError(
+                f"document {document_id}: it comes twice with the same text, or once without one, and other codes, so "
+                "rows seem to be codes; put all codes of a document into one row."
+            )
+        if is_empty:
             report.drop("empty_text", document_id)
+            if labels:
+                seen.setdefault(document_id, content)
+        elif before is not None and before[0] is not None:
+            report.drop("duplicate_document_id", document_id)
         elif not labels and not keep_uncoded:
             report.drop("document_without_codes", document_id)
         else:
             seen[document_id] = content
             yield Document(document_id, patient_id, text, list(dict.fromkeys(labels)), *raw[4:])
+
+
+def _are_codes_of_one(before: _Content, now: _Content) -> bool:
+    """Whether two rows of one id look like two codes of one document."""
+    return before[1] != now[1] and (before[0] == now[0] or None in (before[0], now[0]))
 
 
 class _TableWriter:

@@ -170,8 +170,7 @@ def difference_figure(differences: Mapping[str, PairedDifference], *, name_a: st
     with drawing(8.2, 1.1 + 0.3 * len(differences)) as figure:
         axes = figure.subplots()
         for row, one in enumerate(differences.values()):
-            is_apart = one.low > 0 or one.high < 0
-            color = BLUE if is_apart and one.difference > 0 else VERMILION if is_apart else GRAY
+            color = GRAY if not one.is_apart else BLUE if one.difference > 0 else VERMILION
             axes.plot([one.low, one.high], [row, row], color=color, linewidth=3, alpha=0.35)
             axes.plot(one.difference, row, marker="o", markersize=6, color=color)
         axes.axvline(0, color=GRAY, linewidth=1, linestyle=":")

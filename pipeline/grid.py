@@ -101,15 +101,23 @@ def _refuse_other_truths(members: Sequence[Member]) -> None:
         raise UserError(
             "grid: label_space.level must be the same for all; codes and chapters have no scores in common."
         )
-    spaces: dict[str, set[str]] = {}
+    truths: dict[tuple[str, int, int | None], set[str]] = {}
     for member in members:
-        spaces.setdefault(member.variant, set()).add(member.config.label_space.model_dump_json())
-    for variant, several in spaces.items():
+        truths.setdefault((member.variant, member.seed, member.fold), set()).add(_truth(member.config))
+    for (variant, *_), several in truths.items():
         if len(several) > 1:
             raise UserError(
-                f"grid.variants.{variant}: label_space cannot be chosen on split val, where the smallest space always "
-                "looks best; make each value a variant of its own."
+                f"grid.variants.{variant}: documents, their split and label_space cannot be chosen on split val, which "
+                "they change: the easiest looks best; make each value a variant of its own. (A list offers values to "
+                "choose from; a setting that is a list is given as a list in a list.)"
             )
+
+
+def _truth(config: PipelineConfig) -> str:
+    """All settings that say which documents of split val have which labels."""
+    data = config.data.model_dump(mode="json", exclude={"cleaning", "placeholder", "max_words"})
+    others = (one.model_dump(mode="json") for one in (config.split, config.label_space))
+    return json.dumps([data, *others], sort_keys=True)
 
 
 def _choices(settings: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -6,6 +6,7 @@ scores are means over seeds. Differences to the reference variant come with pair
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,11 +22,13 @@ from pipeline.coded import CodedSplit, load_baseline_split, load_coded_split
 from pipeline.errors import UserError
 from pipeline.files import read_json
 from pipeline.grid import Member
-from pipeline.intervals import bootstrap_distributions, centered_interval
+from pipeline.intervals import bootstrap_distributions, percentile_interval
 from pipeline.label_counts import label_lists, label_matrix, set_scores
 from pipeline.labels import LabelSpace
 from pipeline.metrics import evaluate_predictions
 from pipeline.ranking import rank_scores
+
+logger = logging.getLogger(__name__)
 
 BASELINE = "lexical baseline"
 HEADLINE = ("micro_f1", "macro_f1", "macro_f1_all_codes", "map", "precision_at_5")
@@ -59,6 +62,7 @@ class VariantResult:
         scores: one dict a seed.
         distributions: bootstrap scores, (n_resamples,) a name, mean over seeds.
         document_ids: what was scored.
+        true: its labels, as in :class:`Pooled`.
     """
 
     variant: str
@@ -66,6 +70,7 @@ class VariantResult:
     scores: list[dict[str, float]] = field(default_factory=list)
     distributions: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     document_ids: list[str] = field(default_factory=list)
+    true: sparse.csr_array | None = None
 
     def add_seed(
         self, pooled: Pooled, choices: Iterable[str], *, train_counts: ArrayLike | None, n_resamples: int, seed: int
@@ -80,11 +85,11 @@ class VariantResult:
             seed: of the bootstrap; the same samples for every variant and seed.
 
         Raises:
-            UserError: if another seed was tested on other documents.
+            UserError: if another seed was tested on other documents, or on the same with other labels.
         """
-        if self.document_ids and self.document_ids != pooled.document_ids:
+        if self.true is not None and not self.has_truth_of(pooled):
             raise UserError(f"variant {self.variant}: its seeds were tested on different documents; set split.seed.")
-        self.document_ids = pooled.document_ids
+        self.document_ids, self.true = pooled.document_ids, pooled.true
         data = pooled.true, pooled.predicted, pooled.probabilities
         n_before = len(self.scores)
         self.scores.append(evaluate_predictions(*data, train_counts=train_counts, ks=(5,)))
@@ -93,6 +98,12 @@ class VariantResult:
         for name, values in bootstrap_distributions(*data, n_resamples=n_resamples, seed=seed).items():
             before = self.distributions.get(name, np.zeros_like(values))
             self.distributions[name] = (before * n_before + values) / (n_before + 1)
+
+    def has_truth_of(self, other: Pooled | VariantResult) -> bool:
+        """Whether both were tested on the same documents with the same labels, so that they can be paired."""
+        if self.true is None or other.true is None or self.document_ids != other.document_ids:
+            return False
+        return label_lists(self.true) == label_lists(other.true)
 
 
 def collect(members: Sequence[Member], *, choose_by: str, n_resamples: int, seed: int) -> list[VariantResult]:
@@ -195,6 +206,8 @@ def _pool(parts: Sequence[CodedSplit], labels: Sequence[str]) -> Pooled:
 def as_rows(results: Sequence[VariantResult], *, reference: str | None) -> list[dict[str, Any]]:
     """One row a variant: means and standard deviations over seeds, and differences to the reference with intervals.
 
+    A variant that was tested on other documents than the reference, or has other labels for them, gets no difference.
+
     Args:
         results: of :func:`collect`.
         reference: variant that others are compared with; None: the first.
@@ -213,7 +226,9 @@ def as_rows(results: Sequence[VariantResult], *, reference: str | None) -> list[
             if name in HEADLINE and len(table) > 1:
                 row[f"{name}_sd"] = float(table[name].std(ddof=1))
         row["chosen"] = "; ".join(f"{choice} ({n}x)" for choice, n in sorted(result.choices.items()))
-        if result is not base and result.document_ids == base.document_ids and result.distributions:
+        if result is not base and not result.has_truth_of(base):
+            logger.warning("variant %s: tested on other documents or labels than %s", result.variant, base.variant)
+        elif result is not base and result.distributions:
             for name in COMPARED:
                 row |= _difference(name, row[name] - pd.DataFrame(base.scores)[name].mean(), result, base)
         rows.append(row)
@@ -221,8 +236,8 @@ def as_rows(results: Sequence[VariantResult], *, reference: str | None) -> list[
 
 
 def _difference(name: str, difference: float, result: VariantResult, base: VariantResult) -> dict[str, float]:
-    """Difference of means with its paired 95 % bootstrap interval, centered on the difference itself."""
-    low, high = centered_interval(result.distributions[name] - base.distributions[name], difference)
+    """Difference of means with its paired 95 % bootstrap interval."""
+    low, high = percentile_interval(result.distributions[name] - base.distributions[name])
     return {f"{name}_difference": difference, f"{name}_low": low, f"{name}_high": high}
 
 

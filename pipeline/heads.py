@@ -135,6 +135,9 @@ class LabelAttentionHead(nn.Module):
     def start_from_titles(self, title_embeddings: Tensor, has_title: Sequence[bool]) -> None:
         """Let the queries and label vectors of labels with a title start from the title's embedding.
 
+        Keys start as the token states themselves: a query then finds the tokens that are like its title, which it
+        does not where keys are a random projection of them.
+
         Args:
             title_embeddings: (n_labels, dim); rows without a title are ignored.
             has_title: (n_labels,).
@@ -142,6 +145,7 @@ class LabelAttentionHead(nn.Module):
         known = torch.tensor(list(has_title), device=self.queries.device)
         centred = title_embeddings - title_embeddings[known].mean(dim=0)
         directions = nn.functional.normalize(centred, dim=-1).to(self.queries)
+        nn.init.eye_(self.keys.weight)
         self.queries[known] = directions[known] * self._scale() / 4
         self.weight[known] = directions[known]
 

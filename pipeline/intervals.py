@@ -181,15 +181,17 @@ def _label_scores_of_samples(n_true: Counts, n_predicted: Counts, n_found: Count
     }
 
 
-def centered_interval(values: Floats, center: float, *, level: float = 0.95) -> tuple[float, float]:
-    """Percentiles of a bootstrap distribution, moved so that its mean is the score (or difference) itself.
+def percentile_interval(values: Floats, *, level: float = 0.95) -> tuple[float, float]:
+    """Percentiles of a bootstrap distribution.
+
+    For differences this is as it stands: where few documents tell two models apart, many samples hold none of them
+    and give exactly 0, and an interval that is moved would end beside 0 where it holds it.
 
     Args:
         values: of the score on each sample, shape (n_resamples,), at least one.
-        center: the score on all documents.
         level: share of the samples inside the interval, in (0, 1).
     """
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2]) - values.mean() + center
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
@@ -233,6 +235,7 @@ def bootstrap_intervals(
     whole = scorer(np.ones((scorer.n_documents, 1), dtype=np.int32))
     intervals = {}
     for name, values in _distributions(scorer, n_resamples, seed).items():
-        low, high = np.clip(centered_interval(values, float(whole[name][0]), level=level), 0.0, 1.0).tolist()
+        moved = values - values.mean() + whole[name][0]
+        low, high = np.clip(percentile_interval(moved, level=level), 0.0, 1.0).tolist()
         intervals[name] = (low, high)
     return intervals

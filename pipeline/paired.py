@@ -21,7 +21,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from pipeline.intervals import RESAMPLES_AT_A_TIME, SampleScorer, centered_interval, draw_documents
+from pipeline.intervals import RESAMPLES_AT_A_TIME, SampleScorer, draw_documents, percentile_interval
 from pipeline.label_counts import (
     Counts,
     Floats,
@@ -49,6 +49,11 @@ class PairedDifference(NamedTuple):
     low: float
     high: float
     p_value: float
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether the documents tell the two apart: p below 5 % and an interval without 0."""
+        return self.p_value < 0.05 and not self.low <= 0 <= self.high
 
 
 def paired_differences(
@@ -78,8 +83,8 @@ def paired_differences(
 
     Returns:
         Name of each score of ``bootstrap_distributions`` -> difference; ``micro_f1``, ``macro_f1``, ``map``,
-        ``precision_at_5`` and so on. Intervals are moved as those of ``bootstrap_intervals``, so that they
-        are centered where the difference is.
+        ``precision_at_5`` and so on. Intervals are percentiles as they are, unlike those of
+        ``bootstrap_intervals``; see :func:`pipeline.intervals.percentile_interval`.
 
     Raises:
         TypeError: if an argument has the wrong type.
@@ -121,7 +126,7 @@ def _minus(a: Mapping[str, Floats], b: Mapping[str, Floats]) -> dict[str, Floats
 
 
 def _summary(difference: float, drawn: Floats, p_value: float) -> PairedDifference:
-    return PairedDifference(difference, *centered_interval(drawn, difference), p_value)
+    return PairedDifference(difference, *percentile_interval(drawn), p_value)
 
 
 def label_wins(

@@ -167,7 +167,7 @@ def _baseline_reading(baseline: Baseline) -> str:
     if found is None:
         return f"{baseline.name} has a micro-F1 of {percent(baseline.metrics['micro_f1'])} % on these documents."
     numbers = f"95 % interval {points(found.low)} to {points(found.high)}, p {p_value(found.p_value)}"
-    if found.p_value >= 0.05 or found.low <= 0 <= found.high:
+    if not found.is_apart:
         return (
             f"These documents cannot tell the model and the {baseline.name} apart: micro-F1 differs by "
             f"{points(found.difference)} points ({numbers})."

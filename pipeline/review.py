@@ -13,8 +13,8 @@ import importlib.resources
 import itertools
 import json
 import logging
-import os
 import subprocess
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +25,7 @@ from markupsafe import Markup
 
 from pipeline.code_files import CodedDocument, text_digest
 from pipeline.code_reading import read_codes
-from pipeline.document_files import NewDocument, read_documents
+from pipeline.document_files import Columns, NewDocument, read_documents
 from pipeline.errors import UserError
 from pipeline.files import check_page_path, guarded_io
 from pipeline.span_places import sentence_finder
@@ -59,7 +59,14 @@ class Review:
     n_codes: int = 0
 
 
-def write_review(predictions_path: Path, notes: str, output_path: Path | None, *, max_documents: int) -> Path:
+def write_review(
+    predictions_path: Path,
+    notes: str,
+    output_path: Path | None,
+    *,
+    max_documents: int,
+    columns: Columns = Columns(),  # noqa: B008 - immutable
+) -> Path:
     """Write the page.
 
     Args:
@@ -67,6 +74,7 @@ def write_review(predictions_path: Path, notes: str, output_path: Path | None, *
         notes: see :func:`pipeline.document_files.read_documents`; the texts that were coded.
         output_path: .html; None: review.html beside the predictions, if these lie under a folder named work.
         max_documents: the page's limit; the first ones are shown.
+        columns: of the notes with id and text.
 
     Returns:
         The path written.
@@ -75,17 +83,18 @@ def write_review(predictions_path: Path, notes: str, output_path: Path | None, *
         UserError: if an input cannot be read, they share no document, or the page may not be written there.
     """
     output_path = checked_output(output_path, predictions_path)
-    review = collect(predictions_path, notes, max_documents=max_documents)
+    review = collect(predictions_path, notes, max_documents=max_documents, columns=columns)
     page = render(review)
-    temporary = output_path.with_name(f".{output_path.name}.{os.getpid()}")
-    try:
-        with guarded_io(output_path):
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)  # patient text: owner only
-            with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - of a descriptor
+    with guarded_io(output_path):  # a temporary file is its owner's alone, and so is the page, with patients' text
+        file = tempfile.NamedTemporaryFile(  # noqa: SIM115 - closed below, before it gets its name
+            "w", encoding="utf-8", dir=output_path.parent, prefix=".", suffix=f".{output_path.name}", delete=False
+        )
+        try:
+            with file:
                 file.write(page)
-            temporary.replace(output_path)
-    finally:
-        temporary.unlink(missing_ok=True)
+            Path(file.name).replace(output_path)
+        finally:
+            Path(file.name).unlink(missing_ok=True)
     _report(review, output_path)
     return output_path
 
@@ -121,7 +130,8 @@ def checked_output(output_path: Path | None, predictions_path: Path) -> Path:
             f"--output {output_path}: the page holds text of documents, which never goes into mlruns or another "
             "tracking.dir."
         )
-    if _is_seen_by_git(resolved):
+    # A process that is killed leaves the temporary file.
+    if _is_seen_by_git(resolved) or _is_seen_by_git(resolved.with_name(f".x.{resolved.name}")):
         raise UserError(
             f"--output {output_path}: git would pick it up there, and the page holds text of documents; name a folder "
             "that git ignores, such as work."
@@ -144,7 +154,13 @@ def _is_seen_by_git(path: Path) -> bool:
     return True
 
 
-def collect(predictions_path: Path, notes: str, *, max_documents: int) -> Review:
+def collect(
+    predictions_path: Path,
+    notes: str,
+    *,
+    max_documents: int,
+    columns: Columns = Columns(),  # noqa: B008 - immutable
+) -> Review:
     """Join codes and notes by document id; no more notes than the page shows are kept.
 
     Raises:
@@ -158,7 +174,7 @@ def collect(predictions_path: Path, notes: str, *, max_documents: int) -> Review
         codes[one.document_id] = one
     review = Review(n_left_out=sum(1 for _ in coded))
     found: dict[str, dict[str, Any]] = {}
-    for note in read_documents(notes):
+    for note in read_documents(notes, columns):
         if note.document_id in found:
             raise UserError(f"--notes {notes}: document_id {note.document_id!r} occurs twice; ids must be unique.")
         if note.document_id in codes:

@@ -175,7 +175,13 @@ def checked_description(folder: Path) -> dict[str, Any]:
     """
     path = folder / "classifier.json"
     if not path.exists():
-        raise UserError(f"{folder}: no classifier.json; expected the folder that the stage 'train_classifier' wrote.")
+        inner = folder / "classifier"
+        hint = (
+            f"did you mean {inner}?"
+            if (inner / path.name).exists()
+            else "expected the folder that 'train_classifier' wrote."
+        )
+        raise UserError(f"{folder}: no classifier.json; {hint}")
     description: Any = read_json(path)
     version = description.get("format_version") if isinstance(description, dict) else None
     if version != FORMAT_VERSION:

@@ -144,10 +144,11 @@ def file_order_folds(patient_ids: Sequence[str], *, n_folds: int, seed: int) -> 
     n_each = pd.Series(folds).groupby(np.asarray(patient_ids, dtype=object)).nunique()
     shared = n_each[n_each > 1]
     if len(shared):
+        first = list(patient_ids).index(shared.index[0]) + 1
         raise UserError(
-            f"{len(shared)} patients would be in more than one fold (first: patient {shared.index[0]}), so scores on "
-            "test would be too good; split.fold_method = file_order is for data with one document a patient. Set "
-            "split.fold_method: stratified."
+            f"{len(shared)} patients would be in more than one fold (first: that of document {first} of the file), so "
+            "scores on test would be too good; split.fold_method = file_order is for data with one document a patient. "
+            "Set split.fold_method: stratified."
         )
     return folds.tolist()
 
@@ -234,9 +235,10 @@ def check_given_splits(frame: pd.DataFrame) -> pd.DataFrame:
     n_splits = given.groupby("patient_id")["given_split"].nunique()
     shared = n_splits[n_splits > 1]
     if len(shared):
+        first = given.loc[given["patient_id"] == shared.index[0], "document_id"].iloc[0]
         raise UserError(
-            f"{len(shared)} patients are in more than one given split (first: patient {shared.index[0]}), so scores "
-            "on test would be too good. Mend the split, or set split.use_given: false."
+            f"{len(shared)} patients are in more than one given split (first: that of document {first}), so scores on"
+            " test would be too good. Mend the split, or set split.use_given: false."
         )
     empty = sorted(set(SPLITS) - set(given["given_split"]))
     if empty:

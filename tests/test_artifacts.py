@@ -232,16 +232,21 @@ def test_code_that_is_installed_within_another_repository_has_no_commit(
     assert git_commit() == git("rev-parse", "HEAD") + "+"
 
 
-@pytest.mark.parametrize(("again", "is_refused"), [(None, False), ("split", True), ("train_classifier", True)])
-def test_predictions_are_refused_where_split_or_training_ran_again_after_them(
+@pytest.mark.parametrize(
+    ("again", "is_refused"), [(None, False), ("ingest", True), ("split", True), ("train_classifier", True)]
+)
+def test_predictions_are_refused_where_an_earlier_stage_ran_again_after_them(
     tmp_path: Path, again: str | None, is_refused: bool
 ) -> None:
-    """Of a label space of the same size columns would get the names of other codes."""
+    """Of a label space of the same size columns would get the names of other codes; gold labels may be others."""
     manifests = {
+        "ingest": {"inputs": {}, "outputs": {"documents.parquet": "d1"}},
         "split": {"inputs": {}, "outputs": {"label_space.json": "s1"}},
         "train_classifier": {"inputs": {"label_space.json": "s1"}, "outputs": {"classifier": "c1"}},
-        "predict": {"inputs": {"classifier": "c1"}, "outputs": {}},
+        "predict": {"inputs": {"classifier": "c1", "documents.parquet": "d1"}, "outputs": {}},
     }
+    if again == "ingest":
+        manifests["ingest"]["outputs"]["documents.parquet"] = "d2"
     if again == "split":
         manifests["split"]["outputs"]["label_space.json"] = "s2"
     if again == "train_classifier":
@@ -251,7 +256,7 @@ def test_predictions_are_refused_where_split_or_training_ran_again_after_them(
     for stage, content in manifests.items():
         write_json(tmp_path / "manifests" / f"{stage}.json", content)
     if is_refused:
-        with pytest.raises(UserError, match="predictions are older than the label space or the classifier"):
+        with pytest.raises(UserError, match="predictions are older than the documents, the label space or"):
             check_predictions_are_of(tmp_path)
     else:
         check_predictions_are_of(tmp_path)

@@ -17,6 +17,7 @@ from pipeline.coding import code_documents, propose
 from pipeline.ensemble import CodingModel
 from pipeline.errors import UserError
 from pipeline.labels import LabelSpace
+from pipeline.text import Preparation
 from pipeline.thresholds import apply_thresholds
 
 
@@ -80,6 +81,7 @@ class FakeClassifier:
 
     label_space = SPACE
     thresholds = np.full(4, 0.5, dtype=np.float32)
+    preparation = Preparation()
 
     def to(self, device: str, mixed_precision: str | None) -> FakeClassifier:
         del device
@@ -89,7 +91,7 @@ class FakeClassifier:
     def code_texts(self, texts: Iterable[str], *, max_tokens: int) -> Iterator[np.ndarray]:
         assert max_tokens > 0
         for text in texts:
-            first = text.strip()[:1] or "9"
+            first = text.strip(" \n\0")[:1] or "9"
             yield probabilities_of([0.0, int(first) / 10 if first.isdigit() else float("nan"), 0.0, 0.0])
 
 
@@ -115,9 +117,12 @@ def test_every_document_comes_out_in_order_and_counts_are_given(tmp_path: Path) 
 
 @pytest.mark.usefixtures("_fake_model")
 def test_a_document_without_text_has_no_code_whatever_the_model_says(tmp_path: Path) -> None:
-    source, output = write_input(tmp_path / "in.jsonl", ("a", ""), ("b", " \n")), tmp_path / "codes.jsonl"
-    assert code_documents(tmp_path, source, output, top_k=3) == (2, 0)
-    assert [json.loads(line)["codes"] for line in output.read_text().splitlines()] == [[], []]
+    source, output = (
+        write_input(tmp_path / "in.jsonl", ("a", ""), ("b", " \n"), ("c", "\0 \0")),
+        tmp_path / "codes.jsonl",
+    )
+    assert code_documents(tmp_path, source, output, top_k=3) == (3, 0)
+    assert [json.loads(line)["codes"] for line in output.read_text().splitlines()] == [[], [], []]
 
 
 @pytest.mark.usefixtures("_fake_model")

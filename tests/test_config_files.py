@@ -53,6 +53,14 @@ def test_an_unknown_key_is_refused_at_any_depth_with_the_nearest_name(
     assert problem(tmp_path, f"experiment: a\n{yaml_text}") == f"experiment.yaml:\n  {line}"
 
 
+def test_a_note_in_the_place_of_a_config_is_refused_and_not_told(tmp_path: Path) -> None:
+    note = "Mr Smith seen on 3 May: fever\nPlan: rest\n"
+    assert problem(tmp_path, note).startswith("experiment.yaml: not a config: none of its 2 entries is a setting;")
+    said = problem(tmp_path, f"experiment: a\n{note}")
+    assert "an entry that is no name: unknown key" in said
+    assert "Smith" not in said
+
+
 @pytest.mark.parametrize(
     ("yaml_text", "line"),
     [

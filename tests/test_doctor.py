@@ -146,6 +146,17 @@ def test_a_table_of_ones_own_is_checked_in_every_format(
     assert "missing" in found.found
 
 
+def test_a_table_of_which_no_row_can_be_read_is_no_empty_one(
+    make_config: Callable[..., PipelineConfig], tmp_path: Path
+) -> None:
+    (tmp_path / "t.csv").write_bytes(b"id,note,codes\n" + b"a,caf\xe9,I10\n" * 3)
+    (found,) = findings_of(
+        make_config(data={"recipe": "table", "raw": tmp_path / "t.csv", "options": OPTIONS}), "t.csv"
+    )
+    assert (found.state, found.found.partition(" (")[0]) == ("wrong", "all 3 rows are broken")
+    assert "UTF-8" in found.advice
+
+
 @pytest.mark.parametrize("name", ["t.jsonl", "t.parquet"])
 def test_a_damaged_table_is_named_without_its_content(
     make_config: Callable[..., PipelineConfig], tmp_path: Path, name: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import sys
@@ -10,11 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.document_files import NewDocument, read_documents
+from pipeline.document_files import Columns, NewDocument, read_documents
 from pipeline.errors import UserError
 
 DOCUMENTS = [
@@ -145,6 +147,16 @@ def test_reading_streams(tmp_path: Path) -> None:
 
 
 BROKEN_FILES: list[tuple[str, bytes | str, str]] = [
+    ("in.csv", f"document_id,text,TEXT,text\n1,{SECRET},,\n", "in.csv: 2 columns are called 'text'"),
+    (
+        "in.csv.gz",
+        gzip.compress(f"document_id,text\n1,{SECRET}\n".encode())[:-9],
+        "in.csv.gz, after line .*: a damaged",
+    ),
+    ("in.csv.gz", SECRET, "in.csv.gz, after line 0: a damaged gzip file"),
+    ("in.jsonl", f'{{"document_id": {"9" * 5000}, "text": "{SECRET}"}}', r"line 1: it cannot be read \(ValueError\)"),
+    ("in.jsonl", "[" * 100_000, r"line 1: it cannot be read \(RecursionError\)"),
+    ("in.jsonl", f'{{"document_id": " ", "text": "{SECRET}"}}', "line 1: document_id must be text .* not empty"),
     ("in.csv", "", r"in.csv: column document_id and text missing among its 0 columns"),
     ("in.csv", f"document_id,note\n1,{SECRET}\n", r"in.csv: column text missing among its 2 columns"),
     ("in.csv", f"1,{SECRET}\n2,{SECRET}\n", r"in.csv: column document_id and text missing among its 2 columns"),
@@ -171,7 +183,7 @@ BROKEN_FILES: list[tuple[str, bytes | str, str]] = [
     ),
     ("in.parquet", SECRET, r"in.parquet: not a readable Parquet file"),
     ("in.parquet", "", r"in.parquet: not a readable Parquet file"),
-    ("in.xlsx", SECRET, r"unknown kind of file '.xlsx'; expected .csv, .jsonl, .parquet, a folder"),
+    ("in.xlsx", SECRET, r"unknown kind of file '.xlsx'; expected .csv, .csv.gz, .jsonl, .parquet, a folder"),
 ]
 
 
@@ -216,6 +228,38 @@ def test_a_missing_file_an_empty_folder_and_a_text_file_that_is_not_utf8_are_ref
     (tmp_path / "a.txt").write_bytes(b"abc\xe9")
     with pytest.raises(UserError, match=r"a.txt: not UTF-8 \(byte 3\)"):
         read(tmp_path)
+
+
+def test_a_table_is_read_as_training_reads_it(tmp_path: Path) -> None:
+    """Names of columns in any case or of one's own, gzip, suffixes in capitals."""
+    (tmp_path / "a.CSV").write_text("Document_ID,TEXT\n1,fever\n", encoding="utf-8")
+    assert read(tmp_path / "a.CSV") == [NewDocument("1", "fever")]
+    with gzip.open(tmp_path / "b.csv.gz", "wt", encoding="utf-8") as file:
+        file.write("text,ID,id,note\nno,P7,1,fever\n")
+    own = Columns("id", "note")
+    assert list(read_documents(str(tmp_path / "b.csv.gz"), own)) == [NewDocument("1", "fever")]
+    (tmp_path / "c.jsonl").write_text('{"id": 1, "note": "fever"}', encoding="utf-8")
+    assert list(read_documents(str(tmp_path / "c.jsonl"), own)) == [NewDocument("1", "fever")]
+    pq.write_table(pa.table({"id": ["1"], "note": ["fever"]}), tmp_path / "d.parquet")
+    assert list(read_documents(str(tmp_path / "d.parquet"), own)) == [NewDocument("1", "fever")]
+
+
+def test_texts_in_folders_further_down_are_not_read_which_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "below").mkdir()
+    for name in ("a.txt", "below/b.txt"):
+        (tmp_path / name).write_text("fever", encoding="utf-8")
+    assert [one.document_id for one in read(tmp_path)] == ["a"]
+    assert "texts in its 1 folders below are not read (first: below)" in caplog.text
+
+
+def test_a_parquet_file_with_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    ends = np.array([0, 4], dtype=np.int32)
+    broken = pa.StringArray.from_buffers(1, pa.py_buffer(ends), pa.py_buffer(b"caf\xe9"))
+    pq.write_table(pa.table({"document_id": ["1"], "text": broken}), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=r"a\.parquet: a value cannot be read"):
+        read(tmp_path / "a.parquet")
 
 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])

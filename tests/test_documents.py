@@ -142,6 +142,15 @@ def test_one_row_a_code_is_refused_and_a_repeated_row_is_left_out(tmp_path: Path
     assert report.as_dict()["dropped"] == {"duplicate_document_id": 1}
 
 
+@pytest.mark.parametrize("texts", [("Some text", ""), ("", "Some text"), ("", " ")])
+def test_rows_that_are_codes_are_seen_where_only_one_of_them_has_the_text(
+    tmp_path: Path, texts: tuple[str, str]
+) -> None:
+    """As of a spreadsheet with merged cells."""
+    with pytest.raises(UserError, match=r"document a: it comes twice .* once without one, and other codes"):
+        write(tmp_path, [document("a", text, labels=[label]) for text, label in zip(texts, (I10, N179), strict=True)])
+
+
 def test_a_recipe_may_report_an_id_that_no_file_can_hold(tmp_path: Path) -> None:
     report = IngestReport()
     report.drop("codes_without_text_file", "cut \ud83d off")

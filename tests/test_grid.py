@@ -73,8 +73,10 @@ def test_members_are_every_variant_value_and_seed_with_their_settings(make_confi
         ({"variants": {"a": {"tracking": {"enabled": True}}}}, r"a\.tracking: a variant cannot set tracking; "),
         (
             {"variants": {"a": {"label_space.top_k": [1, 9]}}},
-            r"a: label_space cannot be chosen on split val, where the",
+            r"a: documents, their split and label_space cannot be chosen on split val, which they change",
         ),
+        ({"variants": {"a": {"split.seed": [0, 1, 2]}}}, r"a: documents, their split .* a list in a list"),
+        ({"variants": {"a": {"data.options": [{}, {"code_kinds": ["diagnoses"]}]}}}, r"a: documents, their split"),
         (
             {"variants": {"a": {}, "b": {"label_space.level": "chapter"}}},
             r"label_space\.level must be the same for all",
@@ -143,12 +145,17 @@ def test_shared_outputs_are_whole_and_survive_a_new_run_of_their_source(make_con
 GOLD = {"a": ["none:1", "none:2"], "b": ["none:1"], "c": ["none:3"], "d": ["none:2"]}
 
 
-def finish(member: grid.Member, labels: list[str], coded: dict[str, tuple[str, list[float]]]) -> None:
+def finish(
+    member: grid.Member,
+    labels: list[str],
+    coded: dict[str, tuple[str, list[float]]],
+    gold: dict[str, list[str]] = GOLD,
+) -> None:
     """Leave what the stages of a member leave: codes with a probability of one half or more are predicted."""
     folder = member.config.experiment_dir
     folder.mkdir(parents=True)
     LabelSpace(tuple(labels), (None,) * len(labels), (2,) * len(labels)).save(folder / "label_space.json")
-    pq.write_table(pa.table({"document_id": list(GOLD), "labels": list(GOLD.values())}), folder / "documents.parquet")
+    pq.write_table(pa.table({"document_id": list(gold), "labels": list(gold.values())}), folder / "documents.parquet")
     probabilities = pa.array([row for _, row in coded.values()], type=pa.list_(pa.float32(), len(labels)))
     predicted = [[index for index, value in enumerate(row) if value >= 0.5] for _, row in coded.values()]
     columns = {
@@ -177,6 +184,16 @@ def test_of_several_settings_the_best_on_validation_is_kept_whatever_test_says(m
     assert sd["chosen"] == "train_encoder.temperature=0.1 (1x)"
     assert [sd[f"micro_f1_{name}"] for name in ("difference", "low", "high")] == [-1.0, -1.0, -1.0]
     assert "micro_f1_difference" not in none
+
+
+def test_variants_with_other_labels_for_the_same_documents_are_not_subtracted(make_config: MakeConfig) -> None:
+    """As with data.options.code_kinds: the second has one code less to find of document a, so its F1 is no gain."""
+    members = grid.expand(make_config(grid={"variants": {"all": {}, "fewer": {"data.options": {}}}}))
+    for member, gold in zip(members, (GOLD, GOLD | {"a": ["none:1"]}), strict=True):
+        finish(member, ["none:1", "none:2"], {"a": ("test", [0.9, 0.1])}, gold)
+    rows = as_rows(collect(members, choose_by="map", n_resamples=5, seed=0), reference=None)
+    assert [row["micro_f1"] for row in rows] == [pytest.approx(2 / 3), 1.0]
+    assert not [name for row in rows for name in row if name.endswith("_difference")]
 
 
 def test_folds_are_pooled_in_the_label_space_of_all_of_them(make_config: MakeConfig) -> None:

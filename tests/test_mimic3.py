@@ -165,6 +165,14 @@ def test_mimic3_50_keeps_fifty_codes_and_the_others_all() -> None:
     assert mimic3_full.Options().top_codes is mimic3_clean.Options().top_codes is None
 
 
+def test_the_principal_diagnosis_is_known_only_where_all_codes_are_kept() -> None:
+    """Of 410.71, 401.9 the set of 50 codes may keep 401.9 alone, which is not what the admission was for."""
+    assert mimic3_full.Options().is_sequenced
+    assert mimic3_clean.Options().is_sequenced
+    assert not mimic3_50.Options().is_sequenced
+    assert not mimic3_full.Options(codes_path=Path("codes.csv")).is_sequenced
+
+
 def test_caml_loses_zeros_of_procedures_at_both_ends_and_of_nothing_else(tmp_path: Path) -> None:
     diagnoses = [(100, 1, "0389"), (100, 2, "25000")]
     procedures = [(100, place, code) for place, code in enumerate(("0066", "9390", "0331", "331", "3995", "0009"))]

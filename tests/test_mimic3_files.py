@@ -121,7 +121,7 @@ def test_a_missing_file_is_named_and_a_cut_one_refused(raw: Path, name: str) -> 
 @pytest.mark.parametrize(("name", "column"), [("NOTEEVENTS", b"CHARTTIME"), ("DIAGNOSES_ICD", b"ICD9_CODE")])
 def test_a_renamed_column_is_named_with_those_found(raw: Path, name: str, column: bytes) -> None:
     edit(raw, name, lambda content: content.replace(column, b"OTHER", 1))
-    assert f"{name}.csv.gz: column '{column.decode().lower()}' is missing; found row_id, subject_id" in message(raw)
+    assert f"{name}.csv.gz: column '{column.decode().lower()}' is missing; found ROW_ID, SUBJECT_ID" in message(raw)
 
 
 def break_quote(content: bytes) -> bytes:

@@ -96,6 +96,17 @@ def test_a_clear_difference_has_a_small_p_and_an_interval_without_zero() -> None
     assert turned.high == pytest.approx(-clear["micro_f1"].low)
 
 
+def test_one_document_that_differs_tells_nothing_apart() -> None:
+    """A draw of the documents lacks that one in (1 - 1/40)**40, a third of the cases, so its interval ends at 0."""
+    true = label_matrix([[0], [1]] * 20, 2)
+    one = [[0], [1]] * 20
+    one[0] = []
+    found = paired_differences(true, true, None, label_matrix(one, 2), None, n_resamples=999, seed=0)
+    assert found["micro_f1"].difference > 0
+    assert (found["micro_f1"].low, found["micro_f1"].p_value) == (0.0, 1.0)
+    assert not any(score.is_apart for score in found.values())
+
+
 def test_differences_depend_on_the_seed_alone() -> None:
     split = random_pair(40, noise_b=1.7)
     first = paired_differences(*split, n_resamples=70, seed=1)

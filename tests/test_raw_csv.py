@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from data_recipes import _csv
-from data_recipes._csv import OnBadRow, need_raw_file, raw_file, read_raw_csv
+from data_recipes._csv import OnBadRow, read_raw_csv
+from data_recipes._raw_files import need_raw_file, raw_file
 from pipeline.errors import UserError
 from pipeline.ingest_report import IngestReport
 
@@ -172,7 +173,7 @@ def test_a_file_where_a_folder_should_be_has_no_tables(tmp_path: Path) -> None:
 
 def test_a_missing_column_is_named_with_those_found(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(as_csv(ROWS, header="ROW_ID,SUBJECT_ID,ICD9_CODE"))
-    with pytest.raises(UserError, match=r"column 'code' is missing; found row_id, subject_id, icd9_code"):
+    with pytest.raises(UserError, match=r"column 'code' is missing; found ROW_ID, SUBJECT_ID, ICD9_CODE"):
         read(tmp_path / "t.csv", ["row_id", "code"])
 
 

@@ -201,6 +201,10 @@ def test_a_place_that_git_would_pick_up_is_refused_and_an_ignored_one_is_not(tmp
         with pytest.raises(UserError, match="git would pick it up there"):
             checked_output(folder / name, tmp_path / "c.jsonl")
     assert checked_output(folder / "work" / "review.html", tmp_path / "c.jsonl") == folder / "work" / "review.html"
+    with (folder / ".gitignore").open("a") as file:
+        file.write("/docs/own.html\n")  # only the page itself, not what a killed process would leave beside it
+    with pytest.raises(UserError, match="git would pick it up there"):
+        checked_output(folder / "docs" / "own.html", tmp_path / "c.jsonl")
     (tmp_path / "link").symlink_to(folder / "docs")
     with pytest.raises(UserError, match="git would pick it up there"):
         checked_output(tmp_path / "link" / "review.html", tmp_path / "c.jsonl")

@@ -159,7 +159,9 @@ def test_folds_in_the_order_of_the_file_are_those_of_scikit_learn() -> None:
 
 def test_folds_in_the_order_of_the_file_refuse_a_patient_who_would_be_in_two() -> None:
     patients = [f"p{number}" for number in range(20)] + ["p3"] * 6
-    with pytest.raises(UserError, match=r"1 patients would be in more than one fold \(first: patient p3\)"):
+    with pytest.raises(
+        UserError, match=r"1 patients would be in more than one fold \(first: that of document 4 of the file\)"
+    ):
         file_order_folds(patients, n_folds=5, seed=0)
 
 
@@ -189,7 +191,7 @@ def test_given_splits_are_taken_and_documents_without_one_left_out() -> None:
 
 def test_a_patient_in_two_given_splits_is_refused_by_id() -> None:
     leaking = frame(("a", "1", "train"), ("b", "7", "train"), ("c", "7", "test"), ("d", "3", "val"))
-    with pytest.raises(UserError, match=r"1 patients are in more than one given split \(first: patient 7\)"):
+    with pytest.raises(UserError, match=r"1 patients are in more than one given split \(first: that of document b\)"):
         check_given_splits(leaking)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 from table_cases import read
@@ -44,6 +45,24 @@ def test_the_patient_may_be_the_document(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("pid,text,codes\n7,t,I10\n", encoding="utf-8")
     documents, _ = read(tmp_path / "a.csv", document_id="pid", patient_id="pid")
     assert [(one.document_id, one.patient_id) for one in documents] == [("7", "7")]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+def test_a_column_that_is_there_twice_is_refused(tmp_path: Path, name: str) -> None:
+    """As after a join: one of the texts is a draft."""
+    rows = pa.table([["1"], ["draft"], ["I10"], ["final"]], names=["document_id", "text", "codes", "text"])
+    (pa_csv.write_csv if name == "a.csv" else pq.write_table)(rows, tmp_path / name)
+    with pytest.raises(UserError, match=rf"{name}: 2 columns are called 'text'; rename"):
+        read(tmp_path / name)
+
+
+def test_a_column_is_the_one_that_is_spelled_alike_before_one_in_capitals(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("ID,id,text,codes\nP7,1,t,I10\nP7,2,t,I10\n", encoding="utf-8")
+    documents, _ = read(tmp_path / "a.csv", document_id="id", patient_id="ID")
+    assert [(one.document_id, one.patient_id) for one in documents] == [("1", "P7"), ("2", "P7")]
+    (tmp_path / "b.csv").write_text("ID,text,codes\n1,t,I10\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"b\.csv: .* are not columns of their own"):
+        read(tmp_path / "b.csv", document_id="id", patient_id="ID")
 
 
 def notes_and_codes(folder: Path, names: list[str], codes: str) -> Path:

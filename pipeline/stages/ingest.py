@@ -53,7 +53,7 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
         summary = report.as_dict()
         write_json(output.dir / "ingest_report.json", summary)
         output.facts |= {name: summary["counts"][name] for name in ("documents", "patients", "labels")}
-        output.facts["is_sequenced"] = getattr(recipe, "IS_SEQUENCED", False)
+        output.facts["is_sequenced"] = getattr(options, "is_sequenced", False)
         digest = sha256_of(output.dir / "documents.parquet")
     logger.info("%(documents)d documents, %(patients)d patients, %(labels)d labels", summary["counts"])
     for reason, n in summary["dropped"].items():

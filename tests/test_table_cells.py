@@ -1,0 +1,59 @@
+"""Codes in tables of one's own: other delimiters, lists as text, other code systems, free text in their place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from table_cases import read
+
+from pipeline.errors import UserError
+
+
+def table_of(folder: Path, *codes: str) -> Path:
+    rows = [{"document_id": str(number), "text": "fever", "codes": one} for number, one in enumerate(codes)]
+    pd.DataFrame(rows).to_csv(folder / "a.csv", index=False)
+    return folder / "a.csv"
+
+
+@pytest.mark.parametrize("delimiter", [",", ", ", "|", " ", "/", "\t"])
+def test_codes_at_another_delimiter_are_refused_with_the_setting_that_reads_them(
+    tmp_path: Path, delimiter: str
+) -> None:
+    """Else every note with several codes would be left out, those with one stay, and scores look fine."""
+    raw = table_of(tmp_path, "I10", delimiter.join(["E11.9", "J44.9"]))
+    with pytest.raises(UserError, match=r"column 'codes' holds several codes .* data\.options\.delimiter=") as caught:
+        read(raw)
+    named = str(caught.value).rpartition("delimiter=")[2][:-1]
+    documents, _ = read(raw, delimiter={"'\\t'": "\t"}.get(named, named.strip("'")))
+    assert [one.labels for one in documents] == [["icd10cm:I10"], ["icd10cm:E11.9", "icd10cm:J44.9"]]
+
+
+def test_a_code_with_its_title_is_malformed_and_no_list(tmp_path: Path) -> None:
+    documents, report = read(table_of(tmp_path, "E11.9 Diabetes;I10"))
+    assert [one.labels for one in documents] == [["icd10cm:I10"]]
+    assert report["dropped"] == {"code_malformed": 1}
+
+
+@pytest.mark.parametrize("system", ["icd10cm", "none"])
+def test_a_list_as_pandas_writes_it_to_csv_is_refused(tmp_path: Path, system: str) -> None:
+    for codes in ("['I10', 'E11.9']", "[]"):
+        with pytest.raises(UserError, match=r"holds text in brackets, as pandas writes a list to CSV"):
+            read(table_of(tmp_path, codes), code_system=system)
+
+
+def test_a_column_of_another_code_system_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"25 of 30 entries of column 'codes' are no codes of icd10cm; set data"):
+        read(table_of(tmp_path, *["4019"] * 25, *["I10"] * 5))
+    documents, report = read(table_of(tmp_path, *["4019"] * 3, *["I10"] * 27))  # a few may be slips
+    assert (len(documents), report["dropped"]["all_codes_malformed"]) == (27, 3)
+
+
+def test_free_text_does_not_become_labels_that_reports_show(tmp_path: Path) -> None:
+    said = [f"Mr Xqzv{number} has fever" for number in range(100)]
+    with pytest.raises(UserError, match="100 different values among 100, so it seems to be free text") as caught:
+        read(table_of(tmp_path, *said), code_system="none")
+    assert "Xqzv" not in str(caught.value)
+    documents, _ = read(table_of(tmp_path, *["fever", "cough"] * 50), code_system="none")
+    assert len(documents) == 100
