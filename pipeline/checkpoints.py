@@ -51,6 +51,7 @@ class Checkpoints:
         if accelerator.is_main_process:
             for other in folder.glob("*"):
                 if other != self._folder:
+                    logger.warning("checkpoints of other settings, data or number of processes are removed")
                     shutil.rmtree(other)
             self._folder.mkdir(parents=True, exist_ok=True)
         accelerator.wait_for_everyone()

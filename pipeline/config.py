@@ -79,6 +79,21 @@ class PipelineConfig(Section):
                 f"train_classifier.model is {kind!r}, which has no encoder, so train_encoder.loss {loss!r} would train "
                 "one in vain; set train_encoder.loss: none"
             )
+        if kind in ("tfidf", "lexical") and self.train_classifier.joint.loss != "none":
+            raise ValueError(
+                f"train_classifier.model is {kind!r}, which has no encoder for train_classifier.joint.loss "
+                f"{self.train_classifier.joint.loss!r}; set that to none"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _trains_the_adapters_it_asks_for(self) -> Self:
+        if not self.encoding.lora_rank:
+            return self
+        if self.train_encoder.loss == "none" and self.train_classifier.freeze_encoder:
+            raise ValueError("encoding.lora_rank asks for adapters, but no stage trains the encoder; set it to 0")
+        if not self.encoding.freeze_embeddings:
+            raise ValueError("encoding.lora_rank leaves all weights frozen; set encoding.freeze_embeddings: true")
         return self
 
     @property

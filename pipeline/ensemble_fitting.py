@@ -23,7 +23,7 @@ from pipeline.combination import (
 )
 from pipeline.corpora import Corpus
 from pipeline.ensemble import Coded, CodingModel
-from pipeline.label_counts import LabelMatrix, fitting_bands
+from pipeline.label_counts import FITTING_BAND_STARTS, LabelMatrix, fitting_bands
 from pipeline.labels import LabelSpace
 from pipeline.lexical import LexicalModel, LinearScores, Vectorizer
 from pipeline.lexical_channel import BLOCK, N_CELL_FEATURES, LexicalChannel, TitleStatistics, cell_features
@@ -42,9 +42,8 @@ _COMBINER_STRENGTH = 1.0
 _MIXTURE_STRENGTH = 100.0
 _MIN_DOCUMENTS_OF_ENCODER = 3
 _NEURAL_ALONE = np.array([1.0, 0.0])
-# Channel, encoder, intercept by band of training frequency. The channel is calibrated and knows titles; an encoder says
-# nothing of a code that it was not trained on, and little of one with two documents.
-_ENSEMBLE = np.array([[1.0, 0.0, 0.0], [1.0, 0.1, 0.0], [0.8, 0.4, 0.0], [0.8, 0.4, 0.0], [0.8, 0.4, 0.0]])
+_ENSEMBLE = np.array([0.8, 0.4, 0.0])  # channel, encoder, intercept
+_CHANNEL_ALONE = np.array([1.0, 0.0, 0.0])
 
 
 @dataclass(frozen=True)
@@ -211,7 +210,7 @@ def fit_model(
 
     A channel alone is calibrated already; its thresholds come from all its held-out documents. Where an encoder
     takes part, weights and thresholds come from split val, which chose its epoch; but codes with fewer than three
-    training documents, of which it knows next to nothing, keep the thresholds of the channel.
+    training documents, of which it knows next to nothing, keep probabilities and thresholds of the channel.
 
     Args:
         kind: which parts code.
@@ -244,10 +243,13 @@ def fit_model(
         mixture = BandedLogistic.fit(
             cells, prior=_ENSEMBLE if kind == "ensemble" else _NEURAL_ALONE, strength=_MIXTURE_STRENGTH
         )
+        if kind == "ensemble":  # codes that the encoder knows next to nothing of are the channel's
+            is_rare_band = np.asarray(FITTING_BAND_STARTS) < _MIN_DOCUMENTS_OF_ENCODER
+            mixture = BandedLogistic(np.where(is_rare_band[:, None], _CHANNEL_ALONE, mixture.weights))
         of_val = mixture.logits(stacked, bands)
         of_model = thresholds(val_true, of_val)
         if held_out is not None and kind == "ensemble":
-            # These codes are the channel's, and its thresholds rest on many more documents than split val has.
+            # And so are their thresholds, which rest on many more documents than split val has.
             is_rare = np.asarray(label_space.train_counts) < _MIN_DOCUMENTS_OF_ENCODER
             of_model = np.where(is_rare, thresholds(held_out.true, held_out.lexical), of_model)
     elif held_out is not None:

@@ -31,7 +31,9 @@ class LinearHead(nn.Module):
 
     def forward(self, tokens: TokenStates) -> Tensor:
         """Logits, (n_documents, n_labels)."""
-        return self.output(self.dropout(tokens.pooled(self.pooling)))  # type: ignore[no-any-return]
+        pooled = self.dropout(tokens.pooled(self.pooling))
+        with torch.autocast(pooled.device.type, enabled=False):  # in half precision many documents would tie
+            return self.output(pooled.to(self.output.weight.dtype))  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def token_scores(self, tokens: TokenStates, label_ids: Sequence[int]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -36,15 +37,19 @@ class ChunkSettings:
     pad_id: int
 
     def chunks(self, n_tokens: int) -> list[tuple[int, int]]:
-        """Token spans of the chunks of a document.
+        """Token spans of the chunks of a document: as few as there can be, and of equal widths but for one token.
+
+        A last chunk of what is left would be padded to the width of the others, and its tokens would see little else.
 
         Example:
-            >>> ChunkSettings(6, 1, 101, 102, 0).chunks(8)
-            [(0, 4), (3, 7), (6, 8)]
+            >>> ChunkSettings(6, 1, 101, 102, 0).chunks(8), ChunkSettings(6, 0, 101, 102, 0).chunks(5)
+            ([(0, 3), (2, 5), (4, 8)], [(0, 2), (2, 5)])
         """
-        width, step = self.chunk_tokens - 2, self.chunk_tokens - 2 - self.chunk_overlap
-        starts = range(0, max(n_tokens - self.chunk_overlap, 1), step)
-        return [(start, min(start + width, n_tokens)) for start in starts]
+        step = self.chunk_tokens - 2 - self.chunk_overlap
+        n_new = max(n_tokens - self.chunk_overlap, 1)  # tokens that no chunk shares with the one before, and the rest
+        n_chunks = -(-n_new // step)
+        starts = [number * n_new // n_chunks for number in range(n_chunks + 1)]
+        return [(start, min(end + self.chunk_overlap, n_tokens)) for start, end in itertools.pairwise(starts)]
 
     def width(self, n_tokens: int) -> int:
         """Width of a micro-batch whose longest chunk has so many tokens of text.
@@ -72,7 +77,7 @@ class ChunkSettings:
             >>> settings = ChunkSettings(8, 2, 101, 102, 0)
             >>> spans = settings.chunks(9)
             >>> spans, [settings.own(span, 9) for span in spans]
-            ([(0, 6), (4, 9)], [(0, 5), (1, 5)])
+            ([(0, 5), (3, 9)], [(0, 4), (1, 6)])
         """
         start, end = span
         kept_by_earlier = self.chunk_overlap // 2
@@ -168,18 +173,19 @@ def build_micro_batches(
         context_ids: context of each token.
         settings: how to cut.
         max_tokens: size of a micro-batch, n_chunks x width; a longer document stands alone. Padding is at most a
-            sixteenth of it, but for the last chunks of documents that have several and for the step of widths.
+            sixteenth of it, but for the step of widths.
     """
     order = sorted(range(len(rows)), key=lambda index: (len(input_ids[index]), index))
     groups: list[list[int]] = [[]]
-    n_chunks = n_tokens = 0
+    n_chunks = n_tokens = widest = 0
     for index in order:
         spans = settings.chunks(len(input_ids[index]))
-        width = settings.width(spans[0][1])
-        padding = n_chunks * width - n_tokens
-        if groups[-1] and ((n_chunks + len(spans)) * width > max_tokens or padding > max_tokens / _PADDING_SHARE):
+        width = settings.width(max(end - start for start, end in spans))
+        n_after, widest = n_chunks + len(spans), max(widest, width)
+        padding = n_after * widest - n_tokens - len(spans) * width
+        if groups[-1] and (n_after * widest > max_tokens or padding > max_tokens / _PADDING_SHARE):
             groups.append([])
-            n_chunks = n_tokens = 0
+            n_chunks, n_tokens, widest = 0, 0, width
         groups[-1].append(index)
         n_chunks += len(spans)
         n_tokens += len(spans) * width

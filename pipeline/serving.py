@@ -29,7 +29,7 @@ from pipeline.pretrained import load_encoder, load_tokenizer
 from pipeline.text import Preparation, Preset, blocks_of
 from pipeline.tokens import AFFIRMED, Tokenize
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 # What a classifier reads and gives as an MLflow model: columns and MLflow's types.
 MODEL_INPUTS = {"document_id": "string", "text": "string"}
 MODEL_OUTPUTS = {

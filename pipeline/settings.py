@@ -232,7 +232,7 @@ class Evaluate(Section):
 
 
 class Compute(Section):
-    """Where and how stages run; never changes a result beyond rounding, so nothing reruns for it."""
+    """Where and how stages run; changes rounding and, by the number of processes, dropout, so nothing reruns for it."""
 
     n_threads: PositiveInt | None = Field(None, description="CPU threads of a stage; null: all cores")
     n_workers: Annotated[int, Field(ge=0)] = Field(2, description="processes that prepare data")

@@ -127,6 +127,7 @@ def fit(
     while state.epoch < settings.n_epochs and state.n_epochs_without_gain < patience:
         loop.run_epoch()
         loop.close_epoch()
+        _check_weights(model)  # before they are judged and saved; of an epoch's last step no loss tells it
         if validate:
             with average.in_place() if average else contextlib.nullcontext():
                 loop.judge_epoch(validate(model), select_by, model)
@@ -135,8 +136,6 @@ def fit(
         checkpoints.load_best(model)
     elif average:
         average.swap()
-    if not all(parameter.isfinite().all() for parameter in model.parameters()):
-        raise UserError(_DIVERGED.format("the weights are no longer finite"))  # of the last step no loss tells it
     accelerator.wait_for_everyone()  # from here on the checkpoints may go
     return state.history
 
@@ -217,6 +216,11 @@ class _Loop:
         self._log_row({f"val_{name}": value for name, value in scores.items()})
         text = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
         logger.info("epoch %d: validation %s%s", state.epoch, text, "" if state.n_epochs_without_gain else " (best)")
+
+
+def _check_weights(model: nn.Module) -> None:
+    if not all(parameter.isfinite().all() for parameter in model.parameters()):
+        raise UserError(_DIVERGED.format("the weights are no longer finite"))
 
 
 def _mean_over_processes(loss: Tensor, accelerator: Accelerator) -> float:

@@ -59,6 +59,13 @@ class Contrastive(Section):
         return self
 
     @model_validator(mode="after")
+    def _is_of_some_use(self) -> Self:
+        """A grid over what nothing reads would compare trainings that are one and the same."""
+        if self.loss == "none" and (self.queue_size or self.partner_probability):
+            raise ValueError("queue_size and partner_probability serve a contrastive loss, but loss is 'none'")
+        return self
+
+    @model_validator(mode="after")
     def _queue_fits_loss(self) -> Self:
         if self.queue_size and self.loss == "probmcl":
             raise ValueError("queue_size must be 0 for loss 'probmcl', which has no queue; see docs/losses.md")
@@ -133,6 +140,12 @@ class Lexical(Section):
         5,
         description="folds of train and val to fit titles, calibration and thresholds on; 0: train, then val, streamed",
     )
+
+    @model_validator(mode="after")
+    def _has_folds_or_none(self) -> Self:
+        if self.n_folds == 1:
+            raise ValueError("n_folds must be 0 or at least 2: one fold leaves nothing to fit on")
+        return self
 
 
 class TrainClassifier(Training):

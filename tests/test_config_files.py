@@ -135,12 +135,24 @@ def test_a_value_out_of_range_is_refused_by_its_name(tmp_path: Path, setting: st
         ("train_encoder: {momentum: 0.99}", "train_encoder: momentum is for queued projections: set queue_size"),
         ("train_encoder: {queue_size: 63}", "queue_size must be 0 or at least global_batch_size, which is 64; got 63"),
         (
-            "train_classifier: {global_batch_size: 9, joint: {queue_size: 8}}",
+            "train_classifier: {global_batch_size: 9, joint: {loss: sd, queue_size: 8}}",
             "train_classifier: queue_size must be 0 or at least global_batch_size, which is 9; got 8",
         ),
         ("evaluate: {label_groups: {category: [a]}}", "evaluate.label_groups: 'category' is the name of scores"),
         ("split: {test: 0, use_given: false}", "evaluate.split is 'test', but split.test is 0; raise it, or set"),
         ("train_classifier: {model: tfidf}", "has no encoder, so train_encoder.loss 'sd' would train one in vain; set"),
+        (
+            "train_encoder: {loss: none}\ntrain_classifier: {model: lexical, joint: {loss: sd}}",
+            "train_classifier.model is 'lexical', which has no encoder for train_classifier.joint.loss 'sd'",
+        ),
+        ("train_classifier: {joint: {queue_size: 64}}", "queue_size and partner_probability serve a contrastive loss"),
+        ("train_encoder: {loss: none, partner_probability: 0.5}", "serve a contrastive loss, but loss is 'none'"),
+        ("train_classifier: {lexical: {n_folds: 1}}", "n_folds must be 0 or at least 2"),
+        (
+            "encoding: {lora_rank: 4}\ntrain_encoder: {loss: none}\ntrain_classifier: {freeze_encoder: true}",
+            "encoding.lora_rank asks for adapters, but no stage trains the encoder",
+        ),
+        ("encoding: {lora_rank: 4, freeze_embeddings: false}", "encoding.lora_rank leaves all weights frozen"),
         ("predict: {splits: [val]}", "predict.splits must contain evaluate.split, which is 'test'"),
     ],
 )

@@ -122,7 +122,7 @@ def test_layers_of_bert_like_encoders_can_be_cached(name: str) -> None:
             torch.testing.assert_close(encoder(batch).states, states, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["DebertaV2", "MPNet"])
+@pytest.mark.parametrize("name", ["DebertaV2", "MPNet", "ConvBert"])
 def test_layers_that_cannot_run_one_by_one_are_refused_and_not_silently_wrong(name: str) -> None:
     encoder = DocumentEncoder(build_tiny(name), n_frozen_layers=2)
     with pytest.raises(UserError, match=rf"layers of {name}Model do not run one by one. Set it to false"):

@@ -15,14 +15,17 @@ import pytest
 from scipy import sparse
 
 from pipeline.coding import code_documents
+from pipeline.combination import probabilities_of
 from pipeline.config import PipelineConfig
 from pipeline.corpora import build_corpora
 from pipeline.ensemble import CodingModel
+from pipeline.ensemble_fitting import HeldOut, fit_model
 from pipeline.errors import UserError
 from pipeline.files import sha256_of
 from pipeline.labels import LabelSpace
 from pipeline.serving import Classifier, digest_of
 from pipeline.stages import train_classifier
+from pipeline.text import Preparation
 from pipeline.thresholds import apply_thresholds, fit_thresholds
 
 KINDS = ("neural", "tfidf", "lexical", "ensemble")
@@ -134,6 +137,22 @@ def test_split_val_is_coded_by_parts_that_had_not_learned_from_it(
     assert written.mean() < kept.mean()
 
 
+def test_codes_that_an_encoder_hardly_saw_are_the_channels_alone() -> None:
+    """Probabilities as well as thresholds: those fitted on the one mean nothing for the other."""
+    generator = np.random.default_rng(0)
+    space = LabelSpace(("none:a", "none:b", "none:c"), (None,) * 3, (0, 2, 50))
+    true = sparse.csr_array(generator.random((60, 3)) < 0.4)
+    said = (true.toarray() * 3 - 1.5 + generator.normal(size=(60, 3))).astype(np.float32)
+    neural = probabilities_of(generator.normal(size=(60, 3)))
+    held_out = HeldOut(true, said, said, np.arange(60))
+    parts: dict[str, Any] = {"neural": (None, neural), "lexical": (None, held_out)}
+    model, of_val = fit_model("ensemble", space, Preparation(), true, **parts, threshold="global", n_train_documents=99)
+    np.testing.assert_allclose(of_val.probabilities[:, :2], probabilities_of(said)[:, :2], atol=1e-6)
+    assert not np.allclose(of_val.probabilities[:, 2], probabilities_of(said)[:, 2], atol=1e-3)
+    of_channel = fit_thresholds("global", true, probabilities_of(said), train_counts=(0, 2, 50), n_train_documents=99)
+    np.testing.assert_allclose(np.asarray(model.thresholds)[:2], of_channel[:2])
+
+
 def test_without_a_baseline_the_table_is_empty(trained: Callable[..., PipelineConfig]) -> None:
     config = trained("neural", baseline=False)
     assert not len(coded(config, "baseline_predictions")[0])
@@ -225,7 +244,7 @@ def other_label_space(folder: Path) -> None:
         (lambda folder: change(folder, model="forest"), "is damaged: it lacks parts"),
         (lambda folder: without_part(folder, "lexical"), "is damaged: it lacks parts"),
         (lambda folder: without_part(folder, "combination.safetensors"), "is damaged: it lacks parts"),
-        (lambda folder: change(folder, format_version=1), "format version 1, this program reads 4"),
+        (lambda folder: change(folder, format_version=1), "format version 1, this program reads 5"),
         (other_label_space, "do not fit the label space"),
     ],
 )

@@ -171,6 +171,28 @@ def test_queries_and_vectors_start_from_titles_and_others_stay() -> None:
     assert head.queries.requires_grad
 
 
+@pytest.mark.parametrize("name", ["label_attention", "laat"])
+def test_a_label_that_starts_from_its_title_attends_to_tokens_like_it(name: str) -> None:
+    """Three titles along axes of eight dimensions, a document with one token near each: before any training every label
+    gives its own token more than a third, and most of all.
+    """
+    head = build_head(name, 8, 3, dropout=0.0, pooling="mean").eval()
+    assert isinstance(head, LabelAttentionHead)
+    titles = torch.eye(8)[:3]
+    head.start_from_titles(titles, [True] * 3)
+    states = titles.unsqueeze(0) + 0.1 * torch.randn(1, 3, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        attention = head._attention(head.norm(states), torch.ones(1, 3, dtype=torch.bool), head.queries)[0]
+    assert attention.argmax(dim=1).tolist() == [0, 1, 2]
+    assert (attention.diagonal() > 1.2 / 3).all()
+
+
+def test_a_linear_head_keeps_documents_apart_in_half_precision() -> None:
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = head_of("linear")(tokens(n_documents=200, width=200))
+    assert logits[:, 0].unique().numel() == 200
+
+
 @pytest.mark.parametrize("has_title", [[False] * 3, [True, False, False], [True] * 3])
 def test_few_or_equal_titles_leave_finite_weights(has_title: list[bool]) -> None:
     head = LabelAttentionHead(4, 3, dropout=0.0)

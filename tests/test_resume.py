@@ -70,7 +70,7 @@ def train_averaged(folder: Path, checkpoint_dir: Path, ema_decay: float | None, 
 
 
 def test_a_checkpoint_of_other_settings_is_not_used(
-    tiny_encoder_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_encoder_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(checkpoints, "EVERY_S", 0.0)
     monkeypatch.setattr(training, "_LOG_EVERY_S", 0.0)
@@ -84,6 +84,7 @@ def test_a_checkpoint_of_other_settings_is_not_used(
     steps: list[int] = []
     train(tiny_encoder_dir, tmp_path / "c", "contrastive", signature="two", log=lambda _, step: steps.append(step))
     assert steps[0] == 1
+    assert "checkpoints of other settings, data or number of processes are removed" in caplog.text
 
 
 def train_validated(

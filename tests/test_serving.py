@@ -200,7 +200,7 @@ def flip_last(content: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("damage", "expected"),
     [
-        (unlink("classifier.json"), r"no classifier\.json; expected the folder that the stage 'train_classifier'"),
+        (unlink("classifier.json"), r"no classifier\.json; expected the folder that 'train_classifier'"),
         (unlink("head.safetensors"), r"head\.safetensors is missing; copy the whole folder"),
         (unlink("label_space.json"), r"label_space\.json is missing"),
         (unlink("encoder/tokenizer.json"), "encoder is not what training wrote"),
@@ -210,7 +210,7 @@ def flip_last(content: bytes) -> bytes:
         (damaged("label_space.json", lambda content: content.replace(b"I10", b"I11")), "is not what training wrote"),
         (lambda folder: (folder / "encoder" / "more.json").touch(), "encoder is not what training wrote"),
         (damaged("classifier.json", lambda content: content[:40]), r"classifier\.json is damaged"),
-        (described(format_version=1), "format version 1, this program reads 4"),
+        (described(format_version=1), "format version 1, this program reads 5"),
         (described(sha256={}), r"classifier\.json is damaged"),
         (described(sha256=None), r"classifier\.json is damaged"),
         (described(settings=None), r"classifier\.json is damaged"),

@@ -40,25 +40,29 @@ def test_gradient_caching_gives_the_gradient_of_the_whole_batch_with_the_same_dr
         torch.testing.assert_close(gradients[1][name], gradient, atol=1e-6, rtol=1e-4)
 
 
-def test_weights_that_the_last_step_spoiled_are_not_kept(
+def test_weights_that_the_last_step_spoiled_are_neither_judged_nor_kept(
     tiny_encoder_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The loss of a step is that of the weights before it, so the last one says nothing of the weights it leaves."""
-    swap = training.WeightAverage.swap
+    """The loss of a step is that of the weights before it, so the last one of an epoch says nothing of those it leaves.
 
-    def spoil(self: training.WeightAverage) -> None:
-        swap(self)
+    A checkpoint with them would make every further run fail alike.
+    """
+    close = training._Loop.close_epoch
+
+    def spoil(self: training._Loop) -> None:
+        close(self)
         next(model.parameters()).data.fill_(float("nan"))
 
-    monkeypatch.setattr(training.WeightAverage, "swap", spoil)
+    monkeypatch.setattr(training._Loop, "close_epoch", spoil)
     AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = start_accelerator(Compute(), mixed_precision="no", seed=0)
     model = build_objective(tiny_encoder_dir, "contrastive")
     with pytest.raises(UserError, match="the weights are no longer finite: training diverged"):
         fit(
-            model, build_loader(), settings_of("contrastive", ema_decay=0.9), accelerator,
-            checkpoint_dir=tmp_path, signature="s",
+            model, build_loader(), settings_of("contrastive"), accelerator,
+            checkpoint_dir=tmp_path, signature="s", validate=pytest.fail, select_by="map",
         )  # fmt: skip
+    assert not list(tmp_path.glob("*/epoch-*"))
 
 
 def test_the_share_of_time_that_the_loader_was_waited_for_is_logged(
