@@ -24,6 +24,7 @@ from pipeline import dag
 from pipeline.config import PipelineConfig
 from pipeline.encoder_files import find_encoder
 from pipeline.errors import UserError
+from pipeline.launch import processes_of
 from pipeline.pretrained import load_tokenizer
 
 State = Literal["ok", "warning", "wrong"]
@@ -143,37 +144,36 @@ def _executor_findings(executor: str) -> Iterator[Finding]:
 
 
 def _launch_findings(config: PipelineConfig, executor: str) -> Iterator[Finding]:
-    """GPUs of this machine, and whether the launch file fits them."""
-    import torch
-
-    from pipeline.precision import has_bf16
-
-    n_found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    """GPUs of this machine or of the scheduler, and whether the launch file fits them."""
     path = config.compute.accelerate_config
     try:
-        n_processes = 1 if path is None else _n_processes(path)
+        n_processes = processes_of(path)
     except UserError as error:
         yield Finding("wrong", "launch", str(error))
         return
     if path is not None:
         yield Finding("ok", "launch", f"{path.name}: {n_processes} processes")
-    if executor != "local":
-        if config.compute.n_gpus != n_processes and (config.compute.n_gpus or path):
-            found = f"compute.n_gpus asks for {config.compute.n_gpus} GPUs, a training starts {n_processes} processes"
-            yield Finding("warning", "launch", found, "make both equal (compute.accelerate_config)")
-        return
+    if executor == "local":
+        yield from _device_findings(config, n_processes)
+    elif config.compute.n_gpus != n_processes and (config.compute.n_gpus or path):
+        found = f"compute.n_gpus asks for {config.compute.n_gpus} GPUs, a training starts {n_processes} processes"
+        yield Finding("warning", "launch", found, "make both equal (compute.accelerate_config)")
+
+
+def _device_findings(config: PipelineConfig, n_processes: int) -> Iterator[Finding]:
+    """What trainings on this machine compute with."""
+    import torch
+
+    from pipeline.precision import has_bf16
+
+    n_found = torch.cuda.device_count() if torch.cuda.is_available() else 0
     stages = (config.train_encoder, config.train_classifier, config.predict)
     if any(stage.mixed_precision == "bf16" for stage in stages) and not has_bf16("cuda" if n_found else "cpu"):
         yield Finding("ok", "precision", "no bf16 arithmetic here: float32 is used where bf16 is asked for")
     if not n_found:
-        is_asked = config.compute.n_gpus > 0 or n_processes > 1
-        advice = "expect long trainings" if is_asked else ""
-        if shutil.which("nvidia-smi"):
-            is_asked, advice = True, "this torch has no CUDA or none that fits the driver; install a build that has"
-        found = f"none: {n_processes} process{'es' * (n_processes > 1)} on the CPU"
-        yield Finding("warning" if is_asked else "ok", "GPU", found, advice)
+        yield _cpu_finding(is_asked=config.compute.n_gpus > 0 or n_processes > 1, n_processes=n_processes)
     elif n_processes > n_found:
-        advice = f"num_processes: {n_found} in {path}"
+        advice = f"num_processes: {n_found} in {config.compute.accelerate_config}"
         yield Finding("wrong", "GPU", f"{n_found}, but the launch file starts {n_processes} processes", advice)
     elif n_processes < n_found:
         found = f"{n_found}, of which {n_processes} will be used"
@@ -182,16 +182,12 @@ def _launch_findings(config: PipelineConfig, executor: str) -> Iterator[Finding]
         yield Finding("ok", "GPU", f"{n_found}, {torch.cuda.get_device_name(0)}")
 
 
-def _n_processes(path: Path) -> int:
-    """Processes that a launch file of accelerate starts on all machines together."""
-    try:
-        launch = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        raise UserError(f"{path}: no readable YAML; compute.accelerate_config must be a launch file.") from None
-    n_processes = launch.get("num_processes") if isinstance(launch, dict) else None
-    if not isinstance(n_processes, int) or n_processes < 1:
-        raise UserError(f"{path}: num_processes is {n_processes!r}, expected 1 or more.")
-    return n_processes
+def _cpu_finding(*, is_asked: bool, n_processes: int) -> Finding:
+    advice = "expect long trainings" if is_asked else ""
+    if shutil.which("nvidia-smi"):
+        is_asked, advice = True, "this torch has no CUDA or none that fits the driver; install a build that has"
+    found = f"none: {n_processes} process{'es' * (n_processes > 1)} on the CPU"
+    return Finding("warning" if is_asked else "ok", "GPU", found, advice)
 
 
 def _memory_finding(config: PipelineConfig, executor: str, weights: int) -> Finding:

@@ -10,6 +10,7 @@ import jinja2
 
 from pipeline.drawing import pretty_name
 from pipeline.report_tables import (
+    at_least,
     duration,
     number_or_nothing,
     p_value,
@@ -31,6 +32,7 @@ def render_page(template: str, **content: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "at_least": at_least,
         "percent": percent,
         "points": points,
         "p_value": p_value,

@@ -35,6 +35,19 @@ def percent(value: float) -> str:
     return "–" if pd.isna(value) else f"{100 * value:.1f}"
 
 
+def at_least(probability: float) -> str:
+    """A probability in percent with as many decimals as set it apart from 100.
+
+    Example:
+        >>> at_least(0.873), at_least(0.99996), at_least(1.0)
+        ('87.3', '99.996', '100.0')
+    """
+    n_decimals = 1
+    while probability < 1 and float(f"{100 * probability:.{n_decimals}f}") >= 100:
+        n_decimals += 1
+    return f"{100 * probability:.{n_decimals}f}"
+
+
 def percent_or_dash(value: float | None) -> str:
     """As ``percent``, for what may be missing."""
     return "–" if value is None else percent(value)

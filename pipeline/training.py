@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor, nn
@@ -25,6 +24,7 @@ from tqdm import tqdm
 from pipeline.averaging import WeightAverage
 from pipeline.checkpoints import Checkpoints, LoopState
 from pipeline.errors import UserError
+from pipeline.launch import processes_of
 from pipeline.loading import BatchLoader
 from pipeline.memory_queue import memory_queues
 from pipeline.micro_batches import Batch
@@ -51,7 +51,7 @@ def start_accelerator(compute: Compute, *, mixed_precision: str, seed: int) -> A
         torch.set_num_threads(compute.n_threads)
     precision = usable_precision(mixed_precision, default_device())
     accelerator = Accelerator(mixed_precision=precision)
-    expected = _expected_processes(compute.accelerate_config)
+    expected = processes_of(compute.accelerate_config)
     if accelerator.num_processes != expected:
         raise UserError(
             f"{accelerator.num_processes} processes run, but {compute.accelerate_config or 'no launch file'} asks for "
@@ -63,15 +63,6 @@ def start_accelerator(compute: Compute, *, mixed_precision: str, seed: int) -> A
         accelerator.process_index + 1, accelerator.num_processes, accelerator.device, precision,
     )  # fmt: skip
     return accelerator
-
-
-def _expected_processes(launch_path: Path | None) -> int:
-    if launch_path is None:
-        return 1
-    try:
-        return int(yaml.safe_load(launch_path.read_text(encoding="utf-8")).get("num_processes", 1))
-    except (OSError, AttributeError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"compute.accelerate_config: {launch_path} cannot be read ({error}).") from None
 
 
 def fit(

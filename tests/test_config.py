@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import typing
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from pipeline.config import (
 )
 from pipeline.config_files import load_config, validate_config
 from pipeline.errors import UserError
+from pipeline.losses import build_contrastive_loss
 from pipeline.settings import Section
+from pipeline.training_settings import ContrastiveLossName
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 STAGES: tuple[Stage, ...] = typing.get_args(Stage)
@@ -166,3 +169,22 @@ def test_a_changed_setting_reruns_exactly_the_stages_that_read_it(name: str, fie
     assert changed == {stage for stage in STAGES if section in STAGE_SECTIONS[stage]}
     where_and_how = {"experiment", "work_dir", "allow_downloads", "compute", "tracking", "grid"}
     assert bool(changed) == (section not in where_and_how), "a setting that no stage reads has no effect"
+
+
+@pytest.mark.parametrize("name", [one for one in typing.get_args(ContrastiveLossName) if one != "none"])
+@pytest.mark.parametrize("normalise", ["positives", "weights"])
+@pytest.mark.parametrize("weight_in", ["loss", "log"])
+def test_a_config_takes_of_a_loss_what_the_loss_takes(name: str, normalise: str, weight_in: str) -> None:
+    """The config knows the losses without importing torch; it must know them as they are."""
+
+    def takes(build: Callable[[], object], refusal: type[Exception]) -> bool:
+        try:
+            build()
+        except refusal:
+            return False
+        return True
+
+    how: dict[str, Any] = {"normalise": normalise, "weight_in": weight_in}
+    section = {"experiment": "a", "train_encoder": {"loss": name, **how}}
+    in_config = takes(lambda: validate_config(section, source="test"), UserError)
+    assert in_config == takes(lambda: build_contrastive_loss(name, n_labels=3, dim=2, **how), ValueError)

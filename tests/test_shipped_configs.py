@@ -59,13 +59,32 @@ def abstracts_of_hoc(folder: Path) -> list[str]:
     return [f"data.raw={path}"]
 
 
+def notes_of_ones_own(folder: Path) -> list[str]:
+    """Sixty made-up notes of thirty patients as a CSV."""
+    words = {"I10": "high blood pressure", "E11.9": "type 2 diabetes", "J18.9": "pneumonia"}
+    lines = ["document_id,patient_id,text,codes"]
+    for number in range(60):
+        codes = [code for place, code in enumerate(words) if (number % 7 + 1) & (1 << place)]
+        said = " and ".join(words[code] for code in codes)
+        lines.append(f'{number},{number // 2},"Admitted with {said}, improved.",{";".join(codes)}')
+    path = folder / "notes.csv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return [f"data.raw={path}"]
+
+
 def smaller_demo(_: Path) -> list[str]:
     """The demo makes its own data."""
     return ["data.options.n_documents=150", "label_space.min_documents=10"]
 
 
 @pytest.mark.parametrize(
-    ("name", "data_settings"), [("demo", smaller_demo), ("cmc2007", reports_of_cmc), ("hoc", abstracts_of_hoc)]
+    ("name", "data_settings"),
+    [
+        ("demo", smaller_demo),
+        ("cmc2007", reports_of_cmc),
+        ("hoc", abstracts_of_hoc),
+        ("own_notes", notes_of_ones_own),
+    ],
 )
 def test_a_shipped_config_runs_to_its_report(
     tmp_path: Path,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
@@ -39,22 +40,7 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
     """Divide documents by patient and fit the label space on split train."""
     columns = ["document_id", "patient_id", "labels", "given_split", "date"]
     documents = pq.read_table(need(config.experiment_dir, "documents.parquet"), columns=columns).to_pandas()
-    if config.split.use_given and documents["given_split"].notna().any():
-        _refuse_own_ways(config.split)
-        splits = check_given_splits(documents)
-        logger.info(
-            "the split that came with the data is used; %d documents are in none",
-            len(documents) - len(splits),
-        )
-    else:
-        split = _own_splits(documents, config.split)
-        splits = documents[["document_id"]].assign(split=split).dropna(subset=["split"])
-        if len(splits) < len(documents):
-            logger.info(
-                "split.method = temporal: %d documents of patients of val and test are too early to be in them and "
-                "left out",
-                len(documents) - len(splits),
-            )
+    splits = _chosen_splits(documents, config.split)
     if config.scored_split not in set(splits["split"]):
         raise UserError(
             f"evaluate.split is {config.scored_split!r}, but no document is in it: split.{config.scored_split} is 0, "
@@ -93,6 +79,21 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
         logger.warning("%d label occurrences of split test lie outside the label space", outside)
     tracked.log_metrics({f"n_documents_{name}": n for name, n in counts.items()} | {"n_labels": len(label_space)})
     tracked.log_metrics({f"{score}_{name}": value for name, found in match.items() for score, value in found.items()})
+
+
+def _chosen_splits(documents: pd.DataFrame, settings: SplitSettings) -> pd.DataFrame:
+    """The documents that are in a split, columns ``document_id`` and ``split``: that of the data, or our own."""
+    if settings.use_given and documents["given_split"].notna().any():
+        _refuse_own_ways(settings)
+        given = check_given_splits(documents)
+        n_in_none = len(documents) - len(given)
+        logger.info("the split that came with the data is used; %d documents are in none", n_in_none)
+        return given
+    split = np.array(_own_splits(documents, settings), dtype=object)
+    splits = documents[["document_id"]].assign(split=split).dropna(subset=["split"])
+    if n_early := len(documents) - len(splits):
+        logger.info("temporal: %d documents of patients of val and test are too early for them and left out", n_early)
+    return splits
 
 
 def _own_splits(documents: pd.DataFrame, settings: SplitSettings) -> Sequence[str | None]:
