@@ -10,8 +10,8 @@ work folder the features are the mean token states by the encoder that stage tra
 Every loss gets the same search: two-stage (contrastive training, then a linear head with the whole network) with three
 temperatures, and joint (binary cross-entropy plus weight x loss) with two temperatures and three weights. What is kept,
 epoch included, is the best MAP on split val; thresholds are fitted there too. MAP is the mean over documents; label
-MAP, which MulSupCon's authors call mAP, the mean over classes that occur in split test. Writes a table to the terminal
-and, with --output, as CSV.
+MAP, which MulSupCon's authors call mAP, the mean over classes that occur in split test. Writes a table to the terminal,
+to MLflow (settings, scores, the table as an artifact) and, with --output, as CSV.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from __future__ import annotations
 import argparse
 import copy
 import itertools
+import re
+import tempfile
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +41,7 @@ from pipeline.label_counts import label_matrix
 from pipeline.labels import LabelSpace
 from pipeline.losses import build_contrastive_loss
 from pipeline.metrics import band_key, frequency_bands
+from pipeline.mlflow_store import experiment_id, open_store
 from pipeline.ranking import rank_scores
 from pipeline.thresholds import apply_thresholds, fit_global_threshold
 from pipeline.tokens import select_rows
@@ -204,6 +207,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with the three .hdf5 files, or a work folder")
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds (default: 3)")
     parser.add_argument("--output", type=Path, help="CSV to write")
+    parser.add_argument("--tracking-dir", type=Path, default=Path("mlruns"), help="of MLflow (default: mlruns)")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     parts = load(arguments.data)
@@ -236,6 +240,7 @@ def main() -> None:
     table = pd.DataFrame(as_rows(results, reference="none"))
     if arguments.output:
         table.to_csv(arguments.output, index=False)
+    track(table, arguments.tracking_dir, {"data": arguments.data.name, "n_seeds": arguments.seeds})
     rows = table.to_dict("records")
     keys = [band_key(name) for name in frequency_bands([])]
     bands = [key for key in keys if rows[0][f"{key}/n_labels_present"]]
@@ -244,6 +249,25 @@ def main() -> None:
     print(f"| loss | {' | '.join(names)} |\n|{'---|' * (len(names) + 1)}")
     for row in rows:
         print(markdown(row, bands))
+
+
+def track(table: pd.DataFrame, tracking_dir: Path, settings: Mapping[str, Any]) -> str:
+    """Log the table with its scores and settings as a run; gives the run's id."""
+    client = open_store(tracking_dir)
+    run = client.create_run(experiment_id(client, tracking_dir), run_name=f"vectors of {settings['data']}")
+    run_id = str(run.info.run_id)
+    for name, value in {**settings, "temperatures": TEMPERATURES, "joint": JOINT}.items():
+        client.log_param(run_id, name, value)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "losses.csv"
+        table.to_csv(path, index=False)
+        client.log_artifact(run_id, str(path))
+    for row in table.to_dict("records"):
+        variant = re.sub(r"[(),]", "", str(row["variant"])).replace(" ", "_")
+        for name in ("micro_f1", "macro_f1", "map"):
+            client.log_metric(run_id, f"{variant}/{name}", row[name])
+    client.set_terminated(run_id)
+    return run_id
 
 
 def markdown(row: Mapping[Hashable, Any], bands: Sequence[str]) -> str:

@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from benchmarks import embeddings
+from benchmarks import embeddings, vectors
 from pipeline.label_counts import label_matrix
+from pipeline.mlflow_store import open_store
 
 FOLDER = Path(embeddings.__file__).parent
 COMMANDS = sorted(path.stem for path in FOLDER.glob("*.py") if "def main(" in path.read_text(encoding="utf-8"))
@@ -39,3 +41,15 @@ def test_relations_to_an_anchor_by_hand() -> None:
     labels = label_matrix([[0, 1], [0, 1], [0], [0, 1, 2], [1, 3], [3]], 4)
     assert embeddings.relations_to(0, labels).tolist() == [2, 2, 4, 5, 3, 1]
     assert np.bincount(embeddings.relations_to(5, labels), minlength=6)[1] == 4
+
+
+@pytest.mark.slow
+def test_the_table_of_losses_over_vectors_is_an_artifact_in_mlflow(tmp_path: Path) -> None:
+    row = {"micro_f1": 0.5, "macro_f1": 0.25, "map": 0.75}
+    table = pd.DataFrame([{"variant": "none", **row}, {"variant": "sd (positives), joint", **row}])
+    run_id = vectors.track(table, tmp_path, {"data": "yeast", "n_seeds": 1})
+    client = open_store(tmp_path)
+    run = client.get_run(run_id)
+    assert run.data.metrics["sd_positives_joint/macro_f1"] == 0.25
+    assert (run.info.status, run.data.params["data"]) == ("FINISHED", "yeast")
+    assert [one.path for one in client.list_artifacts(run_id)] == ["losses.csv"]
