@@ -13,6 +13,7 @@ from pipeline.errors import UserError
 
 _FLOAT = re.compile(r"\d+\.0+")
 _EXACT = 2**53  # beyond, a float does not hold every whole number
+_LIST = re.compile(r"\[(['\"].*['\"])?\]", re.DOTALL)  # as Python writes a list of texts, or an empty one
 _DELIMITERS = {"comma": ",", "semicolon": ";", "bar": "|", "slash": "/", "tab": "\t", "blank": " "}
 _MANY_ENTRIES = 20  # from which on a fifth without the shape of a code says something
 _MANY_LABELS = 100  # from which on labels that do not repeat are none
@@ -93,7 +94,7 @@ def as_list(value: Any, column: str, delimiter: str) -> list[Any]:
         (['I10', ' E11.9'], ['I10'], [])
     """
     if isinstance(value, str):
-        if value.strip().startswith("[") and value.strip().endswith("]"):
+        if _LIST.fullmatch(value.strip()):
             raise UserError(
                 f"column {column!r} holds text in brackets, as pandas writes a list to CSV; write the table as "
                 f".parquet or .jsonl, or the codes with {delimiter!r} between them."

@@ -72,7 +72,7 @@ def _read_csv(path: Path, columns: Columns) -> Iterator[NewDocument]:
     try:
         with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
             rows = csv.reader(file, strict=True)
-            header = next(rows, [])
+            header = [name.strip() for name in next(rows, [])]
             line = rows.line_num
             places = [header.index(name) for name in _found(path, header, columns)]
             for row in rows:
