@@ -50,6 +50,7 @@ def read_codes(path: Path) -> Iterator[CodedDocument]:
 
 def _read_csv(path: Path) -> Iterator[CodedDocument]:
     with path.open(encoding="utf-8-sig", newline="") as file:
+        csv.field_size_limit(2**31 - 1)  # evidence of a code is one field
         rows = csv.DictReader(file, strict=True)
         if missing := [name for name in CSV_HEADER if name not in (rows.fieldnames or ())]:
             raise UserError(f"{path}: column {missing[0]} is missing; expected {', '.join(CSV_HEADER)}.")

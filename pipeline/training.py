@@ -45,7 +45,8 @@ def start_accelerator(compute: Compute, *, mixed_precision: str, seed: int) -> A
     """Start accelerate and check that it runs as the launch file asks.
 
     Raises:
-        UserError: if the number of processes is not that of the launch file, or the device cannot do the precision.
+        UserError: if the number of processes is not that of the launch file, the device cannot do the precision, or
+            gradients would be accumulated over steps.
     """
     if compute.n_threads:
         torch.set_num_threads(compute.n_threads)
@@ -56,6 +57,11 @@ def start_accelerator(compute: Compute, *, mixed_precision: str, seed: int) -> A
         raise UserError(
             f"{accelerator.num_processes} processes run, but {compute.accelerate_config or 'no launch file'} asks for "
             f"{expected}. Launch with 'accelerate launch --config_file ... -m', as `icd run` does."
+        )
+    if accelerator.gradient_accumulation_steps != 1:  # of the environment or the launch file
+        raise UserError(
+            f"gradient_accumulation_steps is {accelerator.gradient_accumulation_steps}; it must be 1: a step is "
+            "global_batch_size documents here, micro_batch_tokens at a time."
         )
     set_seed(seed, device_specific=True)
     logger.info(

@@ -26,6 +26,16 @@ def test_codes_are_read_as_they_were_written(tmp_path: Path, suffix: str) -> Non
     assert list(read_codes(write_codes(tmp_path / f"c.{suffix}", *earlier))) == earlier
 
 
+def test_evidence_of_thousands_of_spans_is_read(tmp_path: Path) -> None:
+    """It is one field of a CSV, of which Python's reader takes 131,072 characters unless told otherwise."""
+    spans = [(start, start + 1) for start in range(0, 5000, 2)]
+    path = write_codes(tmp_path / "c.csv", CodedDocument("a", [code("R50", 0.75, *spans)], None))
+    assert path.stat().st_size > 131_072
+    ((_, (found,), _),) = read_codes(path)
+    assert found.evidence is not None
+    assert len(found.evidence) == len(spans)
+
+
 def test_codes_without_evidence_say_so(tmp_path: Path) -> None:
     with writing_codes(tmp_path / "c.csv") as writer:
         writer.add("a", [Code(1, "icd10cm", "I10", None, 0.5, is_predicted=True)])

@@ -211,6 +211,14 @@ def test_a_loss_that_is_not_finite_stops_with_advice(tiny_encoder_dir: Path, tmp
         )  # fmt: skip
 
 
+def test_gradient_accumulation_of_a_launch_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would divide the loss and accumulate nothing."""
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    AcceleratorState._reset_state(reset_partial_state=True)
+    with pytest.raises(UserError, match="gradient_accumulation_steps is 4; it must be 1"):
+        start_accelerator(Compute(), mixed_precision="no", seed=0)
+
+
 def test_one_process_where_the_launch_file_asks_for_two_is_refused(tmp_path: Path) -> None:
     AcceleratorState._reset_state(reset_partial_state=True)
     launch = tmp_path / "launch.yaml"
