@@ -12,11 +12,13 @@ import pytest
 from pipeline.errors import UserError
 from pipeline.labels import LabelSpace
 from pipeline.mlflow_model import MLflowModel
+from pipeline.text import Preparation
 
 
 class FakeModel:
     """Gives its one label to every text."""
 
+    preparation = Preparation()
     label_space = LabelSpace(("icd10cm:I10",), (None,), (1,))
     thresholds = np.full(1, 0.5, dtype=np.float32)
 
