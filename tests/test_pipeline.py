@@ -82,7 +82,7 @@ def test_a_run_writes_every_artifact_and_prints_scores_report_and_next_commands(
     scores = json.loads((work / "metrics.json").read_text())["scores"]
     output = (finished / "output.txt").read_text()
     assert f"micro-F1   {scores['micro_f1']:.3f}" in output
-    for expected in ("macro-F1", "MAP", "P@5", "report.html", "icd predict --model", "make ui"):
+    for expected in ("macro-F1", "MAP", "P@5", "report.html", "icd predict --model", "icd ui"):
         assert expected in output
 
 
