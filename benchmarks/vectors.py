@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import copy
 import itertools
-import re
 import tempfile
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -45,6 +44,7 @@ from pipeline.mlflow_store import experiment_id, open_store
 from pipeline.ranking import rank_scores
 from pipeline.thresholds import apply_thresholds, fit_global_threshold
 from pipeline.tokens import select_rows
+from pipeline.tracking import log_rows
 
 # Name in the table -> arguments of build_contrastive_loss.
 LOSSES: dict[str, dict[str, Any]] = {
@@ -262,10 +262,8 @@ def track(table: pd.DataFrame, tracking_dir: Path, settings: Mapping[str, Any]) 
         path = Path(folder) / "losses.csv"
         table.to_csv(path, index=False)
         client.log_artifact(run_id, str(path))
-    for row in table.to_dict("records"):
-        variant = re.sub(r"[(),]", "", str(row["variant"])).replace(" ", "_")
-        for name in ("micro_f1", "macro_f1", "map"):
-            client.log_metric(run_id, f"{variant}/{name}", row[name])
+    variants = table["variant"].str.replace(r"[(),]", "", regex=True).str.replace(" ", "_")  # what MLflow takes
+    log_rows(client, run_id, table.assign(variant=variants).to_dict("records"))
     client.set_terminated(run_id)
     return run_id
 

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from data_recipes import RawTable
 from data_recipes._csv import read_raw_csv
+from data_recipes._table_files import need_columns
 from pipeline.errors import UserError
 from pipeline.ingest_report import IngestReport
 
@@ -73,7 +74,7 @@ def _count_parquet(path: Path, columns: Sequence[str]) -> int:
     _read_a_byte(path)
     try:
         with pq.ParquetFile(path) as file:
-            _need_columns(path, file.schema_arrow.names, columns)
+            need_columns(file.schema_arrow.names, columns, str(path))
             return int(file.metadata.num_rows)
     except (pa.ArrowInvalid, OSError):
         raise UserError(f"{path}: not a readable Parquet file; export it again.") from None
@@ -90,7 +91,7 @@ def _count_lines(path: Path, columns: Sequence[str]) -> int:
             if line.strip():
                 n_lines += 1
                 if n_lines == 1:
-                    _need_columns(path, _keys(path, line), columns)
+                    need_columns(_keys(path, line), columns, str(path))
     return n_lines
 
 
@@ -100,11 +101,3 @@ def _keys(path: Path, line: bytes) -> list[str]:
     except ValueError:
         raise UserError(f"{path}: its first line is not JSON in UTF-8; expected one object a line.") from None
     return list(row) if isinstance(row, dict) else []
-
-
-def _need_columns(path: Path, found: Sequence[str], columns: Sequence[str]) -> None:
-    if missing := [name for name in columns if name not in found]:
-        raise UserError(
-            f"{path}: column {' and '.join(missing)} missing (found: {', '.join(found[:12])}); name the columns in "
-            "data.options."
-        )

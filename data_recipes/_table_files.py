@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,16 +47,24 @@ def _csv_rows(path: Path, columns: list[str], report: IngestReport, on_bad_row: 
 def _jsonl_rows(path: Path, columns: list[str]) -> Iterator[Row]:
     with path.open(encoding="utf-8-sig") as lines:
         for number, row in json_rows(lines, str(path)):
-            _check_columns(row if isinstance(row, dict) else {}, columns, f"{path}, line {number}")
+            need_columns(row if isinstance(row, dict) else {}, columns, f"{path}, line {number}")
             yield row
 
 
 def _parquet_rows(path: Path, columns: list[str]) -> Iterator[Row]:
-    _check_columns(parquet_columns(path), columns, str(path))
+    names = parquet_columns(path)
+    need_columns(names, columns, str(path))
+    for name in columns:
+        find_column(names, name, str(path))  # refuses one that is there twice
     yield from parquet_rows(path, columns)
 
 
-def _check_columns(found: Iterable[str], columns: list[str], where: str) -> None:
+def need_columns(found: Iterable[str], columns: Sequence[str], where: str) -> None:
+    """Check that columns are there.
+
+    Raises:
+        UserError: naming those that are missing; the message begins with ``where``.
+    """
     names = list(found)
     missing = [name for name in columns if name not in names]
     if missing:
@@ -64,5 +72,3 @@ def _check_columns(found: Iterable[str], columns: list[str], where: str) -> None
             f"{where}: column {' and '.join(missing)} missing (found: {', '.join(names[:12])}); "
             "name the columns in data.options."
         )
-    for name in columns:
-        find_column(names, name, where)

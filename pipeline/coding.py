@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from pipeline.code_files import Code, text_digest, writing_codes
 from pipeline.codes import parse_label
-from pipeline.document_files import Columns, NewDocument, read_documents
+from pipeline.document_files import COLUMNS, Columns, NewDocument, read_documents
 from pipeline.ensemble import CodingModel
 from pipeline.errors import UserError
 from pipeline.evidence import Explainer
@@ -36,7 +36,7 @@ def code_documents(
     top_k: int | None,
     has_evidence: bool = False,
     mixed_precision: str | None = None,
-    columns: Columns = Columns(),  # noqa: B008 - immutable
+    columns: Columns = COLUMNS,
 ) -> tuple[int, int]:
     """Code documents from a file, folder or standard input.
 

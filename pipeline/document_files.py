@@ -30,6 +30,10 @@ class Columns(NamedTuple):
     text: str = "text"
 
 
+COLUMNS = Columns()
+"""Where nobody says otherwise."""
+
+
 @dataclass(frozen=True)
 class NewDocument:
     """A document to be coded."""
@@ -38,7 +42,7 @@ class NewDocument:
     text: str
 
 
-def read_documents(source: str, columns: Columns = Columns()) -> Iterator[NewDocument]:  # noqa: B008 - immutable
+def read_documents(source: str, columns: Columns = COLUMNS) -> Iterator[NewDocument]:
     """Stream documents from a file, a folder or standard input.
 
     Args:

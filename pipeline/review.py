@@ -25,7 +25,7 @@ from markupsafe import Markup
 
 from pipeline.code_files import CodedDocument, text_digest
 from pipeline.code_reading import read_codes
-from pipeline.document_files import Columns, NewDocument, read_documents
+from pipeline.document_files import COLUMNS, Columns, NewDocument, read_documents
 from pipeline.errors import UserError
 from pipeline.files import check_page_path, guarded_io
 from pipeline.span_places import sentence_finder
@@ -65,7 +65,7 @@ def write_review(
     output_path: Path | None,
     *,
     max_documents: int,
-    columns: Columns = Columns(),  # noqa: B008 - immutable
+    columns: Columns = COLUMNS,
 ) -> Path:
     """Write the page.
 
@@ -159,7 +159,7 @@ def collect(
     notes: str,
     *,
     max_documents: int,
-    columns: Columns = Columns(),  # noqa: B008 - immutable
+    columns: Columns = COLUMNS,
 ) -> Review:
     """Join codes and notes by document id; no more notes than the page shows are kept.
 

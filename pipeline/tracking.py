@@ -82,9 +82,14 @@ def log_grid(config: PipelineConfig, rows: Sequence[Mapping[str, Any]], tables: 
         client, run_id = open_store(config.tracking.dir), read_json(note)["run_id"]
         for table in tables:
             client.log_artifact(run_id, str(table))
-        for row in rows:
-            for name in ("micro_f1", "macro_f1", "map"):
-                client.log_metric(run_id, f"{row['variant']}/{name}", row[name])
+        log_rows(client, run_id, rows)
+
+
+def log_rows(client: MlflowClient, run_id: str, rows: Sequence[Mapping[Any, Any]]) -> None:
+    """Log the scores of every row of a table as metrics, named after its ``variant``."""
+    for row in rows:
+        for name in ("micro_f1", "macro_f1", "map"):
+            client.log_metric(run_id, f"{row['variant']}/{name}", row[name])
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""A grid: what it expands to, which stages its members share, and its table against scores worked out by hand."""
+"""A grid: what it expands to, which stages its members share, and how it runs."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file, save_file
 
@@ -23,9 +21,6 @@ from pipeline.config import STAGE_SECTIONS, PipelineConfig
 from pipeline.config_files import load_config
 from pipeline.errors import UserError
 from pipeline.files import write_json
-from pipeline.grid_report import write_grid_report
-from pipeline.grid_results import as_rows, collect, text_table
-from pipeline.labels import LabelSpace
 
 MakeConfig = Callable[..., PipelineConfig]
 VARIANTS = {
@@ -140,102 +135,6 @@ def test_shared_outputs_are_whole_and_survive_a_new_run_of_their_source(make_con
     assert (source.experiment_dir / "tokens" / "data.txt").read_text() == "second"
     assert read_manifest(target.experiment_dir, "tokenize") is not None
     assert dag.stale_stages(target) == []
-
-
-GOLD = {"a": ["none:1", "none:2"], "b": ["none:1"], "c": ["none:3"], "d": ["none:2"]}
-
-
-def finish(
-    member: grid.Member,
-    labels: list[str],
-    coded: dict[str, tuple[str, list[float]]],
-    gold: dict[str, list[str]] = GOLD,
-) -> None:
-    """Leave what the stages of a member leave: codes with a probability of one half or more are predicted."""
-    folder = member.config.experiment_dir
-    folder.mkdir(parents=True)
-    LabelSpace(tuple(labels), (None,) * len(labels), (2,) * len(labels)).save(folder / "label_space.json")
-    pq.write_table(pa.table({"document_id": list(gold), "labels": list(gold.values())}), folder / "documents.parquet")
-    probabilities = pa.array([row for _, row in coded.values()], type=pa.list_(pa.float32(), len(labels)))
-    predicted = [[index for index, value in enumerate(row) if value >= 0.5] for _, row in coded.values()]
-    columns = {
-        "document_id": list(coded), "split": [split for split, _ in coded.values()], "probabilities": probabilities,
-        "predicted": pa.array(predicted, type=pa.list_(pa.int32())),
-    }  # fmt: skip
-    pq.write_table(pa.table(columns), folder / "predictions.parquet")
-
-
-def test_of_several_settings_the_best_on_validation_is_kept_whatever_test_says(make_config: MakeConfig) -> None:
-    """Temperature 0.1 finds the code of validation document b and nothing of test document a; 0.5 the reverse.
-
-    Kept is 0.1, with micro-F1 0 on test; none has 1, so the difference is -1 in every bootstrap sample.
-    """
-    members = grid.expand(make_config(grid={"variants": VARIANTS}))
-    labels = ["none:1", "none:2"]
-    right, wrong = (
-        {"b": ("val", [0.9, 0.1]), "a": ("test", [0.1, 0.1])},
-        {"b": ("val", [0.1, 0.9]), "a": ("test", [0.9, 0.9])},
-    )
-    for member, coded in zip(members, (wrong, right, wrong), strict=True):
-        finish(member, labels, coded)
-    results = collect(members, choose_by="map", n_resamples=10, seed=0)
-    none, sd = as_rows(results, reference=None)
-    assert (none["micro_f1"], sd["micro_f1"]) == (1.0, 0.0)
-    assert sd["chosen"] == "train_encoder.temperature=0.1 (1x)"
-    assert [sd[f"micro_f1_{name}"] for name in ("difference", "low", "high")] == [-1.0, -1.0, -1.0]
-    assert "micro_f1_difference" not in none
-
-
-def test_variants_with_other_labels_for_the_same_documents_are_not_subtracted(make_config: MakeConfig) -> None:
-    """As with data.options.code_kinds: the second has one code less to find of document a, so its F1 is no gain."""
-    members = grid.expand(make_config(grid={"variants": {"all": {}, "fewer": {"data.options": {}}}}))
-    for member, gold in zip(members, (GOLD, GOLD | {"a": ["none:1"]}), strict=True):
-        finish(member, ["none:1", "none:2"], {"a": ("test", [0.9, 0.1])}, gold)
-    rows = as_rows(collect(members, choose_by="map", n_resamples=5, seed=0), reference=None)
-    assert [row["micro_f1"] for row in rows] == [pytest.approx(2 / 3), 1.0]
-    assert not [name for row in rows for name in row if name.endswith("_difference")]
-
-
-def test_folds_are_pooled_in_the_label_space_of_all_of_them(make_config: MakeConfig) -> None:
-    """Fold 0 knows codes 1 and 2 and codes a rightly, b with 2; fold 1 knows 1 and 3, codes c rightly, d with 1.
-
-    Over the four documents: found 1 and 2 of a, 3 of c: 3; given 5, predicted 3 + 1 + 1 = 5: F1 = 6/10. Code 2 of d,
-    which fold 1 could not know, is missed and not left out.
-    """
-    config = make_config(grid={"variants": {"one": {}}})
-    (member,) = grid.expand(config)
-    members = []
-    for fold, (labels, coded) in enumerate(
-        [
-            (["none:1", "none:2"], {"a": ("test", [0.9, 0.8]), "b": ("test", [0.2, 0.7])}),
-            (["none:1", "none:3"], {"c": ("test", [0.1, 0.8]), "d": ("test", [0.6, 0.1])}),
-        ]
-    ):
-        raw = member.config.model_copy(update={"experiment": f"fold-{fold}"})
-        one = grid.Member(f"members/fold-{fold}/", "one", "", 0, fold, raw)
-        finish(one, labels, coded)  # type: ignore[arg-type]
-        members.append(one)
-    (row,) = as_rows(collect(members, choose_by="map", n_resamples=0, seed=0), reference=None)
-    assert row["micro_f1"] == pytest.approx(0.6)
-    assert (row["n_documents"], row["n_labels"], row["n_true"]) == (4, 3, 5)
-
-
-def test_means_and_deviations_are_over_seeds_and_the_page_shows_them(make_config: MakeConfig, tmp_path: Path) -> None:
-    """F1 is 1 with one seed and 0 with the other: mean 0.5, standard deviation 1/sqrt(2)."""
-    config = make_config(grid={"variants": {"one": {}}, "seeds": [0, 1]})
-    members = grid.expand(config)
-    for member, probability in zip(members, (0.9, 0.1), strict=True):
-        finish(member, ["none:1"], {"b": ("test", [probability])})
-    rows = as_rows(collect(members, choose_by="map", n_resamples=5, seed=0), reference=None)
-    assert rows[0]["micro_f1"] == 0.5
-    assert rows[0]["micro_f1_sd"] == pytest.approx(0.5**0.5)
-    assert config.grid is not None
-    write_grid_report(tmp_path / "grid.html", "study", rows, config.grid)
-    page = (tmp_path / "grid.html").read_text(encoding="utf-8")
-    assert "0.500 <small>± 0.707</small>" in page
-    assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org/2000/svg", "")
-    write_json(tmp_path / "grid.json", {"rows": rows})
-    assert "0.500 ± 0.707" in text_table(tmp_path / "grid.json")
 
 
 def test_a_mistake_that_shows_in_the_table_of_a_grid_is_told_like_that_of_a_stage(make_config: MakeConfig) -> None:
