@@ -17,7 +17,7 @@ from pipeline.artifacts import ENCODER, STAGE_OUTPUTS, manifest_path, pretrained
 from pipeline.config import STAGE_SECTIONS, PipelineConfig, Stage, stage_settings
 from pipeline.errors import UserError
 from pipeline.files import private_folder, write_json
-from pipeline.grid import Member
+from pipeline.grid import Member, choosing
 
 PACKAGE_DIR = Path(__file__).parent
 SNAKEFILE = PACKAGE_DIR / "Snakefile"
@@ -153,7 +153,9 @@ def snakemake_arguments(
         arguments += ["--quiet", "all"]
     if stale:
         arguments += ["--forcerun", *stale]
-    return [*arguments, "--", *([_target(member, until) for member in members] if until else ["all"])]
+    chooses_later = config.grid is not None and bool(choosing(members, config.grid))
+    known = [one for one in members if not (chooses_later and one.choice and one.seed != members[0].seed)]
+    return [*arguments, "--", *([_target(member, until) for member in known] if until else ["all"])]
 
 
 def _target(member: Member, stage: Stage) -> str:
@@ -215,7 +217,7 @@ def _snakemake_note(config: PipelineConfig, target: str) -> Path:
 def failures(config: PipelineConfig, members: Sequence[Member]) -> list[dict[str, str]]:
     """What was noted of a user's mistake in the last run, by stages in the order of the DAG and by a grid's table."""
     found = []
-    for member, stage in [*itertools.product(members, STAGE_SECTIONS), (None, "grid")]:
+    for member, stage in [*itertools.product(members, STAGE_SECTIONS), (None, "choose"), (None, "grid")]:
         folder = member.folder if member else ""
         path = config.experiment_dir / folder / "logs" / f"{stage}.failure.json"
         if path.exists():

@@ -16,8 +16,11 @@ from pipeline.artifacts import PRODUCERS, share_outputs
 from pipeline.config import PipelineConfig, Stage, stage_settings
 from pipeline.config_files import put_setting, validate_config
 from pipeline.errors import UserError
+from pipeline.files import read_json
+from pipeline.settings import Grid
 
 MEMBERS_DIR = "members"
+CHOICE = "choice.json"
 _SAME_FOR_ALL = {
     "seed": "list seeds in grid.seeds",
     "experiment": "a member is named after its variant",
@@ -149,6 +152,37 @@ def _member(
         put_setting(raw, key, value, source=f"{source}.{key}")
     resolved = validate_config(raw, source=source)
     return Member(f"{MEMBERS_DIR}/{name}/", variant, choice, seed, fold, resolved)
+
+
+def choosing(members: Sequence[Member], grid: Grid) -> list[Member]:
+    """Members whose validation scores say which others are needed: those of the first seed where it chooses for all.
+
+    Returns:
+        Of variants that offer values, the members with the first seed; none where every seed chooses for itself.
+    """
+    if grid.choose_on == "each_seed":
+        return []
+    return [member for member in members if member.choice and member.seed == members[0].seed]
+
+
+def read_choice(config: PipelineConfig, members: Sequence[Member]) -> list[Member]:
+    """Members of the table, once the first seed has chosen.
+
+    Args:
+        config: of the grid.
+        members: all that it expands to.
+
+    Returns:
+        Those without a choice, and of the others, for every fold, those with the values that the first seed kept.
+
+    Raises:
+        UserError: if it has not chosen yet.
+    """
+    path = config.experiment_dir / CHOICE
+    if not path.exists():
+        raise UserError(f"{path} is missing; 'icd run' writes it once the members with the first seed are done.")
+    kept = {(one["variant"], one["fold"], one["choice"]) for one in read_json(path)["kept"]}
+    return [one for one in members if not one.choice or (one.variant, one.fold, one.choice) in kept]
 
 
 def shared_stages(members: Sequence[Member], stage: Stage) -> dict[str, str]:

@@ -118,9 +118,7 @@ def collect(members: Sequence[Member], *, choose_by: str, n_resamples: int, seed
     Raises:
         UserError: if predictions are missing, or folds of one variant share documents.
     """
-    spaces = {
-        member.folder: LabelSpace.load(need(member.config.experiment_dir, "label_space.json")) for member in members
-    }
+    spaces = _spaces(members)
     labels = sorted({label for space in spaces.values() for label in space.labels})
     counts: dict[str, int] = {}
     for space in spaces.values():
@@ -146,6 +144,22 @@ def collect(members: Sequence[Member], *, choose_by: str, n_resamples: int, seed
             if len(known) == len(lexical):
                 baseline.add_seed(_pool(known, labels), [], **how)
     return [*results.values(), *([baseline] if baseline.scores else [])]
+
+
+def keep_best(members: Sequence[Member], *, choose_by: str) -> list[Member]:
+    """Of the members of each variant, seed and fold the best on split val.
+
+    Raises:
+        UserError: if predictions of split val are missing.
+    """
+    return [member for kept in _kept(members, _spaces(members), choose_by).values() for member in kept]
+
+
+def _spaces(members: Iterable[Member]) -> dict[str, LabelSpace]:
+    """Label space of every member, by its folder."""
+    return {
+        member.folder: LabelSpace.load(need(member.config.experiment_dir, "label_space.json")) for member in members
+    }
 
 
 def _kept(

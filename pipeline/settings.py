@@ -267,6 +267,9 @@ class Grid(Section):
     )
     folds: bool = Field(False, description="every fold of split.n_folds; predictions are pooled over them")
     choose_by: Literal["map", "micro_f1", "macro_f1"] = Field("map", description="validation score to choose by")
+    choose_on: Literal["each_seed", "first_seed"] = Field(
+        "each_seed", description="who chooses: every seed for itself, or the first for all, which trains much less"
+    )
     reference: str | None = Field(None, description="variant that others are compared with; null: the first")
 
     @model_validator(mode="after")

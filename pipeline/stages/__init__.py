@@ -108,7 +108,7 @@ def _read_config(name: str) -> PipelineConfig:
     arguments = _parse(name)
     try:
         config = load_config(arguments.config, arguments.set)
-        if config.grid is not None and name != "grid":
+        if config.grid is not None and name not in ("choose", "grid"):
             raise UserError(
                 f"{arguments.config} has a grid; a stage alone takes a member's config.json, or `icd run` all."
             )

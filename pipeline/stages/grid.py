@@ -13,7 +13,7 @@ import pandas as pd
 from pipeline.config import PipelineConfig
 from pipeline.errors import UserError
 from pipeline.files import write_json
-from pipeline.grid import expand
+from pipeline.grid import choosing, expand, read_choice
 from pipeline.grid_report import write_grid_report
 from pipeline.grid_results import as_rows, collect, text_table
 from pipeline.stages import script_main
@@ -29,9 +29,10 @@ def run(config: PipelineConfig) -> None:
         raise UserError(
             f"{config.experiment}: the config has no section 'grid', so there is nothing to put in a table."
         )
-    results = collect(
-        expand(config), choose_by=grid.choose_by, n_resamples=config.evaluate.n_resamples, seed=config.seed
-    )
+    members = expand(config)
+    if choosing(members, grid):
+        members = read_choice(config, members)
+    results = collect(members, choose_by=grid.choose_by, n_resamples=config.evaluate.n_resamples, seed=config.seed)
     rows = as_rows(results, reference=grid.reference)
     folder = config.experiment_dir
     pd.DataFrame(rows).to_csv(folder / "grid.csv", index=False)

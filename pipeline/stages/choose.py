@@ -1,0 +1,38 @@
+"""After the members of a grid with the first seed: which values it keeps for all seeds -> choice.json.
+
+Only where ``grid.choose_on`` is first_seed. Run alone:
+    python -m pipeline.stages.choose --config work/GRID/config.json
+"""
+
+from __future__ import annotations
+
+import logging
+
+from pipeline.config import PipelineConfig
+from pipeline.errors import UserError
+from pipeline.files import write_json
+from pipeline.grid import CHOICE, choosing, expand
+from pipeline.grid_results import keep_best
+from pipeline.stages import script_main
+
+logger = logging.getLogger(__name__)
+
+
+def run(config: PipelineConfig) -> None:
+    """Write what the first seed chooses."""
+    grid = config.grid
+    searched = [] if grid is None else choosing(expand(config), grid)
+    if grid is None or not searched:
+        raise UserError(
+            f"{config.experiment}: the first seed has nothing to choose; that takes a grid with choose_on: first_seed "
+            "and a list of values in a variant."
+        )
+    kept = keep_best(searched, choose_by=grid.choose_by)
+    for one in kept:
+        logger.info("%s: %s", one.variant if one.fold is None else f"{one.variant}, fold {one.fold}", one.choice)
+    rows = [{"variant": one.variant, "fold": one.fold, "choice": one.choice} for one in kept]
+    write_json(config.experiment_dir / CHOICE, {"kept": rows})
+
+
+if __name__ == "__main__":
+    script_main("choose", run)

@@ -1,0 +1,130 @@
+"""Values that the first seed of a grid chooses for all seeds."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import dag, grid
+from pipeline.config import PipelineConfig
+from pipeline.config_files import load_config
+from pipeline.errors import UserError
+from pipeline.files import write_json
+from pipeline.stages import choose
+from tests.test_grid_results import finish
+
+MakeConfig = Callable[..., PipelineConfig]
+SECTION = {
+    "variants": {"none": {}, "sd": {"train_encoder.loss": "sd", "train_encoder.temperature": [0.1, 0.5]}},
+    "seeds": [3, 4],
+    "choose_on": "first_seed",
+}
+
+
+def test_only_the_first_seed_searches_and_the_others_follow_it(make_config: MakeConfig) -> None:
+    """On split val temperature 0.5 ranks the one code of document b first, 0.1 second."""
+    config = make_config(grid=SECTION)
+    assert config.grid is not None
+    members = grid.expand(config)
+    searched = grid.choosing(members, config.grid)
+    assert [(one.choice, one.seed) for one in searched] == [
+        ("train_encoder.temperature=0.1", 3), ("train_encoder.temperature=0.5", 3),
+    ]  # fmt: skip
+    with pytest.raises(UserError, match=r"choice\.json is missing; 'icd run' writes it"):
+        grid.read_choice(config, members)
+    for member, scores in zip(searched, ([0.1, 0.9], [0.9, 0.1]), strict=True):
+        finish(member, ["none:1", "none:2"], {"b": ("val", scores), "a": ("test", [0.5, 0.5])})
+    choose.run(config)
+    assert [one.folder for one in grid.read_choice(config, members)] == [
+        "members/none_seed-3/", "members/none_seed-4/",
+        "members/sd_temperature-0.5_seed-3/", "members/sd_temperature-0.5_seed-4/",
+    ]  # fmt: skip
+
+
+def test_every_fold_has_its_own_choice(make_config: MakeConfig) -> None:
+    config = make_config(grid=SECTION | {"folds": True}, split={"n_folds": 2})
+    members = grid.expand(config)
+    assert config.grid is not None
+    for member in grid.choosing(members, config.grid):
+        is_best = (member.fold == 0) == member.choice.endswith("0.1")
+        finish(member, ["none:1", "none:2"], {"b": ("val", [0.9, 0.1] if is_best else [0.1, 0.9])})
+    choose.run(config)
+    found = {(one.fold, one.seed, one.choice[-3:]) for one in grid.read_choice(config, members) if one.choice}
+    assert found == {(0, 3, "0.1"), (0, 4, "0.1"), (1, 3, "0.5"), (1, 4, "0.5")}
+
+
+@pytest.mark.parametrize("change", [{"choose_on": "each_seed"}, {"variants": {"none": {}}}])
+def test_where_the_first_seed_has_nothing_to_choose_no_one_waits_for_it(
+    make_config: MakeConfig, change: dict[str, Any]
+) -> None:
+    config = make_config(grid=SECTION | change)
+    assert config.grid is not None
+    assert grid.choosing(grid.expand(config), config.grid) == []
+    with pytest.raises(UserError, match="the first seed has nothing to choose"):
+        choose.run(config)
+
+
+def test_until_a_stage_runs_what_is_known_before_the_choice(make_config: MakeConfig) -> None:
+    config = make_config(grid=SECTION)
+    members = grid.expand(config)
+    told = dag.snakemake_arguments(config, members, profile="local", cores=1, until="split", dry_run=False)
+    assert told[told.index("--") + 1 :] == [
+        f"members/{name}/manifests/split.json"
+        for name in ("none_seed-3", "none_seed-4", "sd_temperature-0.1_seed-3", "sd_temperature-0.5_seed-3")
+    ]
+
+
+@pytest.mark.slow
+def test_the_grid_trains_with_other_seeds_what_the_first_one_chose(
+    tmp_path: Path,
+    tiny_encoder_dir: Path,
+    small_notes: list[dict[str, Any]],
+    small_sections: dict[str, Any],
+    run_stages: Callable[[PipelineConfig, str], None],
+) -> None:
+    """The first seed runs alone, in this process; Snakemake then chooses and trains one more member, not two."""
+    (tmp_path / "notes.jsonl").write_text("".join(json.dumps(note) + "\n" for note in small_notes), encoding="utf-8")
+    config = small_sections | {
+        "experiment": "study",
+        "work_dir": str(tmp_path / "work"),
+        "tracking": {"enabled": False},
+        "data": {"recipe": "table", "raw": str(tmp_path / "notes.jsonl"), "options": {"split": "split"}},
+        "encoder": {"model": str(tiny_encoder_dir)},
+        "train_encoder": {"loss": "none"},
+        "grid": {
+            "variants": {"one": {"train_classifier.model": ["tfidf", "lexical"]}},
+            "seeds": [0, 1],
+            "choose_on": "first_seed",
+        },
+    }
+    write_json(tmp_path / "study.yaml", config)
+    command = [sys.executable, "-m", "pipeline", "run", "study.yaml"]
+
+    def run(*more: str) -> str:
+        result = subprocess.run([*command, *more], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stderr
+        return result.stdout + result.stderr
+
+    run("--until", "ingest")
+    for member in grid.expand(load_config(tmp_path / "study.yaml", [])):
+        if member.seed == 0:
+            dag.write_snapshot(member.config)
+            run_stages(member.config, "ingest split tokenize train_encoder train_classifier predict evaluate")
+    told = run()
+    folder = tmp_path / "work" / "study"
+    (kept,) = json.loads((folder / "choice.json").read_text(encoding="utf-8"))["kept"]
+    trained = sorted(path.parent.name for path in folder.glob("members/*/predictions.parquet"))
+    value = kept["choice"].rpartition("=")[2]
+    assert trained == sorted(["one_model-tfidf_seed-0", "one_model-lexical_seed-0", f"one_model-{value}_seed-1"])
+    (row, *_) = json.loads((folder / "grid.json").read_text(encoding="utf-8"))["rows"]
+    assert (row["n_seeds"], row["chosen"]) == (2, f"{kept['choice']} (2x)")
+    assert re.findall(r"(train_classifier|choose|grid): start", told) == ["choose", "train_classifier", "grid"]
+    assert "by the first seed for all seeds" in (folder / "grid.html").read_text(encoding="utf-8")
+    assert ": start" not in run(), "a second run has nothing to do"
