@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,3 +30,12 @@ def build_tiny(name: str, **changed: Any) -> torch.nn.Module:
     config = getattr(transformers, f"{name}Config")(**sizes | changed)
     model: torch.nn.Module = getattr(transformers, f"{name}Model")(config)
     return model
+
+
+def without_dropout(folder: Path, target: Path) -> Path:
+    """Each process draws dropout of its own, so it is switched off where weights are compared."""
+    shutil.copytree(folder, target)
+    config = json.loads((target / "config.json").read_text())
+    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (target / "config.json").write_text(json.dumps(config))
+    return target

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from grid_cases import finish
 
 from pipeline import dag, grid
 from pipeline.config import PipelineConfig
@@ -18,7 +19,6 @@ from pipeline.config_files import load_config
 from pipeline.errors import UserError
 from pipeline.files import write_json
 from pipeline.stages import choose
-from tests.test_grid_results import finish
 
 MakeConfig = Callable[..., PipelineConfig]
 SECTION = {

@@ -5,45 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from grid_cases import GOLD, finish
 
 from pipeline import grid
 from pipeline.config import PipelineConfig
 from pipeline.files import write_json
 from pipeline.grid_report import write_grid_report
 from pipeline.grid_results import as_rows, collect, text_table
-from pipeline.labels import LabelSpace
 
 MakeConfig = Callable[..., PipelineConfig]
 VARIANTS = {
     "none": {"train_encoder.loss": "none"},
     "sd": {"train_encoder.loss": "sd", "train_encoder.temperature": [0.1, 0.5]},
 }
-
-
-GOLD = {"a": ["none:1", "none:2"], "b": ["none:1"], "c": ["none:3"], "d": ["none:2"]}
-
-
-def finish(
-    member: grid.Member,
-    labels: list[str],
-    coded: dict[str, tuple[str, list[float]]],
-    gold: dict[str, list[str]] = GOLD,
-) -> None:
-    """Leave what the stages of a member leave: codes with a probability of one half or more are predicted."""
-    folder = member.config.experiment_dir
-    folder.mkdir(parents=True)
-    LabelSpace(tuple(labels), (None,) * len(labels), (2,) * len(labels)).save(folder / "label_space.json")
-    pq.write_table(pa.table({"document_id": list(gold), "labels": list(gold.values())}), folder / "documents.parquet")
-    probabilities = pa.array([row for _, row in coded.values()], type=pa.list_(pa.float32(), len(labels)))
-    predicted = [[index for index, value in enumerate(row) if value >= 0.5] for _, row in coded.values()]
-    columns = {
-        "document_id": list(coded), "split": [split for split, _ in coded.values()], "probabilities": probabilities,
-        "predicted": pa.array(predicted, type=pa.list_(pa.int32())),
-    }  # fmt: skip
-    pq.write_table(pa.table(columns), folder / "predictions.parquet")
 
 
 def test_of_several_settings_the_best_on_validation_is_kept_whatever_test_says(make_config: MakeConfig) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from encoder_cases import without_dropout
 from safetensors.torch import load_file
 
 from pipeline.config import PipelineConfig
@@ -31,15 +32,6 @@ pytestmark = pytest.mark.slow
 # A bias on keys shifts all scores of a softmax alike: its gradient is zero, and Adam makes steps of the rounding.
 NO_GRADIENT = ("key.bias",)
 CONFIGS = Path(__file__).parents[1] / "configs" / "accelerate"
-
-
-def without_dropout(folder: Path, target: Path) -> Path:
-    """Each process draws dropout of its own, so it is switched off where weights are compared."""
-    shutil.copytree(folder, target)
-    config = json.loads((target / "config.json").read_text())
-    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    (target / "config.json").write_text(json.dumps(config))
-    return target
 
 
 def run_stage_alone(stage: str, config_path: Path) -> subprocess.CompletedProcess[str]:
