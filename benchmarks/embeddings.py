@@ -23,14 +23,14 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.decomposition import PCA
 
-from pipeline.config import PipelineConfig
-from pipeline.drawing import BLUE, GRAY, GREEN, ORANGE, VERMILION, drawing
+from pipeline.encoders.micro_batches import chunk_settings, iterate_micro_batches
+from pipeline.encoders.pretrained import load_encoder, load_tokenizer
+from pipeline.encoders.tokens import select_rows
+from pipeline.evaluation.label_counts import label_matrix
+from pipeline.experiment.config import PipelineConfig
 from pipeline.files import read_json
-from pipeline.label_counts import label_matrix
-from pipeline.labels import LabelSpace
-from pipeline.micro_batches import chunk_settings, iterate_micro_batches
-from pipeline.pretrained import load_encoder, load_tokenizer
-from pipeline.tokens import select_rows
+from pipeline.icd.labels import LabelSpace
+from pipeline.reports.drawing import BLUE, GRAY, GREEN, ORANGE, VERMILION, drawing
 
 # Relations of losses.md, R1 to R5, in the order in which they are drawn: what matters most on top.
 RELATIONS = {1: "disjoint", 3: "overlapping", 5: "anchor's and more", 4: "part of anchor's", 2: "equal"}

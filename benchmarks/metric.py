@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import results
-from pipeline.icd_metric import IcdCodingMetric
+from pipeline.evaluation.icd_metric import IcdCodingMetric
 
 N_DOCUMENTS, N_LABELS, N_LABELS_EACH = 20_000, 8_000, 12
 

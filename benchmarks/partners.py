@@ -13,7 +13,7 @@ from collections import Counter
 import numpy as np
 
 from benchmarks import results
-from pipeline.sampling import BatchPlan, Partners
+from pipeline.training.sampling import BatchPlan, Partners
 
 N_DOCUMENTS, N_LABELS, N_LABELS_EACH = 8000, 8929, 15
 MAX_CARRIERS_OF_RARE = 10

@@ -35,17 +35,17 @@ from pathlib import Path
 import torch
 
 from benchmarks import results
-from pipeline.code_files import writing_codes
-from pipeline.coding import code_documents, propose
-from pipeline.document_files import read_documents
-from pipeline.encoder_files import find_encoder
-from pipeline.ensemble import CodingModel
-from pipeline.heads import build_head
-from pipeline.labels import LabelSpace
-from pipeline.precision import autocast, has_bf16
-from pipeline.pretrained import load_encoder, load_tokenizer
-from pipeline.serving import Classifier, ClassifierSettings
-from pipeline.titles import load_icd10cm
+from pipeline.coding.code_files import writing_codes
+from pipeline.coding.ensemble import CodingModel
+from pipeline.coding.new_documents import code_documents, propose
+from pipeline.coding.serving import Classifier, ClassifierSettings
+from pipeline.encoders.heads import build_head
+from pipeline.encoders.precision import autocast, has_bf16
+from pipeline.encoders.pretrained import load_encoder, load_tokenizer
+from pipeline.experiment.encoder_files import find_encoder
+from pipeline.icd.labels import LabelSpace
+from pipeline.icd.titles import load_icd10cm
+from pipeline.notes.document_files import read_documents
 
 N_DOCUMENTS = {"small": 48, "full": 192}
 MODELS = (("linear", 50), ("label_attention", 50), ("label_attention", 8000))

@@ -15,8 +15,8 @@ import time
 import numpy as np
 from scipy import sparse
 
-from pipeline.splits import assign_splits
-from pipeline.stratification import label_match
+from pipeline.notes.splits import assign_splits
+from pipeline.notes.stratification import label_match
 
 
 def build_corpus(n_documents: int, n_labels: int, seed: int) -> tuple[list[str], list[list[int]]]:

@@ -44,16 +44,16 @@ from benchmarks.training_cases import (
     build_ours,
     build_tokens,
 )
-from pipeline import training
-from pipeline.encoder import TokenStates
-from pipeline.encoder_files import find_encoder
+from pipeline.encoders.encoder import TokenStates
+from pipeline.encoders.precision import has_bf16
+from pipeline.experiment.encoder_files import find_encoder
+from pipeline.experiment.settings import Compute
+from pipeline.experiment.training_settings import TrainClassifier, TrainEncoder
 from pipeline.losses import SparseLabels, build_contrastive_loss, relation_statistics
-from pipeline.objectives import multi_hot
-from pipeline.precision import has_bf16
-from pipeline.sampling import BatchPlan
-from pipeline.settings import Compute
-from pipeline.training import fit, start_accelerator
-from pipeline.training_settings import TrainClassifier, TrainEncoder
+from pipeline.training import loop
+from pipeline.training.loop import fit, start_accelerator
+from pipeline.training.objectives import multi_hot
+from pipeline.training.sampling import BatchPlan
 
 PARTS = ("speed", "memory")
 
@@ -253,7 +253,7 @@ def main() -> None:
     if arguments.peak:
         print(growth_in_a_step(arguments.peak, gradient_cache=arguments.gradient_cache))
         return
-    training._LOG_EVERY_S = 1e9  # one row for the whole epoch
+    loop._LOG_EVERY_S = 1e9  # one row for the whole epoch
     sizes, where = SIZES[arguments.sizes], results.machine(arguments.threads)
     print(where, flush=True)
     parts = []

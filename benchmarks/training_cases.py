@@ -8,16 +8,16 @@ import datasets
 import numpy as np
 from torch import nn
 
-from pipeline.encoder import ProjectionHead
-from pipeline.encoder_files import find_encoder
-from pipeline.heads import build_head
-from pipeline.loading import BatchLoader
+from pipeline.encoders.encoder import ProjectionHead
+from pipeline.encoders.heads import build_head
+from pipeline.encoders.micro_batches import ChunkSettings
+from pipeline.encoders.pretrained import load_encoder
+from pipeline.experiment.encoder_files import find_encoder
+from pipeline.experiment.training_settings import TrainEncoder
 from pipeline.losses import build_contrastive_loss, build_head_loss
-from pipeline.micro_batches import ChunkSettings
-from pipeline.objectives import ClassificationObjective, ContrastiveObjective
-from pipeline.pretrained import load_encoder
-from pipeline.sampling import BatchPlan
-from pipeline.training_settings import TrainEncoder
+from pipeline.training.loading import BatchLoader
+from pipeline.training.objectives import ClassificationObjective, ContrastiveObjective
+from pipeline.training.sampling import BatchPlan
 
 Stage = Literal["contrastive", "classifier"]
 N_LABELS, N_LABELS_EACH, DIM = 200, 8, 128

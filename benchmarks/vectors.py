@@ -35,16 +35,16 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from benchmarks.embeddings import embed
-from pipeline.grid_results import Pooled, VariantResult, as_rows
-from pipeline.label_counts import label_matrix
-from pipeline.labels import LabelSpace
+from pipeline.encoders.tokens import select_rows
+from pipeline.evaluation.grid_results import Pooled, VariantResult, as_rows
+from pipeline.evaluation.label_counts import label_matrix
+from pipeline.evaluation.metrics import band_key, frequency_bands
+from pipeline.evaluation.ranking import rank_scores
+from pipeline.evaluation.thresholds import apply_thresholds, fit_global_threshold
+from pipeline.experiment.mlflow_store import experiment_id, open_store
+from pipeline.experiment.tracking import log_rows
+from pipeline.icd.labels import LabelSpace
 from pipeline.losses import build_contrastive_loss
-from pipeline.metrics import band_key, frequency_bands
-from pipeline.mlflow_store import experiment_id, open_store
-from pipeline.ranking import rank_scores
-from pipeline.thresholds import apply_thresholds, fit_global_threshold
-from pipeline.tokens import select_rows
-from pipeline.tracking import log_rows
 
 # Name in the table -> arguments of build_contrastive_loss.
 LOSSES: dict[str, dict[str, Any]] = {

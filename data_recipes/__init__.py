@@ -3,13 +3,14 @@
 A recipe is a module with
 
 - a docstring: source, licence, how to get access, files, columns, rules;
-- ``Options``: a :class:`pipeline.config.Section` with the settings of its own (``data.options`` of a config); it may
-  have ``is_sequenced``, true where the first diagnosis of a document is its principal one, and ``keep_uncoded``;
+- ``Options``: a :class:`pipeline.experiment.config.Section` with the settings of its own (``data.options`` of a
+  config); it may have ``is_sequenced``, true where the first diagnosis of a document is its principal one, and
+  ``keep_uncoded``;
 - ``PUBLISHED``: name -> count that the data set's authors publish (may be empty), first the one that tells whether
   this is the whole data set;
 - ``raw_files(raw, options)``: the raw files it reads, whether or not they exist, so that they can be checked
   and watched for changes;
-- ``read(raw, options, report, scratch_dir)``: yields :class:`pipeline.documents.Document` in a deterministic
+- ``read(raw, options, report, scratch_dir)``: yields :class:`pipeline.notes.documents.Document` in a deterministic
   order, counting what it leaves out in ``report``; ``scratch_dir`` is a folder for what it may need on disk;
 - ``read_titles(raw, options, report, scratch_dir)``: label -> title, as far as the data set has tables of titles;
   called after ``read``.
@@ -27,11 +28,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
 
-from pipeline.config_files import validate_section
-from pipeline.documents import Document
 from pipeline.errors import UserError
-from pipeline.ingest_report import IngestReport
-from pipeline.settings import Section
+from pipeline.experiment.config_files import validate_section
+from pipeline.experiment.settings import Section
+from pipeline.notes.documents import Document
+from pipeline.notes.ingest_report import IngestReport
 
 
 class Recipe(Protocol):

@@ -8,8 +8,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from pipeline.codes import CodeSystem, normalise
 from pipeline.errors import UserError
+from pipeline.icd.codes import CodeSystem, normalise
 
 _FLOAT = re.compile(r"\d+\.0+")
 _EXACT = 2**53  # beyond, a float does not hold every whole number

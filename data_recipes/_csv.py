@@ -36,8 +36,8 @@ from data_recipes._csv_rows import (
     whole_rows,
 )
 from pipeline.errors import UserError
-from pipeline.ingest_report import IngestReport
-from pipeline.row_files import find_column
+from pipeline.notes.ingest_report import IngestReport
+from pipeline.notes.row_files import find_column
 
 OnBadRow = Literal["error", "skip"]
 T = TypeVar("T")

@@ -12,7 +12,7 @@ from data_recipes import require_raw
 from data_recipes._csv import OnBadRow
 from data_recipes._raw_files import raw_file
 from pipeline.errors import UserError
-from pipeline.settings import Section, absolute
+from pipeline.experiment.settings import Section, absolute
 
 CodeKind = Literal["diagnoses", "procedures"]
 

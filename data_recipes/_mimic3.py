@@ -35,11 +35,11 @@ from data_recipes._mimic_codes import read_titles as read_titles_of
 from data_recipes._mimic_splits import PublishedSplits
 from data_recipes._mimic_spool import Note, note_spool
 from data_recipes._raw_files import need_raw_file, raw_file
-from pipeline.codes import CodeSystem, is_valid_shape, normalise, parse_label, undot
-from pipeline.documents import Document
 from pipeline.errors import UserError
-from pipeline.ingest_report import IngestReport
-from pipeline.settings import absolute
+from pipeline.experiment.settings import absolute
+from pipeline.icd.codes import CodeSystem, is_valid_shape, normalise, parse_label, undot
+from pipeline.notes.documents import Document
+from pipeline.notes.ingest_report import IngestReport
 
 PUBLISHED_ROWS: Mapping[str, int] = {"notes": 2_083_180, "discharge_summaries": 59_652}
 """Rows of NOTEEVENTS in MIMIC-III 1.4, and those of discharge summaries."""

@@ -36,9 +36,9 @@ from data_recipes._mimic_codes import CodeColumns, CodeTable
 from data_recipes._mimic_codes import read_titles as read_titles_of
 from data_recipes._mimic_splits import PublishedSplits
 from data_recipes._raw_files import need_raw_file, raw_file
-from pipeline.codes import CodeSystem
-from pipeline.documents import Document
-from pipeline.ingest_report import IngestReport
+from pipeline.icd.codes import CodeSystem
+from pipeline.notes.documents import Document
+from pipeline.notes.ingest_report import IngestReport
 
 N_SUMMARIES = 331_794
 """Rows of note/discharge in MIMIC-IV-Note 2.2."""

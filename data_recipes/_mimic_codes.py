@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from data_recipes._cells import check_leading_zeros
 from data_recipes._csv import OnBadRow, read_raw_csv
-from pipeline.codes import CodeSystem, make_label, normalise
 from pipeline.errors import UserError
-from pipeline.ingest_report import IngestReport
+from pipeline.icd.codes import CodeSystem, make_label, normalise
+from pipeline.notes.ingest_report import IngestReport
 
 _NUMBER = r"^[0-9]{1,18}$"
 _LAST = np.iinfo(np.int64).max  # place of a code without seq_num

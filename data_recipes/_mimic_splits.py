@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from data_recipes._csv import read_raw_csv
 from pipeline.errors import UserError
-from pipeline.ingest_report import IngestReport
+from pipeline.notes.ingest_report import IngestReport
 
 Split = Literal["train", "val", "test"]
 

@@ -15,7 +15,7 @@ from data_recipes import RawTable
 from data_recipes._csv import read_raw_csv
 from data_recipes._table_files import need_columns
 from pipeline.errors import UserError
-from pipeline.ingest_report import IngestReport
+from pipeline.notes.ingest_report import IngestReport
 
 
 class RowCount(NamedTuple):

@@ -15,7 +15,7 @@ from data_recipes._synthetic_notes import NoteWriter
 from data_recipes._synthetic_patients import Stay, draw_stays
 from data_recipes._synthetic_tables import P_UNTITLED, Tables, stored
 from data_recipes._synthetic_vocabulary import Vocabulary, build_vocabulary, codes_of
-from pipeline.codes import undot
+from pipeline.icd.codes import undot
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "hosp/patients": ("subject_id", "gender", "anchor_age", "anchor_year", "anchor_year_group", "dod"),

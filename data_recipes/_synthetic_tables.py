@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from pipeline.codes import undot
+from pipeline.icd.codes import undot
 
 P_UNTITLED = 0.04  # codes missing from the title tables
 _P_PADDED = 0.02  # codes padded with blanks

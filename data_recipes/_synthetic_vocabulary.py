@@ -13,7 +13,7 @@ from typing import Literal
 from data_recipes._synthetic_conditions import DIAGNOSES
 from data_recipes._synthetic_icd9 import ICD9_TITLES
 from data_recipes._synthetic_procedures import PROCEDURES
-from pipeline.titles import load_icd10cm
+from pipeline.icd.titles import load_icd10cm
 
 Kind = Literal["chronic", "acute", "status", "procedure"]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from data_recipes._csv import OnBadRow, read_raw_csv
 from pipeline.errors import UserError
-from pipeline.ingest_report import IngestReport
-from pipeline.row_files import find_column, json_rows, parquet_columns, parquet_rows
+from pipeline.notes.ingest_report import IngestReport
+from pipeline.notes.row_files import find_column, json_rows, parquet_columns, parquet_rows
 
 KINDS = ".csv, .csv.gz, .jsonl or .parquet file, or a folder of them or of .txt files"
 _CSV, _JSONL, _PARQUET = (".csv", ".csv.gz"), (".jsonl",), (".parquet",)

@@ -33,11 +33,11 @@ from pathlib import Path
 from xml.parsers.expat import ErrorString
 
 from data_recipes import RawTable, require_raw
-from pipeline.codes import make_label, normalise
-from pipeline.documents import Document
 from pipeline.errors import UserError
-from pipeline.ingest_report import IngestReport
-from pipeline.settings import Section
+from pipeline.experiment.settings import Section
+from pipeline.icd.codes import make_label, normalise
+from pipeline.notes.documents import Document
+from pipeline.notes.ingest_report import IngestReport
 
 PUBLISHED: Mapping[str, int] = {"reports": 978, "labels": 45}
 """Of the training file."""

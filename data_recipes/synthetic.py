@@ -31,11 +31,11 @@ from pydantic import Field, model_validator
 from data_recipes import _mimic, _mimic3, _mimic4, _synthetic_mimic3
 from data_recipes._synthetic_mimic3 import write_mimic3
 from data_recipes._synthetic_mimic4 import MAX_DOCUMENTS, write_mimic4
-from pipeline.config_files import validate_section
-from pipeline.documents import Document
 from pipeline.errors import UserError
+from pipeline.experiment.config_files import validate_section
 from pipeline.files import guarded_io
-from pipeline.ingest_report import IngestReport
+from pipeline.notes.documents import Document
+from pipeline.notes.ingest_report import IngestReport
 
 logger = logging.getLogger(__name__)
 

@@ -34,12 +34,12 @@ from data_recipes import RawTable, require_raw
 from data_recipes._cells import as_id, as_list, check_are_codes, check_delimiter, check_leading_zeros
 from data_recipes._csv import OnBadRow
 from data_recipes._table_files import KINDS, Row, is_table, table_rows
-from pipeline.codes import CodeSystem, make_label, normalise
-from pipeline.documents import Document
 from pipeline.errors import UserError
+from pipeline.experiment.settings import Section, absolute
 from pipeline.files import read_text, text_files
-from pipeline.ingest_report import IngestReport
-from pipeline.settings import Section, absolute
+from pipeline.icd.codes import CodeSystem, make_label, normalise
+from pipeline.notes.documents import Document
+from pipeline.notes.ingest_report import IngestReport
 
 PUBLISHED: Mapping[str, int] = {}
 _SPLITS = ("train", "val", "test")

@@ -15,13 +15,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.arguments import build_parser
-from pipeline.config import PipelineConfig
-from pipeline.config_files import load_config
+from pipeline.commands.arguments import build_parser
 from pipeline.errors import UserError, describe_bug
+from pipeline.experiment.config import PipelineConfig
+from pipeline.experiment.config_files import load_config
 
 if TYPE_CHECKING:
-    from pipeline.grid import Member
+    from pipeline.experiment.grid import Member
 
 _USER_ERROR = 2
 _CALLED = sys.argv[0]  # before Snakemake, which runs in this process, can change it
@@ -50,9 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from pipeline import dag, grid
+    from pipeline.commands import dag
+    from pipeline.experiment import grid
+    from pipeline.experiment.tracking import tracked_settings
     from pipeline.files import guarded_io, lock
-    from pipeline.tracking import tracked_settings
 
     config = load_config(arguments.config, arguments.set)
     members = grid.expand(config)
@@ -84,7 +85,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from pipeline.doctor import examine, render
+    from pipeline.commands.doctor import examine, render
     from pipeline.files import guarded_io
 
     config = load_config(arguments.config, arguments.set)
@@ -106,7 +107,7 @@ def _snakemake(arguments: list[str]) -> int:
 
 
 def _report_failure(config: PipelineConfig, members: Sequence[Member]) -> int:
-    from pipeline import dag
+    from pipeline.commands import dag
 
     failures = dag.failures(config, members)
     for failure in failures:
@@ -120,7 +121,7 @@ def _report_failure(config: PipelineConfig, members: Sequence[Member]) -> int:
 
 
 def _print_grid(config: PipelineConfig) -> None:
-    from pipeline.grid_results import text_table
+    from pipeline.evaluation.grid_results import text_table
 
     print(f"\n{text_table(config.experiment_dir / 'grid.json')}")
     print(f"\ntable:     {_relative(config.experiment_dir) / 'grid.html'}")
@@ -164,8 +165,8 @@ def _relative(path: Path) -> Path:
 
 
 def _predict(arguments: argparse.Namespace) -> int:
-    from pipeline.coding import code_documents
-    from pipeline.document_files import Columns
+    from pipeline.coding.new_documents import code_documents
+    from pipeline.notes.document_files import Columns
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if arguments.top_k is not None and arguments.top_k < 1:
@@ -184,8 +185,8 @@ def _predict(arguments: argparse.Namespace) -> int:
 
 
 def _review(arguments: argparse.Namespace) -> int:
-    from pipeline.document_files import Columns
-    from pipeline.review import write_review
+    from pipeline.notes.document_files import Columns
+    from pipeline.reports.review import write_review
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if arguments.max_documents < 1:
@@ -203,8 +204,8 @@ def _review(arguments: argparse.Namespace) -> int:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from pipeline import comparison as c
     from pipeline.files import check_page_path
+    from pipeline.reports import comparison as c
 
     if arguments.output is not None:
         check_page_path(arguments.output)
@@ -227,7 +228,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 def _ui(arguments: argparse.Namespace) -> int:
     if _answers(arguments.port):
         raise UserError(f"--port {arguments.port}: another program answers there; name another port.")
-    from pipeline.mlflow_store import open_store, page_path, tracking_uri
+    from pipeline.experiment.mlflow_store import open_store, page_path, tracking_uri
 
     tracking_dir = arguments.tracking_dir
     page = page_path(open_store(tracking_dir))

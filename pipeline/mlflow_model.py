@@ -16,11 +16,11 @@ import mlflow
 import pandas as pd
 from mlflow.pyfunc.model import PythonModel
 
-from pipeline.coding import coded, unique_documents
-from pipeline.document_files import new_document
-from pipeline.ensemble import CodingModel
-from pipeline.precision import default_device
-from pipeline.serving import MODEL_INPUTS, MODEL_OUTPUTS
+from pipeline.coding.ensemble import CodingModel
+from pipeline.coding.new_documents import coded, unique_documents
+from pipeline.coding.serving import MODEL_INPUTS, MODEL_OUTPUTS
+from pipeline.encoders.precision import default_device
+from pipeline.notes.document_files import new_document
 
 
 class MLflowModel(PythonModel):

@@ -9,15 +9,15 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.artifacts import STAGE_INPUTS, writing
-from pipeline.config import PipelineConfig
+from pipeline.experiment.artifacts import STAGE_INPUTS, writing
+from pipeline.experiment.config import PipelineConfig
 
 # What a subprocess runs first: the config of the test, and a stage that writes its two outputs.
 PRELUDE = """
 import os, resource, signal, sys, time
 from pathlib import Path
-from pipeline import artifacts
-from pipeline.config import PipelineConfig
+from pipeline.experiment import artifacts
+from pipeline.experiment.config import PipelineConfig
 
 config = PipelineConfig(experiment="small", work_dir=Path(sys.argv[1]))
 

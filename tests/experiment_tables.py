@@ -7,8 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.documents import ANNOTATOR_SCHEMA, DOCUMENT_SCHEMA
-from pipeline.labels import LabelSpace
+from pipeline.icd.labels import LabelSpace
+from pipeline.notes.documents import ANNOTATOR_SCHEMA, DOCUMENT_SCHEMA
 from pipeline.stages.predict import prediction_schema
 
 DIABETES, PRESSURE, KIDNEY, OUTSIDE = "icd10cm:E11.9", "icd10cm:I10", "icd10cm:N17.9", "icd10cm:Z99.89"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import grid
-from pipeline.labels import LabelSpace
+from pipeline.experiment import grid
+from pipeline.icd.labels import LabelSpace
 
 GOLD = {"a": ["none:1", "none:2"], "b": ["none:1"], "c": ["none:3"], "d": ["none:2"]}
 

@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pipeline.label_counts import label_matrix
+from pipeline.evaluation.label_counts import label_matrix
 
 Bools = NDArray[np.bool_]
 Probabilities = NDArray[np.float32]

@@ -16,9 +16,9 @@ from data_recipes import (
     mimic3_full,
 )
 from data_recipes._synthetic_mimic3 import COLUMNS
-from pipeline.documents import Document, write_documents
 from pipeline.errors import UserError
-from pipeline.ingest_report import IngestReport
+from pipeline.notes.documents import Document, write_documents
+from pipeline.notes.ingest_report import IngestReport
 
 MARKER = "Zebrafinch"  # stands in every text; no message may hold it
 SUMMARY = "Discharge summary"

@@ -13,9 +13,9 @@ import pytest
 
 from data_recipes import _mimic4 as mimic4
 from data_recipes import mimic4_icd10
-from pipeline.documents import Document, write_documents
 from pipeline.errors import UserError
-from pipeline.ingest_report import IngestReport
+from pipeline.notes.documents import Document, write_documents
+from pipeline.notes.ingest_report import IngestReport
 
 DISCHARGE = ("note_id", "subject_id", "hadm_id", "note_type", "note_seq", "charttime", "storetime", "text")
 DIAGNOSES = ("subject_id", "hadm_id", "seq_num", "icd_code", "icd_version")

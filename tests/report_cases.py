@@ -8,20 +8,20 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from pipeline.agreement import coder_comparison
-from pipeline.coded import CodedSplit
-from pipeline.confusions import confusion_table, error_distances
-from pipeline.curves import reliability_table, threshold_curve
-from pipeline.label_counts import label_lists
-from pipeline.labels import LabelSpace
-from pipeline.metrics import (
+from pipeline.evaluation.agreement import coder_comparison
+from pipeline.evaluation.coded import CodedSplit
+from pipeline.evaluation.confusions import confusion_table, error_distances
+from pipeline.evaluation.curves import reliability_table, threshold_curve
+from pipeline.evaluation.label_counts import label_lists
+from pipeline.evaluation.metrics import (
     bootstrap_intervals,
     evaluate_predictions,
     label_metrics_table,
 )
-from pipeline.report_content import ReportContent
-from pipeline.report_data import compare_baseline, count_costs, count_label_space, take_without_human
-from pipeline.verdicts import add_verdicts
+from pipeline.evaluation.verdicts import add_verdicts
+from pipeline.icd.labels import LabelSpace
+from pipeline.reports.report_content import ReportContent
+from pipeline.reports.report_data import compare_baseline, count_costs, count_label_space, take_without_human
 
 EVIL = '<script>alert("$x$")</script>&'
 

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipeline.code_files import Code, writing_codes
-from pipeline.review import collect, render
-from pipeline.spans import Span
+from pipeline.coding.code_files import Code, writing_codes
+from pipeline.notes.spans import Span
+from pipeline.reports.review import collect, render
 
 HOSTILE = "Impression: \U0001f600 <script>document.title='x'</script> fever &amp; </script>\u2028<img src=x onerror=y>."
 SECRET = "Xqzvcanary"

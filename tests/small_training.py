@@ -11,17 +11,17 @@ import torch
 from accelerate.state import AcceleratorState
 from torch import nn
 
-from pipeline.encoder import ProjectionHead
-from pipeline.heads import build_head
-from pipeline.loading import BatchLoader
+from pipeline.encoders.encoder import ProjectionHead
+from pipeline.encoders.heads import build_head
+from pipeline.encoders.micro_batches import ChunkSettings
+from pipeline.encoders.pretrained import load_encoder
+from pipeline.experiment.settings import Compute
+from pipeline.experiment.training_settings import TrainClassifier, TrainEncoder, Training
 from pipeline.losses import build_contrastive_loss, build_head_loss
-from pipeline.micro_batches import ChunkSettings
-from pipeline.objectives import ClassificationObjective, ContrastiveObjective
-from pipeline.pretrained import load_encoder
-from pipeline.sampling import BatchPlan
-from pipeline.settings import Compute
-from pipeline.training import fit, start_accelerator
-from pipeline.training_settings import TrainClassifier, TrainEncoder, Training
+from pipeline.training.loading import BatchLoader
+from pipeline.training.loop import fit, start_accelerator
+from pipeline.training.objectives import ClassificationObjective, ContrastiveObjective
+from pipeline.training.sampling import BatchPlan
 
 N_LABELS = 4
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import data_recipes
 from data_recipes import table
-from pipeline.documents import Document
-from pipeline.ingest_report import IngestReport
+from pipeline.notes.documents import Document
+from pipeline.notes.ingest_report import IngestReport
 
 
 def read(raw: Path, **options: Any) -> tuple[list[Document], dict[str, Any]]:

@@ -10,12 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipeline.adapters import add_adapters, merge_adapters
-from pipeline.encoder import DocumentEncoder
+from pipeline.coding.serving import save_encoder
+from pipeline.encoders.adapters import add_adapters, merge_adapters
+from pipeline.encoders.encoder import DocumentEncoder
+from pipeline.encoders.micro_batches import ChunkSettings, MicroBatch, build_micro_batches
+from pipeline.encoders.pretrained import load_encoder, load_tokenizer
 from pipeline.errors import UserError
-from pipeline.micro_batches import ChunkSettings, MicroBatch, build_micro_batches
-from pipeline.pretrained import load_encoder, load_tokenizer
-from pipeline.serving import save_encoder
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from metric_cases import label_sets
 
-from pipeline.agreement import agreement, coder_comparison
+from pipeline.evaluation.agreement import agreement, coder_comparison
 
 
 def test_agreement_is_symmetric_and_counts_labels_that_either_used() -> None:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipeline.alignment import align
-from pipeline.text import PRESETS, Preset, clean, prepare
+from pipeline.notes.alignment import align
+from pipeline.notes.text import PRESETS, Preset, clean, prepare
 
 TEXT = st.text(alphabet=st.sampled_from("aB1ß_ \n\0.,İΣé\U0001f600٣"), max_size=30)
 

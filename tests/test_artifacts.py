@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from artifact_cases import contents, ingested, write_split
 
-from pipeline.artifacts import (
+from pipeline.errors import UserError
+from pipeline.experiment.artifacts import (
     STAGE_INPUTS,
     STAGE_OUTPUTS,
     check_predictions_are_of,
@@ -23,8 +24,7 @@ from pipeline.artifacts import (
     read_manifest,
     writing,
 )
-from pipeline.config import STAGE_SECTIONS, PipelineConfig, stage_settings
-from pipeline.errors import UserError
+from pipeline.experiment.config import STAGE_SECTIONS, PipelineConfig, stage_settings
 from pipeline.files import lock, sha256_of, write_json
 
 MakeConfig = Callable[..., PipelineConfig]
@@ -223,7 +223,7 @@ def test_code_that_is_installed_within_another_repository_has_no_commit(
     installed.touch()
     git("init")
     git("commit", "--allow-empty", "--message", "of a hospital")
-    monkeypatch.setattr("pipeline.artifacts.__file__", str(installed))
+    monkeypatch.setattr("pipeline.experiment.artifacts.__file__", str(installed))
     assert git_commit() is None
     git("add", "venv")
     git("commit", "--message", "their own copy")

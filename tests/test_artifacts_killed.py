@@ -13,9 +13,9 @@ import filelock
 import pytest
 from artifact_cases import contents, ingested, process, run, write_split
 
-from pipeline.artifacts import STAGE_INPUTS, STAGE_OUTPUTS, read_manifest
-from pipeline.config import PipelineConfig
 from pipeline.errors import UserError
+from pipeline.experiment.artifacts import STAGE_INPUTS, STAGE_OUTPUTS, read_manifest
+from pipeline.experiment.config import PipelineConfig
 from pipeline.files import lock
 
 

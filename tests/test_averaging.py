@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.averaging import WeightAverage
+from pipeline.training.averaging import WeightAverage
 
 
 def trained(values: list[float], decay: float) -> tuple[nn.Parameter, WeightAverage]:

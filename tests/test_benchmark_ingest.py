@@ -11,7 +11,7 @@ from benchmarks.ingest import RECIPES, watch
 from benchmarks.ingest_peers import mimic4, scan
 from data_recipes import load_recipe, recipe_names, recipe_options
 from data_recipes.synthetic import Options, make_raw
-from pipeline.ingest_report import IngestReport
+from pipeline.notes.ingest_report import IngestReport
 
 
 def test_the_yardstick_makes_the_documents_that_ours_makes(tmp_path: Path) -> None:

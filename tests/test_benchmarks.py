@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 from benchmarks import embeddings, vectors
-from pipeline.label_counts import label_matrix
-from pipeline.mlflow_store import open_store
+from pipeline.evaluation.label_counts import label_matrix
+from pipeline.experiment.mlflow_store import open_store
 
 FOLDER = Path(embeddings.__file__).parent
 COMMANDS = sorted(path.stem for path in FOLDER.glob("*.py") if "def main(" in path.read_text(encoding="utf-8"))

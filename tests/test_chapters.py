@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline import codes
-from pipeline.codes import CodeSystem
+from pipeline.icd import codes
+from pipeline.icd.codes import CodeSystem
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_recipes import cmc2007, load_recipe
-from pipeline.documents import Document, write_documents
 from pipeline.errors import UserError
-from pipeline.ingest_report import IngestReport
-from pipeline.text import find_sections
+from pipeline.notes.documents import Document, write_documents
+from pipeline.notes.ingest_report import IngestReport
+from pipeline.notes.text import find_sections
 
 HISTORY = "<text origin='X' type='CLINICAL_HISTORY'>{}</text>"
 IMPRESSION = "<text origin='X' type='IMPRESSION'>{}</text>"

@@ -11,9 +11,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.code_files import Code, CodesWriter, text_digest, writing_codes
+from pipeline.coding.code_files import Code, CodesWriter, text_digest, writing_codes
 from pipeline.errors import UserError
-from pipeline.spans import Span
+from pipeline.notes.spans import Span
 
 I10 = Code(1, "icd10cm", "I10", "Essential (primary) hypertension", 0.875, is_predicted=True)
 N179 = Code(2, "icd10cm", "N17.9", None, 0.25, is_predicted=False)

@@ -9,12 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 from review_cases import SECRET, code, shown, write_codes, write_notes
 
-from pipeline.code_files import Code, CodedDocument, text_digest, writing_codes
-from pipeline.code_reading import read_codes
+from pipeline.coding.code_files import Code, CodedDocument, text_digest, writing_codes
+from pipeline.coding.code_reading import read_codes
 from pipeline.errors import UserError
-from pipeline.labels import LabelSpace
-from pipeline.review import collect
-from pipeline.spans import Span
+from pipeline.icd.labels import LabelSpace
+from pipeline.notes.spans import Span
+from pipeline.reports.review import collect
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import codes
-from pipeline.codes import CodeSystem
 from pipeline.errors import UserError
-from pipeline.titles import load_icd10cm
+from pipeline.icd import codes
+from pipeline.icd.codes import CodeSystem
+from pipeline.icd.titles import load_icd10cm
 
 DIGITS = string.digits
 PCS_CHARACTERS = [c for c in DIGITS + string.ascii_uppercase if c not in "IO"]

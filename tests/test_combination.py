@@ -10,7 +10,8 @@ from scipy import sparse
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
-from pipeline.combination import (
+from pipeline.evaluation.label_counts import FITTING_BAND_STARTS, fitting_bands
+from pipeline.lexical.combination import (
     BandedLogistic,
     Cells,
     Platt,
@@ -19,7 +20,6 @@ from pipeline.combination import (
     logits_of,
     probabilities_of,
 )
-from pipeline.label_counts import FITTING_BAND_STARTS, fitting_bands
 
 
 def cells(n: int, n_features: int, seed: int, band: int | None = None) -> Cells:

@@ -13,14 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.__main__ import main
-from pipeline.comparison import compare_runs, find_run, render_comparison, verdict
-from pipeline.config import PipelineConfig
-from pipeline.documents import DOCUMENT_SCHEMA
 from pipeline.errors import UserError
+from pipeline.experiment.config import PipelineConfig
+from pipeline.experiment.tracking import experiment_dir_of_run, finish_parent_run, start_parent_run
 from pipeline.files import write_json
-from pipeline.labels import LabelSpace
+from pipeline.icd.labels import LabelSpace
+from pipeline.notes.documents import DOCUMENT_SCHEMA
+from pipeline.reports.comparison import compare_runs, find_run, render_comparison, verdict
 from pipeline.stages.predict import prediction_schema
-from pipeline.tracking import experiment_dir_of_run, finish_parent_run, start_parent_run
 
 LABELS = ("icd10cm:E11.9", "icd10cm:I10", "icd10cm:N17.9")
 TITLE = "Type 2 diabetes <script>"

@@ -12,7 +12,8 @@ import pytest
 from pydantic.fields import FieldInfo
 
 from pipeline import errors
-from pipeline.config import (
+from pipeline.errors import UserError
+from pipeline.experiment.config import (
     DISTRIBUTED_STAGES,
     STAGE_SECTIONS,
     PipelineConfig,
@@ -20,11 +21,10 @@ from pipeline.config import (
     stage_settings,
     view_for_stage,
 )
-from pipeline.config_files import load_config, validate_config
-from pipeline.errors import UserError
+from pipeline.experiment.config_files import load_config, validate_config
+from pipeline.experiment.settings import Section
+from pipeline.experiment.training_settings import ContrastiveLossName
 from pipeline.losses import build_contrastive_loss
-from pipeline.settings import Section
-from pipeline.training_settings import ContrastiveLossName
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 STAGES: tuple[Stage, ...] = typing.get_args(Stage)

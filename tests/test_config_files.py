@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import (
+from pipeline.errors import UserError
+from pipeline.experiment.config import (
     PipelineConfig,
 )
-from pipeline.config_files import load_config
-from pipeline.errors import UserError
+from pipeline.experiment.config_files import load_config
 
 
 def load(folder: Path, yaml_text: str, *overrides: str) -> PipelineConfig:

@@ -11,9 +11,9 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pipeline.codes import at_level
-from pipeline.confusions import confusion_table, error_distances
-from pipeline.label_counts import label_matrix
+from pipeline.evaluation.confusions import confusion_table, error_distances
+from pipeline.evaluation.label_counts import label_matrix
+from pipeline.icd.codes import at_level
 
 LABELS = ("icd10cm:E11.65", "icd10cm:E11.9", "icd10cm:E78.5", "icd10cm:I10", "none:a", "none:b")
 TITLES = [label[-3:] for label in LABELS]

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import triggers
-from pipeline.context import ContextIndex, ContextSpan, annotate, contexts_of, find_context
-from pipeline.sentences import find_sentences
-from pipeline.text import find_sections
-from pipeline.triggers import KINDS
+from pipeline.notes import triggers
+from pipeline.notes.context import ContextIndex, ContextSpan, annotate, contexts_of, find_context
+from pipeline.notes.sentences import find_sentences
+from pipeline.notes.text import find_sections
+from pipeline.notes.triggers import KINDS
 
 # A made-up sentence and what it says of the mentions in it: N negated, F family, H historical, U uncertain,
 # "" affirmed.

@@ -9,11 +9,11 @@ import pytest
 import torch
 from transformers import BertConfig, FNetConfig, FNetModel, ModernBertConfig
 
-from pipeline.cpu_attention import dropout_setting
-from pipeline.encoder import DocumentEncoder
+from pipeline.encoders.cpu_attention import dropout_setting
+from pipeline.encoders.encoder import DocumentEncoder
+from pipeline.encoders.micro_batches import ChunkSettings, MicroBatch, build_micro_batches
+from pipeline.encoders.pretrained import load_encoder
 from pipeline.errors import UserError
-from pipeline.micro_batches import ChunkSettings, MicroBatch, build_micro_batches
-from pipeline.pretrained import load_encoder
 
 SETTINGS = ChunkSettings(chunk_tokens=24, chunk_overlap=2, cls_id=2, sep_id=3, pad_id=0)
 

@@ -12,9 +12,9 @@ from metric_cases import Bools, Probabilities, csr, splits
 from numpy.typing import NDArray
 from scipy import sparse, stats
 
-from pipeline import ranking
-from pipeline.curves import expected_calibration_error, reliability_table, threshold_curve, wilson_interval
-from pipeline.label_counts import label_matrix, set_scores
+from pipeline.evaluation import ranking
+from pipeline.evaluation.curves import expected_calibration_error, reliability_table, threshold_curve, wilson_interval
+from pipeline.evaluation.label_counts import label_matrix, set_scores
 
 
 def test_reliability_by_hand() -> None:

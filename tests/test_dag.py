@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import artifacts, dag
-from pipeline.config import DISTRIBUTED_STAGES, STAGE_SECTIONS, PipelineConfig, Stage
-from pipeline.config_files import validate_config
+from pipeline.commands import dag
 from pipeline.errors import UserError
-from pipeline.grid import expand
+from pipeline.experiment import artifacts
+from pipeline.experiment.config import DISTRIBUTED_STAGES, STAGE_SECTIONS, PipelineConfig, Stage
+from pipeline.experiment.config_files import validate_config
+from pipeline.experiment.grid import expand
 
 
 def sources(stage: Stage, recipe: str = "table") -> set[str]:
@@ -33,36 +34,38 @@ def test_every_source_of_a_stage_is_a_file_and_what_all_stages_run_is_among_them
     others = {f"pipeline/stages/{other}.py" for other in STAGE_SECTIONS if other != stage}
     assert sources(stage) >= {
         "pipeline/__init__.py",
-        "pipeline/config.py",
-        "pipeline/artifacts.py",
+        "pipeline/experiment/config.py",
+        "pipeline/experiment/artifacts.py",
         "pipeline/stages/__init__.py",
         f"pipeline/stages/{stage}.py",
     }
-    assert not sources(stage) & (others | {"pipeline/__main__.py", "pipeline/dag.py", "pipeline/coding.py"})
+    assert not sources(stage) & (
+        others | {"pipeline/__main__.py", "pipeline/commands/dag.py", "pipeline/coding/new_documents.py"}
+    )
 
 
 @pytest.mark.parametrize(
     ("source", "stages"),
     [
-        ("pipeline/report.py", {"evaluate"}),
-        ("pipeline/templates/report.html.j2", {"evaluate"}),
-        ("pipeline/icd_metric.py", set()),
+        ("pipeline/reports/report.py", {"evaluate"}),
+        ("pipeline/reports/templates/report.html.j2", {"evaluate"}),
+        ("pipeline/evaluation/icd_metric.py", set()),
         ("data_recipes/table.py", {"ingest"}),
         ("data_recipes/_csv_rows.py", {"ingest"}),
-        ("pipeline/documents.py", {"ingest", "train_classifier", "predict"}),
-        ("pipeline/lexical.py", {"train_classifier", "predict"}),
-        ("pipeline/lexicon/synonyms.tsv", {"train_classifier", "predict"}),
-        ("pipeline/ensemble_fitting.py", {"train_classifier"}),
-        ("pipeline/splits.py", {"split"}),
-        ("pipeline/encoder.py", {"tokenize", "train_encoder", "train_classifier", "predict"}),
-        ("pipeline/metrics.py", {"evaluate"}),
-        ("pipeline/ranking.py", {"train_classifier", "predict", "evaluate"}),
-        ("pipeline/context.py", {"tokenize", "train_encoder", "train_classifier", "predict"}),
-        ("pipeline/sampling.py", DISTRIBUTED_STAGES),
-        ("pipeline/training.py", DISTRIBUTED_STAGES),
+        ("pipeline/notes/documents.py", {"ingest", "train_classifier", "predict"}),
+        ("pipeline/lexical/tfidf.py", {"train_classifier", "predict"}),
+        ("pipeline/lexical/lexicon/synonyms.tsv", {"train_classifier", "predict"}),
+        ("pipeline/coding/ensemble_fitting.py", {"train_classifier"}),
+        ("pipeline/notes/splits.py", {"split"}),
+        ("pipeline/encoders/encoder.py", {"tokenize", "train_encoder", "train_classifier", "predict"}),
+        ("pipeline/evaluation/metrics.py", {"evaluate"}),
+        ("pipeline/evaluation/ranking.py", {"train_classifier", "predict", "evaluate"}),
+        ("pipeline/notes/context.py", {"tokenize", "train_encoder", "train_classifier", "predict"}),
+        ("pipeline/training/sampling.py", DISTRIBUTED_STAGES),
+        ("pipeline/training/loop.py", DISTRIBUTED_STAGES),
         ("pipeline/losses/weights.py", DISTRIBUTED_STAGES),
-        ("pipeline/serving.py", {"train_encoder", "train_classifier", "predict"}),
-        ("pipeline/validation.py", {"train_classifier"}),
+        ("pipeline/coding/serving.py", {"train_encoder", "train_classifier", "predict"}),
+        ("pipeline/training/validation.py", {"train_classifier"}),
     ],
 )
 def test_a_source_file_belongs_to_exactly_the_stages_that_use_it(source: str, stages: set[Stage]) -> None:
@@ -108,9 +111,9 @@ def test_a_stage_that_ran_alone_with_other_weights_under_the_same_name_is_stale(
     for stage in ("ingest", "split", "tokenize"):
         write(config, stage)
     assert dag.stale_stages(config) == []
-    monkeypatch.setattr("pipeline.artifacts.encoder_digest", lambda model: "of other weights")
+    monkeypatch.setattr("pipeline.experiment.artifacts.encoder_digest", lambda model: "of other weights")
     assert dag.stale_stages(config) == ["tokenize"]
-    monkeypatch.setattr("pipeline.artifacts.encoder_digest", lambda model: "")
+    monkeypatch.setattr("pipeline.experiment.artifacts.encoder_digest", lambda model: "")
     assert dag.stale_stages(config) == [], "an encoder that is not here says nothing about what it made"
 
 

@@ -28,12 +28,12 @@ from spawned import run_processes
 from torch import Tensor, nn
 
 from pipeline import distributed
-from pipeline.loading import BatchLoader
-from pipeline.memory_queue import memory_queues
-from pipeline.micro_batches import Batch, ChunkSettings
-from pipeline.objectives import contrastive_loss_of, memory_of
-from pipeline.sampling import BatchPlan
-from pipeline.training_settings import Contrastive, ContrastiveLossName
+from pipeline.encoders.micro_batches import Batch, ChunkSettings
+from pipeline.experiment.training_settings import Contrastive, ContrastiveLossName
+from pipeline.training.loading import BatchLoader
+from pipeline.training.memory_queue import memory_queues
+from pipeline.training.objectives import contrastive_loss_of, memory_of
+from pipeline.training.sampling import BatchPlan
 
 TIMEOUT_S = 300
 N_LABELS, DIM = 7, 8

@@ -15,11 +15,11 @@ import pandas as pd
 import pytest
 
 from pipeline.__main__ import main
-from pipeline.artifacts import writing
-from pipeline.config import PipelineConfig
-from pipeline.doctor import examine, render
+from pipeline.commands.doctor import examine, render
+from pipeline.commands.machine import Finding
+from pipeline.experiment.artifacts import writing
+from pipeline.experiment.config import PipelineConfig
 from pipeline.files import write_json
-from pipeline.machine import Finding
 
 CANARY = "ZEBRAFINCH"
 SUMMARIES = [["n1", 1, 10, 1, f"{CANARY}, fever"], ["n2", 1, 11, 1, 'said "ouch"\nand left'], ["n3", 2, 12, 1, "well"]]

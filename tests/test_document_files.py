@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.document_files import Columns, NewDocument, read_documents
 from pipeline.errors import UserError
+from pipeline.notes.document_files import Columns, NewDocument, read_documents
 
 DOCUMENTS = [
     NewDocument("007", 'First line\nsecond, with "quotes" – é 🙂'),

@@ -12,16 +12,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.documents import (
+from pipeline.errors import UserError
+from pipeline.files import without_half_pairs, write_json
+from pipeline.notes.documents import (
     ANNOTATOR_SCHEMA,
     DOCUMENT_SCHEMA,
     Document,
     iterate_documents,
     write_documents,
 )
-from pipeline.errors import UserError
-from pipeline.files import without_half_pairs, write_json
-from pipeline.ingest_report import IngestReport
+from pipeline.notes.ingest_report import IngestReport
 
 I10, N179 = "icd10cm:I10", "icd10cm:N17.9"
 DAY = datetime.date(2019, 3, 4)

@@ -10,13 +10,13 @@ from encoder_cases import SETTINGS, batches_of, build_tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.encoder import DocumentEncoder
+from pipeline.encoders.encoder import DocumentEncoder
+from pipeline.encoders.heads import build_head, start_from_prevalence
+from pipeline.encoders.micro_batches import ChunkSettings, build_micro_batches
+from pipeline.encoders.pretrained import load_encoder, load_tokenizer
+from pipeline.encoders.tokens import Tokenize
 from pipeline.errors import UserError
-from pipeline.heads import build_head, start_from_prevalence
-from pipeline.micro_batches import ChunkSettings, build_micro_batches
-from pipeline.pretrained import load_encoder, load_tokenizer
-from pipeline.tokens import Tokenize
-from pipeline.triggers import KINDS
+from pipeline.notes.triggers import KINDS
 
 
 @given(st.integers(1, 200), st.integers(8, 40), st.integers(0, 3))
@@ -214,7 +214,7 @@ def test_word_embeddings_are_frozen_only_where_asked_for(tiny_encoder_dir: Path,
 
 
 def test_an_encoder_survives_saving(tiny_encoder_dir: Path, tmp_path: Path) -> None:
-    from pipeline.serving import save_encoder
+    from pipeline.coding.serving import save_encoder
 
     encoder = load_encoder(tiny_encoder_dir, n_frozen_layers=1).eval()
     save_encoder(encoder, load_tokenizer(tiny_encoder_dir), tmp_path / "saved")
@@ -228,7 +228,7 @@ def test_an_encoder_survives_saving(tiny_encoder_dir: Path, tmp_path: Path) -> N
 
 
 def test_projections_have_length_one_even_under_bf16() -> None:
-    from pipeline.encoder import ProjectionHead
+    from pipeline.encoders.encoder import ProjectionHead
 
     head = ProjectionHead(16, 8)
     with torch.autocast("cpu", dtype=torch.bfloat16):

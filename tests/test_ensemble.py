@@ -14,19 +14,19 @@ import pyarrow.parquet as pq
 import pytest
 from scipy import sparse
 
-from pipeline.coding import code_documents
-from pipeline.combination import probabilities_of
-from pipeline.config import PipelineConfig
-from pipeline.corpora import build_corpora
-from pipeline.ensemble import CodingModel
-from pipeline.ensemble_fitting import HeldOut, fit_model
+from pipeline.coding.corpora import build_corpora
+from pipeline.coding.ensemble import CodingModel
+from pipeline.coding.ensemble_fitting import HeldOut, fit_model
+from pipeline.coding.new_documents import code_documents
+from pipeline.coding.serving import Classifier, digest_of
 from pipeline.errors import UserError
+from pipeline.evaluation.thresholds import apply_thresholds, fit_thresholds
+from pipeline.experiment.config import PipelineConfig
 from pipeline.files import sha256_of
-from pipeline.labels import LabelSpace
-from pipeline.serving import Classifier, digest_of
+from pipeline.icd.labels import LabelSpace
+from pipeline.lexical.combination import probabilities_of
+from pipeline.notes.text import Preparation
 from pipeline.stages import train_classifier
-from pipeline.text import Preparation
-from pipeline.thresholds import apply_thresholds, fit_thresholds
 
 KINDS = ("neural", "tfidf", "lexical", "ensemble")
 STAGES = "ingest split tokenize train_encoder"

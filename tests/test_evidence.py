@@ -13,20 +13,20 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from pipeline.artifacts import read_manifest
-from pipeline.code_files import text_digest
-from pipeline.coding import code_documents
-from pipeline.config import PipelineConfig
-from pipeline.ensemble import CodingModel
+from pipeline.coding.code_files import text_digest
+from pipeline.coding.ensemble import CodingModel
+from pipeline.coding.evidence import Explainer
+from pipeline.coding.faithfulness import Explained, FaithfulnessSample, measure_faithfulness
+from pipeline.coding.new_documents import code_documents
+from pipeline.coding.serving import Classifier, ClassifierSettings
+from pipeline.encoders.heads import LabelAttentionHead, build_head
+from pipeline.encoders.pretrained import load_encoder, load_tokenizer
 from pipeline.errors import UserError
-from pipeline.evidence import Explainer
-from pipeline.faithfulness import Explained, FaithfulnessSample, measure_faithfulness
-from pipeline.heads import LabelAttentionHead, build_head
-from pipeline.labels import LabelSpace
-from pipeline.mentions import TitleIndex, load_synonyms
-from pipeline.pretrained import load_encoder, load_tokenizer
-from pipeline.serving import Classifier, ClassifierSettings
-from pipeline.spans import Span
+from pipeline.experiment.artifacts import read_manifest
+from pipeline.experiment.config import PipelineConfig
+from pipeline.icd.labels import LabelSpace
+from pipeline.lexical.mentions import TitleIndex, load_synonyms
+from pipeline.notes.spans import Span
 
 SPACE = LabelSpace(("icd10cm:E11.9", "icd10cm:I10"), ("Diabetes", "Hypertension"), (3, 2))
 

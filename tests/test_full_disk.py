@@ -13,10 +13,12 @@ import pytest
 START = """
 import random, resource, signal, sys
 from pathlib import Path
-from pipeline import artifacts, documents, errors, files
-from pipeline.config import PipelineConfig
-from pipeline.code_files import writing_codes
-from pipeline.ingest_report import IngestReport
+from pipeline.experiment import artifacts
+from pipeline.notes import documents
+from pipeline import errors, files
+from pipeline.experiment.config import PipelineConfig
+from pipeline.coding.code_files import writing_codes
+from pipeline.notes.ingest_report import IngestReport
 
 def limit(n_bytes):
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # as on a full disk: an error, not a signal

@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from pipeline import dag, grid
-from pipeline.artifacts import STAGE_INPUTS, read_manifest, share_outputs, writing
-from pipeline.config import STAGE_SECTIONS, PipelineConfig
-from pipeline.config_files import load_config
+from pipeline.commands import dag
 from pipeline.errors import UserError
+from pipeline.experiment import grid
+from pipeline.experiment.artifacts import STAGE_INPUTS, read_manifest, share_outputs, writing
+from pipeline.experiment.config import STAGE_SECTIONS, PipelineConfig
+from pipeline.experiment.config_files import load_config
 from pipeline.files import write_json
 
 MakeConfig = Callable[..., PipelineConfig]

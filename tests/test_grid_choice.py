@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 from grid_cases import finish
 
-from pipeline import dag, grid
-from pipeline.config import PipelineConfig
-from pipeline.config_files import load_config
+from pipeline.commands import dag
 from pipeline.errors import UserError
+from pipeline.experiment import grid
+from pipeline.experiment.config import PipelineConfig
+from pipeline.experiment.config_files import load_config
 from pipeline.files import write_json
 from pipeline.stages import choose
 

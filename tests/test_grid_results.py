@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from grid_cases import GOLD, finish
 
-from pipeline import grid
-from pipeline.config import PipelineConfig
+from pipeline.evaluation.grid_results import as_rows, collect, text_table
+from pipeline.experiment import grid
+from pipeline.experiment.config import PipelineConfig
 from pipeline.files import write_json
-from pipeline.grid_report import write_grid_report
-from pipeline.grid_results import as_rows, collect, text_table
+from pipeline.reports.grid_report import write_grid_report
 
 MakeConfig = Callable[..., PipelineConfig]
 VARIANTS = {

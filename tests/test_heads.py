@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.encoder import TokenStates
-from pipeline.heads import LabelAttentionHead, LinearHead, build_head, start_from_prevalence
-from pipeline.triggers import KINDS
+from pipeline.encoders.encoder import TokenStates
+from pipeline.encoders.heads import LabelAttentionHead, LinearHead, build_head, start_from_prevalence
+from pipeline.notes.triggers import KINDS
 
 DIM, N_LABELS = 8, 5
 HEADS = ("linear", "label_attention", "laat")

@@ -9,8 +9,8 @@ import pytest
 from metric_cases import random_split
 from scipy import sparse
 
-from pipeline.icd_metric import IcdCodingMetric
-from pipeline.metrics import evaluate_predictions
+from pipeline.evaluation.icd_metric import IcdCodingMetric
+from pipeline.evaluation.metrics import evaluate_predictions
 
 
 def test_evaluate_module_in_batches_equals_the_functions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

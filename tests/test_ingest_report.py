@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.ingest_report import IngestReport
+from pipeline.notes.ingest_report import IngestReport
 
 
 def test_published_counts_stand_beside_those_found() -> None:

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from metric_cases import Bools, Probabilities, csr, random_split, splits
 
-from pipeline.label_counts import label_matrix
-from pipeline.metrics import bootstrap_distributions, bootstrap_intervals, evaluate_predictions
+from pipeline.evaluation.label_counts import label_matrix
+from pipeline.evaluation.metrics import bootstrap_distributions, bootstrap_intervals, evaluate_predictions
 
 
 @given(splits(), st.integers(0, 2**16))

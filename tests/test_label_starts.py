@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.encoder import ProjectionHead
-from pipeline.label_starts import LabelStarts, label_starts, title_sources
-from pipeline.labels import LabelSpace
+from pipeline.coding.serving import embed_texts
+from pipeline.encoders.encoder import ProjectionHead
+from pipeline.encoders.micro_batches import ChunkSettings
+from pipeline.encoders.pretrained import load_encoder, load_tokenizer
+from pipeline.icd.labels import LabelSpace
 from pipeline.losses import build_contrastive_loss
-from pipeline.micro_batches import ChunkSettings
-from pipeline.objectives import has_prototypes, start_prototypes
-from pipeline.pretrained import load_encoder, load_tokenizer
-from pipeline.serving import embed_texts
+from pipeline.training.label_starts import LabelStarts, label_starts, title_sources
+from pipeline.training.objectives import has_prototypes, start_prototypes
 
 CHUNKS = ChunkSettings(chunk_tokens=16, chunk_overlap=0, cls_id=2, sep_id=3, pad_id=0)
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import UserError
-from pipeline.labels import LabelSpace
+from pipeline.icd.labels import LabelSpace
 
 CODES = ["icd10cm:I10", "icd10cm:I11.0", "icd10cm:E11.9", "icd10cm:N17.9", "icd10cm:N17.0", "icd10cm:J18.9"]
 LABEL_SETS = st.lists(st.lists(st.sampled_from(CODES), unique=True), min_size=1, max_size=12)

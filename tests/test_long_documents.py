@@ -9,11 +9,11 @@ import pytest
 import torch
 from encoder_cases import SETTINGS, batches_of, build_tiny
 
-from pipeline.encoder import DocumentEncoder
+from pipeline.encoders.encoder import DocumentEncoder
+from pipeline.encoders.heads import build_head
+from pipeline.encoders.micro_batches import ChunkSettings, build_micro_batches
+from pipeline.encoders.pretrained import load_encoder
 from pipeline.errors import UserError
-from pipeline.heads import build_head
-from pipeline.micro_batches import ChunkSettings, build_micro_batches
-from pipeline.pretrained import load_encoder
 
 
 def test_a_long_document_is_its_chunks_one_after_another_every_token_once(tiny_encoder_dir: Path) -> None:

@@ -23,11 +23,11 @@ from encoder_cases import without_dropout
 from safetensors.torch import load_file
 from spawned import run_processes
 
-from pipeline.config import PipelineConfig
-from pipeline.config_files import load_config
+from pipeline.experiment.config import PipelineConfig
+from pipeline.experiment.config_files import load_config
+from pipeline.experiment.training_settings import ContrastiveLossName
 from pipeline.files import read_json, write_json
 from pipeline.stages import run_stage, train_encoder
-from pipeline.training_settings import ContrastiveLossName
 
 LOSSES = [name for name in typing.get_args(ContrastiveLossName) if name != "none"]
 LAUNCH = "compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_CPU\nnum_processes: {}\n"

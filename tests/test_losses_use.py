@@ -11,7 +11,7 @@ import torch
 from loss_cases import vectors
 from torch import Tensor, nn
 
-from pipeline.loss_settings import SETTINGS_OF_LOSS, loss_arguments
+from pipeline.experiment.loss_settings import SETTINGS_OF_LOSS, loss_arguments
 from pipeline.losses import (
     AllLoss,
     AnyLoss,

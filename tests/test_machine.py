@@ -12,9 +12,9 @@ import psutil
 import pytest
 import torch
 
-from pipeline.config import PipelineConfig
+from pipeline.commands.machine import Finding, machine_findings
 from pipeline.errors import UserError
-from pipeline.machine import Finding, machine_findings
+from pipeline.experiment.config import PipelineConfig
 
 MakeConfig = Callable[..., PipelineConfig]
 
@@ -166,7 +166,7 @@ def test_a_card_that_torch_does_not_see_is_said(make_config: MakeConfig, monkeyp
 def test_bf16_that_this_machine_only_emulates_is_said(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     config = make_config(predict={"mixed_precision": "bf16"})
     for has_bf16, asked, n in ((False, config, 1), (True, config, 0), (False, make_config(), 0)):
-        monkeypatch.setattr("pipeline.precision.has_bf16", lambda kind, found=has_bf16: found)
+        monkeypatch.setattr("pipeline.encoders.precision.has_bf16", lambda kind, found=has_bf16: found)
         assert len(findings_of(asked, "precision")) == n
 
 

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from small_training import N_LABELS, build_loader
 from torch import Tensor, nn
 
-from pipeline.encoder import ProjectionHead
+from pipeline.encoders.encoder import ProjectionHead
+from pipeline.encoders.pretrained import load_encoder
 from pipeline.losses import CONTRASTIVE_LOSSES, SparseLabels, build_contrastive_loss
-from pipeline.memory_queue import Memory, MemoryQueue, MomentumEncoder
-from pipeline.objectives import ContrastiveObjective
-from pipeline.pretrained import load_encoder
+from pipeline.training.memory_queue import Memory, MemoryQueue, MomentumEncoder
+from pipeline.training.objectives import ContrastiveObjective
 
 DIM = 3
 

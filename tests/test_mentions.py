@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.context import annotate
 from pipeline.errors import UserError
-from pipeline.mentions import FEATURES, TitleIndex, load_synonyms, lowered, save_synonyms, title_bags
+from pipeline.lexical.mentions import FEATURES, TitleIndex, load_synonyms, lowered, save_synonyms, title_bags
+from pipeline.notes.context import annotate
 
 SYNONYMS = load_synonyms()
 

@@ -10,16 +10,16 @@ import pytest
 from metric_cases import PREDICTED, TRUE, Probabilities, csr, label_sets, random_split
 from scipy import sparse
 
-from pipeline.curves import threshold_curve
-from pipeline.label_counts import label_matrix, set_scores
-from pipeline.metrics import (
+from pipeline.evaluation.curves import threshold_curve
+from pipeline.evaluation.label_counts import label_matrix, set_scores
+from pipeline.evaluation.metrics import (
     bands_of_scores,
     evaluate_predictions,
     label_metrics_table,
     metrics_by_frequency_band,
     rank_true_labels,
 )
-from pipeline.ranking import ranking_scores, roc_auc_by_label
+from pipeline.evaluation.ranking import ranking_scores, roc_auc_by_label
 
 
 def test_micro_scores_of_the_worked_example() -> None:
@@ -111,7 +111,7 @@ def test_results_do_not_depend_on_the_size_of_the_chunks(monkeypatch: pytest.Mon
     true = csr(generator.random((23, 9)) < 0.3)
     probabilities = np.round(generator.random((23, 9)), 1).astype(np.float32)
     whole = ranking_scores(true, probabilities), threshold_curve(true, probabilities)
-    monkeypatch.setattr("pipeline.ranking.CHUNK_CELLS", 20)
+    monkeypatch.setattr("pipeline.evaluation.ranking.CHUNK_CELLS", 20)
     assert ranking_scores(true, probabilities) == whole[0]
     assert threshold_curve(true, probabilities).equals(whole[1])
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from metric_cases import Bools, Probabilities, csr, splits
 from sklearn import metrics as sk
 
-from pipeline.label_counts import set_scores
-from pipeline.ranking import ranking_scores
+from pipeline.evaluation.label_counts import set_scores
+from pipeline.evaluation.ranking import ranking_scores
 
 
 @settings(max_examples=60, deadline=None)

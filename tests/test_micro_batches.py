@@ -10,13 +10,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.micro_batches import (
+from pipeline.encoders.micro_batches import (
     Batch,
     ChunkSettings,
     MicroBatch,
     build_micro_batches,
 )
-from pipeline.tokens import AFFIRMED
+from pipeline.encoders.tokens import AFFIRMED
 
 CLS, SEP, PAD = 102, 103, 100
 SETTINGS = ChunkSettings(chunk_tokens=10, chunk_overlap=2, cls_id=CLS, sep_id=SEP, pad_id=PAD)

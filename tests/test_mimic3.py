@@ -18,9 +18,9 @@ from data_recipes import (
     mimic3_full,
     recipe_options,
 )
-from pipeline.codes import CodeSystem, is_valid_shape
 from pipeline.errors import UserError
-from pipeline.ingest_report import IngestReport
+from pipeline.icd.codes import CodeSystem, is_valid_shape
+from pipeline.notes.ingest_report import IngestReport
 
 
 def test_notes_of_an_admission_are_joined_in_the_order_of_the_published_sets(tmp_path: Path) -> None:

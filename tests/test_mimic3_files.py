@@ -22,9 +22,9 @@ from data_recipes import (
     raw_tables,
     synthetic,
 )
-from pipeline.documents import Document
 from pipeline.errors import UserError
-from pipeline.ingest_report import IngestReport
+from pipeline.notes.documents import Document
+from pipeline.notes.ingest_report import IngestReport
 
 
 @pytest.fixture(scope="module")
@@ -219,8 +219,8 @@ def test_memory_does_not_grow_with_the_table_of_notes(tmp_path: Path) -> None:
         code = f"""
 from pathlib import Path
 from data_recipes import mimic3_full
-from pipeline.documents import write_documents
-from pipeline.ingest_report import IngestReport
+from pipeline.notes.documents import write_documents
+from pipeline.notes.ingest_report import IngestReport
 
 folder = Path({str(raw)!r})
 report = IngestReport()

@@ -25,9 +25,9 @@ from mimic4_cases import (
 from data_recipes import _mimic4 as mimic4
 from data_recipes import recipe_options
 from data_recipes._mimic_codes import CodeColumns, CodeTable
-from pipeline.documents import Document
 from pipeline.errors import UserError
-from pipeline.ingest_report import IngestReport
+from pipeline.notes.documents import Document
+from pipeline.notes.ingest_report import IngestReport
 
 
 def test_labels_are_diagnoses_then_procedures_by_sequence_number_each_once(tmp_path: Path) -> None:

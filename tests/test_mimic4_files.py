@@ -23,7 +23,7 @@ from mimic4_cases import (
 from data_recipes import _mimic4 as mimic4
 from data_recipes import synthetic
 from pipeline.errors import UserError
-from pipeline.ingest_report import IngestReport
+from pipeline.notes.ingest_report import IngestReport
 
 
 @pytest.fixture(scope="module")

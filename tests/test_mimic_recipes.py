@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_recipes import synthetic
-from pipeline.config import PipelineConfig
-from pipeline.config_files import load_config
+from pipeline.experiment.config import PipelineConfig
+from pipeline.experiment.config_files import load_config
 from pipeline.files import read_json
-from pipeline.labels import LabelSpace
+from pipeline.icd.labels import LabelSpace
 from pipeline.stages import ingest, run_stage, split
 
 ROOT = Path(__file__).parents[1]

@@ -13,9 +13,9 @@ import pytest
 
 from data_recipes import load_recipe, mimic4_icd10, synthetic
 from data_recipes._mimic_splits import PublishedSplits
-from pipeline.documents import write_documents
 from pipeline.errors import UserError
-from pipeline.ingest_report import IngestReport
+from pipeline.notes.documents import write_documents
+from pipeline.notes.ingest_report import IngestReport
 
 
 def write(
@@ -126,7 +126,7 @@ def test_a_relative_path_in_the_options_of_a_config_starts_where_the_command_was
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stages run in the work folder, so that is settled when the config is read."""
-    from pipeline.settings import Data
+    from pipeline.experiment.settings import Data
 
     monkeypatch.chdir(tmp_path)
     data = Data.model_validate(

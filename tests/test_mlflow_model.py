@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.labels import LabelSpace
+from pipeline.icd.labels import LabelSpace
 from pipeline.mlflow_model import MLflowModel
-from pipeline.text import Preparation
+from pipeline.notes.text import Preparation
 
 
 class FakeModel:

@@ -12,10 +12,10 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from scipy import sparse, stats
 
-from pipeline.intervals import SampleScorer
-from pipeline.label_counts import label_matrix
-from pipeline.metrics import evaluate_predictions
-from pipeline.paired import label_wins, paired_differences
+from pipeline.evaluation.intervals import SampleScorer
+from pipeline.evaluation.label_counts import label_matrix
+from pipeline.evaluation.metrics import evaluate_predictions
+from pipeline.evaluation.paired import label_wins, paired_differences
 
 Split = tuple[sparse.csr_array, sparse.csr_array, NDArray[np.float32], sparse.csr_array, NDArray[np.float32]]
 

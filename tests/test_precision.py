@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from pipeline.encoders.precision import autocast, has_bf16, usable_precision
 from pipeline.errors import UserError
-from pipeline.precision import autocast, has_bf16, usable_precision
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
@@ -18,7 +18,7 @@ from pipeline.precision import autocast, has_bf16, usable_precision
 def test_bf16_is_float32_where_it_would_be_emulated_and_the_log_says_so(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, device: str, is_native: bool
 ) -> None:
-    monkeypatch.setattr("pipeline.precision.has_bf16", lambda kind: is_native and kind == device)
+    monkeypatch.setattr("pipeline.encoders.precision.has_bf16", lambda kind: is_native and kind == device)
     caplog.set_level(logging.INFO)
     assert usable_precision("bf16", device) == ("bf16" if is_native else "no")
     assert ("float32 is used" in caplog.text) is not is_native

@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from pipeline.__main__ import main
-from pipeline.config import PipelineConfig
-from pipeline.ensemble import CodingModel
-from pipeline.heads import build_head
-from pipeline.labels import LabelSpace
-from pipeline.pretrained import load_encoder, load_tokenizer
-from pipeline.serving import Classifier, ClassifierSettings
+from pipeline.coding.ensemble import CodingModel
+from pipeline.coding.serving import Classifier, ClassifierSettings
+from pipeline.encoders.heads import build_head
+from pipeline.encoders.pretrained import load_encoder, load_tokenizer
+from pipeline.experiment.config import PipelineConfig
+from pipeline.icd.labels import LabelSpace
 
 SECRET = "Xqzvcanary"
 SPACE = LabelSpace(("icd10cm:E11.9", "icd10cm:I10", "icd10cm:J18.9"), ("Diabetes", "Hypertension", None), (3, 2, 1))
@@ -80,8 +80,8 @@ def test_odd_documents_are_coded_all_with_evidence_inside_them(
     source, output = tmp_path / "notes.jsonl", tmp_path / f"codes.{suffix}"
     source.write_text("".join(json.dumps({"document_id": one, "text": text}) + "\n" for one, text in ODD_TEXTS.items()))
     assert predict(model, source, output, "--evidence", "--top-k", "2") == 0
-    from pipeline.code_files import text_digest
-    from pipeline.code_reading import read_codes
+    from pipeline.coding.code_files import text_digest
+    from pipeline.coding.code_reading import read_codes
 
     found = list(read_codes(output))
     assert [one.document_id for one in found] == list(ODD_TEXTS)
@@ -218,7 +218,7 @@ def test_evidence_in_csv_is_a_list_in_one_column(model: Path, tmp_path: Path) ->
 def test_precision_reaches_the_encoder_and_fp16_asks_for_a_gpu(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.precision.has_bf16", lambda kind: True)  # emulated where this CPU has none
+    monkeypatch.setattr("pipeline.encoders.precision.has_bf16", lambda kind: True)  # emulated where this CPU has none
     (tmp_path / "a.csv").write_text("document_id,text\na,the patient has fever and cough\n")
     found = {}
     for precision in ("no", "bf16"):

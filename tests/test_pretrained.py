@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.encoder import DocumentEncoder
-from pipeline.encoder_files import find_encoder
+from pipeline.encoders.encoder import DocumentEncoder
+from pipeline.encoders.pretrained import load_encoder, load_tokenizer
 from pipeline.errors import UserError
-from pipeline.pretrained import load_encoder, load_tokenizer
+from pipeline.experiment.encoder_files import find_encoder
 
 
 def test_an_encoder_is_found_as_a_folder_and_as_a_package_without_a_network(

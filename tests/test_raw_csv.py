@@ -16,7 +16,7 @@ from data_recipes import _csv
 from data_recipes._csv import OnBadRow, read_raw_csv
 from data_recipes._raw_files import need_raw_file, raw_file
 from pipeline.errors import UserError
-from pipeline.ingest_report import IngestReport
+from pipeline.notes.ingest_report import IngestReport
 
 HEADER = "id,code,text"
 ROWS = [

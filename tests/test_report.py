@@ -12,14 +12,14 @@ import pandas as pd
 import pytest
 from report_cases import EVIL, build_content, build_history
 
-from pipeline import report
-from pipeline.paired import PairedDifference
-from pipeline.report import render_report, write_report
-from pipeline.report_content import Baseline, ReportContent, Section
-from pipeline.report_data import count_costs
-from pipeline.report_tables import points
-from pipeline.selective import Taken
-from pipeline.verdicts import add_verdicts
+from pipeline.evaluation.paired import PairedDifference
+from pipeline.evaluation.selective import Taken
+from pipeline.evaluation.verdicts import add_verdicts
+from pipeline.reports import report
+from pipeline.reports.report import render_report, write_report
+from pipeline.reports.report_content import Baseline, ReportContent
+from pipeline.reports.report_data import count_costs
+from pipeline.reports.report_tables import points
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,6 @@ def test_markup_in_any_value_stays_text(content: ReportContent) -> None:
             costs=count_costs({EVIL: {"duration_s": 1.0, "facts": {}}}),
             facts={EVIL: EVIL},
             notes=[EVIL],
-            sections=[Section(title=EVIL, text=EVIL, table=table)],
         )
     )
     assert html.count("&lt;script&gt;alert") > 20
@@ -200,7 +199,7 @@ def test_largest_report_stays_below_three_megabytes(content: ReportContent) -> N
             content,
             label_table=table.assign(title="Displaced fracture of the shaft, " * 20, n_true=3),
             history=build_history(n_steps=20_000),
-            sections=[Section(title="Long", table=pd.DataFrame({"text": ["word " * 100] * 5_000}))],
+            label_space=pd.DataFrame({"text": ["word " * 100] * 5_000}),
         )
     )
     assert len(html.encode()) < 3e6

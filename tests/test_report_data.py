@@ -14,16 +14,16 @@ import pyarrow.parquet as pq
 import pytest
 from experiment_tables import DIABETES, PRESSURE, SPACE, write
 
-from pipeline.coded import load_coded_split
-from pipeline.config import PipelineConfig
-from pipeline.ensemble import CodingModel
+from pipeline.coding.ensemble import CodingModel
 from pipeline.errors import UserError
-from pipeline.evaluation import find_label_groups, score
+from pipeline.evaluation.coded import load_coded_split
+from pipeline.evaluation.metrics import bands_of_scores
+from pipeline.evaluation.scores import find_label_groups, score
+from pipeline.experiment.config import PipelineConfig
 from pipeline.files import read_json, write_json
-from pipeline.labels import LabelSpace
-from pipeline.metrics import bands_of_scores
-from pipeline.report_data import compare_baseline, count_splits, short_commit
-from pipeline.report_tables import band_keys, group_scores, level_scores
+from pipeline.icd.labels import LabelSpace
+from pipeline.reports.report_data import compare_baseline, count_splits, short_commit
+from pipeline.reports.report_tables import band_keys, group_scores, level_scores
 
 
 @pytest.mark.parametrize(

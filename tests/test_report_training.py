@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from report_cases import build_content, build_history
 
-from pipeline.drawing import thin
-from pipeline.report import render_report
-from pipeline.report_tables import training_summary
-from pipeline.training_figures import relations_figure, training_figure
+from pipeline.reports.drawing import thin
+from pipeline.reports.report import render_report
+from pipeline.reports.report_tables import training_summary
+from pipeline.reports.training_figures import relations_figure, training_figure
 
 
 @pytest.fixture(scope="module")

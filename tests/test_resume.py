@@ -12,9 +12,9 @@ from accelerate.state import AcceleratorState
 from small_training import build_loader, build_objective, settings_of, train
 from torch import nn
 
-from pipeline import checkpoints, training
-from pipeline.settings import Compute
-from pipeline.training import fit, start_accelerator
+from pipeline.experiment.settings import Compute
+from pipeline.training import checkpoints, loop
+from pipeline.training.loop import fit, start_accelerator
 
 
 @pytest.mark.parametrize("kind", ["contrastive", "classification"])
@@ -24,7 +24,7 @@ def test_a_resumed_training_ends_with_the_very_weights_of_one_that_was_not_inter
 ) -> None:
     """Two epochs of three steps; stopped after step 1 or 4 (inside an epoch) or 3 (at its end)."""
     monkeypatch.setattr(checkpoints, "EVERY_S", 0.0)
-    monkeypatch.setattr(training, "_LOG_EVERY_S", 0.0)
+    monkeypatch.setattr(loop, "_LOG_EVERY_S", 0.0)
     expected = train(tiny_encoder_dir, tmp_path / "a", kind, dropout=0.2, signature="s")
 
     def stop(_: dict[str, float], step: int) -> None:
@@ -73,7 +73,7 @@ def test_a_checkpoint_of_other_settings_is_not_used(
     tiny_encoder_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(checkpoints, "EVERY_S", 0.0)
-    monkeypatch.setattr(training, "_LOG_EVERY_S", 0.0)
+    monkeypatch.setattr(loop, "_LOG_EVERY_S", 0.0)
 
     def stop(_: dict[str, float], step: int) -> None:
         if step == 3:
@@ -115,7 +115,7 @@ def test_a_training_killed_while_it_validates_still_keeps_the_best_epoch(
 ) -> None:
     """With a checkpoint of the epoch's last step the validation alone is done again, else the whole epoch is."""
     monkeypatch.setattr(checkpoints, "EVERY_S", 0.0 if saves_every_step else 1e9)
-    monkeypatch.setattr(training, "_LOG_EVERY_S", 0.0)
+    monkeypatch.setattr(loop, "_LOG_EVERY_S", 0.0)
     expected, whole_history = train_validated(tiny_encoder_dir, tmp_path / "a")
     with pytest.raises(KeyboardInterrupt):
         train_validated(tiny_encoder_dir, tmp_path / "b", stop_in_epoch=stop_in_epoch)
@@ -137,7 +137,7 @@ def test_a_training_killed_while_it_removes_an_old_checkpoint_goes_on_from_the_n
 ) -> None:
     """Half removed, the old folder is the one that changed last."""
     monkeypatch.setattr(checkpoints, "EVERY_S", 0.0)
-    monkeypatch.setattr(training, "_LOG_EVERY_S", 0.0)
+    monkeypatch.setattr(loop, "_LOG_EVERY_S", 0.0)
     expected = train(tiny_encoder_dir, tmp_path / "a", "classification", dropout=0.2, signature="s")
     remove_tree = shutil.rmtree
 

@@ -14,9 +14,9 @@ import pytest
 from review_cases import HOSTILE, SECRET, code, hostile_page, shown, write_codes, write_notes
 
 from pipeline.__main__ import main
-from pipeline.code_files import text_digest
+from pipeline.coding.code_files import text_digest
 from pipeline.errors import UserError
-from pipeline.review import checked_output, collect, embedded_json, render, utf16_offsets, write_review
+from pipeline.reports.review import checked_output, collect, embedded_json, render, utf16_offsets, write_review
 
 
 def test_notes_and_codes_are_joined_in_the_order_of_the_predictions(tmp_path: Path) -> None:

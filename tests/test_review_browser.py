@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from review_cases import HOSTILE, code, hostile_page, write_codes, write_notes
 
-from pipeline.review import collect, render
+from pipeline.reports.review import collect, render
 
 CHROMIUM = shutil.which("chromium")
 in_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine to open the page with")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import UserError
-from pipeline.sampling import BatchPlan, Partners
+from pipeline.training.sampling import BatchPlan, Partners
 
 ROWS = st.lists(st.integers(0, 10_000), min_size=1, max_size=60, unique=True)
 

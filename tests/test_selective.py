@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import sparse
 
-from pipeline.label_counts import label_matrix
-from pipeline.selective import choose_confidence, code_curve, selective_curve, take
+from pipeline.evaluation.label_counts import label_matrix
+from pipeline.evaluation.selective import choose_confidence, code_curve, selective_curve, take
 
 # d0: {0} right, sure 0.9. d1: {0, 1}, 0 right, sure (0.8 + 0.6) / 2 = 0.7. d2: {1} wrong, 0 missed, sure 0.5.
 # d3: nothing proposed, never sure.

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipeline import sentences
-from pipeline.sentences import find_sentences, sentences_of
+from pipeline.notes import sentences
+from pipeline.notes.sentences import find_sentences, sentences_of
 
 
 def cut(text: str) -> list[str]:

@@ -13,17 +13,17 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline import serving
-from pipeline.ensemble import CodingModel
+from pipeline.coding import serving
+from pipeline.coding.ensemble import CodingModel
+from pipeline.coding.serving import Classifier, ClassifierSettings, digest_of, embed_texts, predict_rows
+from pipeline.encoders.heads import LabelAttentionHead, build_head
+from pipeline.encoders.micro_batches import build_micro_batches
+from pipeline.encoders.pretrained import load_encoder, load_tokenizer
+from pipeline.encoders.tokens import Tokenize
 from pipeline.errors import UserError
 from pipeline.files import sha256_of
-from pipeline.heads import LabelAttentionHead, build_head
-from pipeline.labels import LabelSpace
-from pipeline.micro_batches import build_micro_batches
-from pipeline.pretrained import load_encoder, load_tokenizer
-from pipeline.serving import Classifier, ClassifierSettings, digest_of, embed_texts, predict_rows
-from pipeline.text import clean
-from pipeline.tokens import Tokenize
+from pipeline.icd.labels import LabelSpace
+from pipeline.notes.text import clean
 
 SPACE = LabelSpace(("icd10cm:E11.9", "icd10cm:I10", "icd10cm:J18.9"), (None, "Hypertension", None), (3, 2, 1))
 TEXTS = [
@@ -121,7 +121,7 @@ def test_coding_is_without_dropout_and_leaves_the_mode_as_it_was(tiny_encoder_di
 
 
 def test_bf16_is_close_to_float32_and_finite(tiny_encoder_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.precision.has_bf16", lambda kind: True)  # emulated where this CPU has none
+    monkeypatch.setattr("pipeline.encoders.precision.has_bf16", lambda kind: True)  # emulated where this CPU has none
     classifier = build(tiny_encoder_dir)
     half = coded(classifier.to("cpu", "bf16"), TEXTS)
     assert half.dtype == np.float32
@@ -138,7 +138,7 @@ def test_a_model_computes_in_what_it_was_trained_in_where_the_machine_has_it(
     tiny_encoder_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: tuple[str, bool, str]
 ) -> None:
     trained, has_bf16, expected = case
-    monkeypatch.setattr("pipeline.precision.has_bf16", lambda kind: has_bf16)
+    monkeypatch.setattr("pipeline.encoders.precision.has_bf16", lambda kind: has_bf16)
     CodingModel.of_classifier(build(tiny_encoder_dir, precision=trained)).save(tmp_path / "c")
     model = CodingModel.load(tmp_path / "c")
     neural, asked = model.to("cpu").neural, model.to("cpu", "no").neural

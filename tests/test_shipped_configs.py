@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import STAGE_SECTIONS, PipelineConfig
-from pipeline.config_files import load_config
+from pipeline.experiment.config import STAGE_SECTIONS, PipelineConfig
+from pipeline.experiment.config_files import load_config
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 QUICK = (

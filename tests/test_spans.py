@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.spans import Span, grow_spans, random_runs, word_of_token
+from pipeline.notes.spans import Span, grow_spans, random_runs, word_of_token
 
 SECTIONS: list[dict[str, Any]] = [
     {"name": "impression", "start": 0, "end": 30},

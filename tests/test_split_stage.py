@@ -10,18 +10,18 @@ import pandas as pd
 import pytest
 from split_cases import Corpus, day, made_corpus
 
-from pipeline.artifacts import read_manifest
-from pipeline.config import PipelineConfig, view_for_stage
-from pipeline.documents import Document, write_documents
 from pipeline.errors import UserError
+from pipeline.experiment.artifacts import read_manifest
+from pipeline.experiment.config import PipelineConfig, view_for_stage
+from pipeline.experiment.stage_tracking import stage_run
 from pipeline.files import write_json
-from pipeline.ingest_report import IngestReport
-from pipeline.splits import (
+from pipeline.notes.documents import Document, write_documents
+from pipeline.notes.ingest_report import IngestReport
+from pipeline.notes.splits import (
     SPLITS,
     assign_splits,
     file_order_folds,
 )
-from pipeline.stage_tracking import stage_run
 from pipeline.stages.split import run
 
 

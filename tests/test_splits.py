@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from split_cases import Corpus, day, made_corpus
 
 from pipeline.errors import UserError
-from pipeline.splits import (
+from pipeline.notes.splits import (
     SPLITS,
     assign_folds,
     assign_splits,

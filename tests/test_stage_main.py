@@ -75,7 +75,7 @@ def test_overrides_reach_the_stage(tmp_path: Path) -> None:
 SWITCHES = """
     import socket
     import datasets, transformers, huggingface_hub  # as a stage imports them, before its config is known
-    from pipeline.encoder_files import find_encoder
+    from pipeline.experiment.encoder_files import find_encoder
     from pipeline.errors import UserError
     from pipeline.stages import stage_main
 
@@ -240,7 +240,7 @@ def test_a_stage_without_heavy_libraries_does_not_import_them_for_the_switches(t
     code = """
         import sys
         from pathlib import Path
-        from pipeline.config import PipelineConfig
+        from pipeline.experiment.config import PipelineConfig
         from pipeline.stages import prepare_environment
         prepare_environment(PipelineConfig(experiment="a", work_dir=Path("work")))
         print(sorted({"torch", "datasets", "transformers", "mlflow"} & sys.modules.keys()))

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from pipeline import files
-from pipeline.artifacts import manifest_path
-from pipeline.config import PipelineConfig
-from pipeline.config_files import validate_config
 from pipeline.errors import UserError
-from pipeline.stage_tracking import StageRun
+from pipeline.experiment.artifacts import manifest_path
+from pipeline.experiment.config import PipelineConfig
+from pipeline.experiment.config_files import validate_config
+from pipeline.experiment.stage_tracking import StageRun
 from pipeline.stages import ingest, prepare_environment, run_stage
 
 

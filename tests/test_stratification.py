@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from pipeline.stratification import label_match, stratify
+from pipeline.notes.stratification import label_match, stratify
 
 
 def label_matrix(label_sets: list[set[int]], n_labels: int) -> sparse.csr_array:

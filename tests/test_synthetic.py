@@ -22,11 +22,11 @@ from data_recipes import synthetic
 from data_recipes._synthetic_mimic4 import COLUMNS
 from data_recipes._synthetic_patients import draw_stays, group_of
 from data_recipes._synthetic_vocabulary import build_vocabulary, written_codes
-from pipeline.codes import parse_label
-from pipeline.documents import Document
 from pipeline.errors import UserError
-from pipeline.ingest_report import IngestReport
-from pipeline.titles import load_icd10cm
+from pipeline.icd.codes import parse_label
+from pipeline.icd.titles import load_icd10cm
+from pipeline.notes.documents import Document
+from pipeline.notes.ingest_report import IngestReport
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import pytest
 
 from data_recipes import _synthetic_mimic3 as shape
 from data_recipes import synthetic
-from pipeline.codes import category, normalise
+from pipeline.icd.codes import category, normalise
 
 N_DOCUMENTS = 60
 

@@ -19,9 +19,9 @@ from data_recipes import synthetic
 from data_recipes._synthetic_notes import NoteWriter
 from data_recipes._synthetic_patients import draw_stays
 from data_recipes._synthetic_vocabulary import build_vocabulary
-from pipeline.documents import Document
-from pipeline.ingest_report import IngestReport
-from pipeline.splits import assign_splits
+from pipeline.notes.documents import Document
+from pipeline.notes.ingest_report import IngestReport
+from pipeline.notes.splits import assign_splits
 
 
 def test_notes_have_the_sections_and_blanks_of_discharge_summaries(corpus: list[Document]) -> None:

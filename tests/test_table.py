@@ -11,10 +11,10 @@ import pytest
 from table_cases import jsonl, read
 
 from data_recipes import table
-from pipeline.document_files import read_documents
-from pipeline.documents import Document
 from pipeline.errors import UserError
-from pipeline.ingest_report import IngestReport
+from pipeline.notes.document_files import read_documents
+from pipeline.notes.documents import Document
+from pipeline.notes.ingest_report import IngestReport
 
 SECRET = "Xqzvsecret"
 HEADER = "document_id,patient,text,codes,split"

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import UserError
-from pipeline.text import (
+from pipeline.notes.text import (
     KNOWN_SECTIONS,
     PRESETS,
     Preset,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.mentions import TitleIndex, load_synonyms
-from pipeline.title_spans import title_spans
+from pipeline.lexical.mentions import TitleIndex, load_synonyms
+from pipeline.lexical.title_spans import title_spans
 
 SYNONYMS = load_synonyms()
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from pipeline.titles import title
+from pipeline.icd.titles import title
 
 
 def test_titles_come_from_the_caller_then_the_chapters_then_the_package() -> None:

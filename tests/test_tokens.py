@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from pipeline import tokens as tokens_module
-from pipeline.documents import Document, write_documents
-from pipeline.errors import UserError
-from pipeline.ingest_report import IngestReport
-from pipeline.labels import LabelSpace
-from pipeline.micro_batches import (
+from pipeline.encoders import tokens as tokens_module
+from pipeline.encoders.micro_batches import (
     ChunkSettings,
     chunk_settings,
     iterate_micro_batches,
 )
-from pipeline.pretrained import load_tokenizer
-from pipeline.tokens import AFFIRMED, TOKEN_FEATURES, Tokenize, select_rows, tokenize_documents
-from pipeline.triggers import KINDS
+from pipeline.encoders.pretrained import load_tokenizer
+from pipeline.encoders.tokens import AFFIRMED, TOKEN_FEATURES, Tokenize, select_rows, tokenize_documents
+from pipeline.errors import UserError
+from pipeline.icd.labels import LabelSpace
+from pipeline.notes.documents import Document, write_documents
+from pipeline.notes.ingest_report import IngestReport
+from pipeline.notes.triggers import KINDS
 
 if TYPE_CHECKING:
     import datasets

@@ -10,9 +10,9 @@ import pytest
 from tracking_cases import MakeConfig, children_of, client_of, run_of
 
 from pipeline.errors import UserError
+from pipeline.experiment.stage_tracking import stage_run
+from pipeline.experiment.tracking import finish_parent_run, log_grid, start_parent_run, tracked_settings
 from pipeline.files import write_json
-from pipeline.stage_tracking import stage_run
-from pipeline.tracking import finish_parent_run, log_grid, start_parent_run, tracked_settings
 
 
 def test_the_parent_run_has_a_readable_name_and_every_setting_of_the_experiment(make_tracked: MakeConfig) -> None:
@@ -81,7 +81,7 @@ def test_a_table_of_a_grid_that_mlflow_does_not_take_is_a_warning(
     start_parent_run(config)
     log_grid(config, [{"variant": "a+b", "micro_f1": 0.5, "macro_f1": 0.5, "map": 0.5}], [])
     assert "the table of the grid is written, but MLflow did not take it: MlflowException at " in caplog.text
-    assert [one.levelname for one in caplog.records if one.name == "pipeline.tracking"] == ["WARNING"]
+    assert [one.levelname for one in caplog.records if one.name == "pipeline.experiment.tracking"] == ["WARNING"]
 
 
 def test_a_stage_is_a_child_with_the_settings_that_it_reads(

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from tracking_cases import MakeConfig, children_of, client_of, run_of
 
-from pipeline.mlflow_store import open_store, page_path, tracking_uri
-from pipeline.stage_tracking import StageRun, stage_run
-from pipeline.tracking import finish_parent_run, start_parent_run
+from pipeline.experiment.mlflow_store import open_store, page_path, tracking_uri
+from pipeline.experiment.stage_tracking import StageRun, stage_run
+from pipeline.experiment.tracking import finish_parent_run, start_parent_run
 
 
 def test_the_environment_names_another_store(
@@ -83,9 +83,9 @@ from pathlib import Path
 
 import mlflow.tracking
 
-from pipeline.config import PipelineConfig
-from pipeline.settings import Tracking
-from pipeline.tracking import start_parent_run
+from pipeline.experiment.config import PipelineConfig
+from pipeline.experiment.settings import Tracking
+from pipeline.experiment.tracking import start_parent_run
 
 work_dir, fork = Path(sys.argv[1]), multiprocessing.get_context("fork")
 gate, run_ids = fork.Barrier(6), fork.SimpleQueue()

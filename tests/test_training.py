@@ -13,12 +13,12 @@ from accelerate.state import AcceleratorState
 from small_training import N_LABELS, build_loader, build_objective, settings_of, train
 from torch import nn
 
-from pipeline import training
 from pipeline.errors import UserError
-from pipeline.loading import BatchLoader
-from pipeline.settings import Compute
-from pipeline.training import fit, start_accelerator
-from pipeline.validation import Validator
+from pipeline.experiment.settings import Compute
+from pipeline.training import loop
+from pipeline.training.loading import BatchLoader
+from pipeline.training.loop import fit, start_accelerator
+from pipeline.training.validation import Validator
 
 TWO_PROCESSES = Path(__file__).parents[1] / "configs" / "accelerate" / "two_processes.yaml"
 
@@ -47,13 +47,13 @@ def test_weights_that_the_last_step_spoiled_are_neither_judged_nor_kept(
 
     A checkpoint with them would make every further run fail alike.
     """
-    close = training._Loop.close_epoch
+    close = loop._Loop.close_epoch
 
-    def spoil(self: training._Loop) -> None:
+    def spoil(self: loop._Loop) -> None:
         close(self)
         next(model.parameters()).data.fill_(float("nan"))
 
-    monkeypatch.setattr(training._Loop, "close_epoch", spoil)
+    monkeypatch.setattr(loop._Loop, "close_epoch", spoil)
     AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = start_accelerator(Compute(), mixed_precision="no", seed=0)
     model = build_objective(tiny_encoder_dir, "contrastive")
@@ -89,8 +89,8 @@ def test_without_warm_up_and_in_a_single_step_the_rate_is_full_at_once(tiny_enco
     for warmup, global_batch_size in ((0.0, 12), (0.1, 10_000)):
         settings = settings_of("contrastive", n_epochs=1, warmup=warmup, global_batch_size=global_batch_size)
         model = build_objective(tiny_encoder_dir, "contrastive")
-        optimizer = training._build_optimizer(model, settings, None)
-        scheduler = training._build_scheduler(optimizer, settings, n_steps=10 if warmup == 0.0 else 1)
+        optimizer = loop._build_optimizer(model, settings, None)
+        scheduler = loop._build_scheduler(optimizer, settings, n_steps=10 if warmup == 0.0 else 1)
         assert scheduler.get_last_lr()[0] == settings.learning_rate
 
 
@@ -171,7 +171,7 @@ def test_every_trained_parameter_has_its_rate_and_decay_once(
     """Matrices decay, biases and norms do not; heads may learn at a rate of their own; frozen ones are left out."""
     model = build_objective(tiny_encoder_dir, kind)
     settings = settings_of(kind, learning_rate=1e-4, weight_decay=0.1)
-    optimizer = training._build_optimizer(model, settings, head_rate)
+    optimizer = loop._build_optimizer(model, settings, head_rate)
     found = {
         id(one): (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for one in group["params"]
     }

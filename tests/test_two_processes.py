@@ -21,11 +21,11 @@ import yaml
 from encoder_cases import without_dropout
 from safetensors.torch import load_file
 
-from pipeline.config import PipelineConfig
-from pipeline.config_files import validate_config
-from pipeline.ensemble import CodingModel
+from pipeline.coding.ensemble import CodingModel
+from pipeline.coding.serving import Classifier
+from pipeline.experiment.config import PipelineConfig
+from pipeline.experiment.config_files import validate_config
 from pipeline.files import read_json
-from pipeline.serving import Classifier
 
 pytestmark = pytest.mark.slow
 

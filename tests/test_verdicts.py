@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from pipeline.verdicts import VERDICTS, add_verdicts, count_verdicts
+from pipeline.evaluation.verdicts import VERDICTS, add_verdicts, count_verdicts
 
 
 def table(*rows: tuple[int, int, int]) -> pd.DataFrame:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from pipeline.config import PipelineConfig
-from pipeline.mlflow_store import tracking_uri
+from pipeline.experiment.config import PipelineConfig
+from pipeline.experiment.mlflow_store import tracking_uri
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

@@ -17,12 +17,12 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.artifacts import is_main_process
-from pipeline.config import DISTRIBUTED_STAGES, PipelineConfig, Stage, view_for_stage
-from pipeline.config_files import load_config
 from pipeline.errors import UserError, describe_bug
+from pipeline.experiment.artifacts import is_main_process
+from pipeline.experiment.config import DISTRIBUTED_STAGES, PipelineConfig, Stage, view_for_stage
+from pipeline.experiment.config_files import load_config
+from pipeline.experiment.stage_tracking import StageRun, stage_run
 from pipeline.files import guarded_io, private_folder, write_json
-from pipeline.stage_tracking import StageRun, stage_run
 
 logger = logging.getLogger(__name__)
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 
-from pipeline.config import PipelineConfig
 from pipeline.errors import UserError
+from pipeline.evaluation.grid_results import keep_best
+from pipeline.experiment.config import PipelineConfig
+from pipeline.experiment.grid import CHOICE, choosing, expand
 from pipeline.files import write_json
-from pipeline.grid import CHOICE, choosing, expand
-from pipeline.grid_results import keep_best
 from pipeline.stages import script_main
 
 logger = logging.getLogger(__name__)

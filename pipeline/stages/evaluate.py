@@ -9,16 +9,16 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict
 
-from pipeline.artifacts import need, writing
-from pipeline.coded import is_sequenced, load_baseline_split, load_coded_split, split_label_sets
-from pipeline.config import PipelineConfig
 from pipeline.errors import UserError
-from pipeline.evaluation import compare_coders, find_label_groups, score
+from pipeline.evaluation.coded import is_sequenced, load_baseline_split, load_coded_split, split_label_sets
+from pipeline.evaluation.scores import compare_coders, find_label_groups, score
+from pipeline.experiment.artifacts import need, writing
+from pipeline.experiment.config import PipelineConfig
+from pipeline.experiment.stage_tracking import StageRun
 from pipeline.files import write_json
-from pipeline.labels import LabelSpace
-from pipeline.report import write_report
-from pipeline.report_data import compare_baseline, report_content, without_human
-from pipeline.stage_tracking import StageRun
+from pipeline.icd.labels import LabelSpace
+from pipeline.reports.report import write_report
+from pipeline.reports.report_data import compare_baseline, report_content, without_human
 from pipeline.stages import stage_main
 
 logger = logging.getLogger(__name__)

@@ -10,14 +10,14 @@ import logging
 
 import pandas as pd
 
-from pipeline.config import PipelineConfig
 from pipeline.errors import UserError
+from pipeline.evaluation.grid_results import as_rows, collect, text_table
+from pipeline.experiment.config import PipelineConfig
+from pipeline.experiment.grid import choosing, expand, read_choice
+from pipeline.experiment.tracking import log_grid
 from pipeline.files import write_json
-from pipeline.grid import choosing, expand, read_choice
-from pipeline.grid_report import write_grid_report
-from pipeline.grid_results import as_rows, collect, text_table
+from pipeline.reports.grid_report import write_grid_report
 from pipeline.stages import script_main
-from pipeline.tracking import log_grid
 
 logger = logging.getLogger(__name__)
 

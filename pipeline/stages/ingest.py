@@ -13,14 +13,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import data_recipes
-from pipeline.artifacts import writing
-from pipeline.config import PipelineConfig
-from pipeline.documents import write_documents
+from pipeline.experiment.artifacts import writing
+from pipeline.experiment.config import PipelineConfig
+from pipeline.experiment.stage_tracking import StageRun
 from pipeline.files import sha256_of, write_json
-from pipeline.ingest_report import IngestReport
-from pipeline.stage_tracking import StageRun
+from pipeline.notes.documents import write_documents
+from pipeline.notes.ingest_report import IngestReport
+from pipeline.notes.text import prepare
 from pipeline.stages import stage_main
-from pipeline.text import prepare
 
 logger = logging.getLogger(__name__)
 

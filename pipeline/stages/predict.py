@@ -1,7 +1,7 @@
 """Stage predict: classifier/, held_out.parquet, tokens/, documents.parquet -> (baseline_)predictions.parquet.
 
 The baseline is what TF-IDF alone says of the same documents; an empty table where no baseline was trained. Documents of
-split val get what was said of them before the model learned from them (:mod:`pipeline.held_out`).
+split val get what was said of them before the model learned from them (:mod:`pipeline.coding.held_out`).
 
 Run alone:
     python -m pipeline.stages.predict --config configs/demo.yaml
@@ -22,22 +22,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from pipeline.artifacts import need, writing
-from pipeline.code_files import text_digest
-from pipeline.config import PipelineConfig
-from pipeline.documents import values_of
-from pipeline.ensemble import CodingModel
+from pipeline.coding.code_files import text_digest
+from pipeline.coding.ensemble import CodingModel
+from pipeline.coding.evidence import Explainer
+from pipeline.coding.faithfulness import FaithfulnessSample
+from pipeline.coding.held_out import HeldOutVal, probability_column
+from pipeline.encoders.precision import default_device
+from pipeline.encoders.tokens import select_rows
 from pipeline.errors import UserError
-from pipeline.evidence import Explainer
-from pipeline.faithfulness import FaithfulnessSample
-from pipeline.held_out import HeldOutVal, probability_column
-from pipeline.label_counts import label_lists
-from pipeline.precision import default_device
-from pipeline.spans import LabelSpans, Span
-from pipeline.stage_tracking import StageRun
+from pipeline.evaluation.label_counts import label_lists
+from pipeline.evaluation.thresholds import apply_thresholds
+from pipeline.experiment.artifacts import need, writing
+from pipeline.experiment.config import PipelineConfig
+from pipeline.experiment.stage_tracking import StageRun
+from pipeline.notes.documents import values_of
+from pipeline.notes.spans import LabelSpans, Span
 from pipeline.stages import stage_main
-from pipeline.thresholds import apply_thresholds
-from pipeline.tokens import select_rows
 
 logger = logging.getLogger(__name__)
 

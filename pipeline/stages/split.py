@@ -13,14 +13,15 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from pipeline.artifacts import need, writing
-from pipeline.config import PipelineConfig
 from pipeline.errors import UserError
+from pipeline.evaluation.label_counts import label_matrix
+from pipeline.experiment.artifacts import need, writing
+from pipeline.experiment.config import PipelineConfig
+from pipeline.experiment.settings import SplitSettings
+from pipeline.experiment.stage_tracking import StageRun
 from pipeline.files import read_json
-from pipeline.label_counts import label_matrix
-from pipeline.labels import LabelSpace
-from pipeline.settings import SplitSettings
-from pipeline.splits import (
+from pipeline.icd.labels import LabelSpace
+from pipeline.notes.splits import (
     SPLITS,
     assign_folds,
     assign_splits,
@@ -29,9 +30,8 @@ from pipeline.splits import (
     splits_of_fold,
     temporal_splits,
 )
-from pipeline.stage_tracking import StageRun
+from pipeline.notes.stratification import label_match
 from pipeline.stages import stage_main
-from pipeline.stratification import label_match
 
 logger = logging.getLogger(__name__)
 

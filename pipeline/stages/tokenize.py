@@ -12,14 +12,14 @@ import shutil
 import numpy as np
 import pyarrow.parquet as pq
 
-from pipeline.artifacts import need, writing
-from pipeline.config import PipelineConfig
-from pipeline.encoder_files import find_encoder
-from pipeline.labels import LabelSpace
-from pipeline.pretrained import load_tokenizer
-from pipeline.stage_tracking import StageRun
+from pipeline.encoders.pretrained import load_tokenizer
+from pipeline.encoders.tokens import Tokenize, tokenize_documents
+from pipeline.experiment.artifacts import need, writing
+from pipeline.experiment.config import PipelineConfig
+from pipeline.experiment.encoder_files import find_encoder
+from pipeline.experiment.stage_tracking import StageRun
+from pipeline.icd.labels import LabelSpace
 from pipeline.stages import stage_main
-from pipeline.tokens import Tokenize, tokenize_documents
 
 logger = logging.getLogger(__name__)
 

@@ -18,37 +18,37 @@ import numpy as np
 from accelerate import Accelerator
 from torch import nn
 
-from pipeline.adapters import add_adapters
-from pipeline.artifacts import checkpoint_dir, input_signature, is_main_process, need, read_manifest, writing
-from pipeline.config import PipelineConfig, Stage
-from pipeline.corpora import Corpus, build_corpora
-from pipeline.encoder import ProjectionHead
-from pipeline.ensemble import Coded, CodingModel
-from pipeline.ensemble_fitting import Fitter, fit_model
+from pipeline.coding.corpora import Corpus, build_corpora
+from pipeline.coding.ensemble import Coded, CodingModel
+from pipeline.coding.ensemble_fitting import Fitter, fit_model
+from pipeline.coding.held_out import save_held_out
+from pipeline.coding.serving import MODEL_INPUTS, MODEL_OUTPUTS, Classifier, ClassifierSettings
+from pipeline.encoders.adapters import add_adapters
+from pipeline.encoders.encoder import ProjectionHead
+from pipeline.encoders.heads import LabelAttentionHead, build_head, start_from_prevalence
+from pipeline.encoders.micro_batches import ChunkSettings
+from pipeline.encoders.pretrained import load_encoder, load_tokenizer
+from pipeline.encoders.tokens import select_rows
+from pipeline.experiment.artifacts import checkpoint_dir, input_signature, is_main_process, need, read_manifest, writing
+from pipeline.experiment.config import PipelineConfig, Stage
+from pipeline.experiment.loss_settings import loss_arguments
+from pipeline.experiment.stage_tracking import StageRun
 from pipeline.files import write_json
-from pipeline.heads import LabelAttentionHead, build_head, start_from_prevalence
-from pipeline.held_out import save_held_out
-from pipeline.label_starts import label_starts
-from pipeline.labels import LabelSpace
-from pipeline.loading import build_loader, cache_frozen_layers
-from pipeline.loss_settings import loss_arguments
+from pipeline.icd.labels import LabelSpace
 from pipeline.losses import build_head_loss
-from pipeline.micro_batches import ChunkSettings
-from pipeline.objectives import (
+from pipeline.notes.text import Preparation
+from pipeline.stages import stage_main
+from pipeline.training.label_starts import label_starts
+from pipeline.training.loading import build_loader, cache_frozen_layers
+from pipeline.training.loop import fit, start_accelerator
+from pipeline.training.objectives import (
     ClassificationObjective,
     contrastive_loss_of,
     has_prototypes,
     memory_of,
     start_prototypes,
 )
-from pipeline.pretrained import load_encoder, load_tokenizer
-from pipeline.serving import MODEL_INPUTS, MODEL_OUTPUTS, Classifier, ClassifierSettings
-from pipeline.stage_tracking import StageRun
-from pipeline.stages import stage_main
-from pipeline.text import Preparation
-from pipeline.tokens import select_rows
-from pipeline.training import fit, start_accelerator
-from pipeline.validation import Validator
+from pipeline.training.validation import Validator
 
 logger = logging.getLogger(__name__)
 

@@ -13,22 +13,28 @@ import logging
 import datasets
 from accelerate import Accelerator
 
-from pipeline.adapters import add_adapters
-from pipeline.artifacts import checkpoint_dir, input_signature, need, writing
-from pipeline.config import PipelineConfig
-from pipeline.encoder import DocumentEncoder, ProjectionHead
-from pipeline.encoder_files import find_encoder
+from pipeline.coding.serving import save_encoder
+from pipeline.encoders.adapters import add_adapters
+from pipeline.encoders.encoder import DocumentEncoder, ProjectionHead
+from pipeline.encoders.pretrained import load_encoder, load_tokenizer
+from pipeline.encoders.tokens import select_rows
+from pipeline.experiment.artifacts import checkpoint_dir, input_signature, need, writing
+from pipeline.experiment.config import PipelineConfig
+from pipeline.experiment.encoder_files import find_encoder
+from pipeline.experiment.stage_tracking import StageRun
 from pipeline.files import write_json
-from pipeline.label_starts import label_starts
-from pipeline.labels import LabelSpace
-from pipeline.loading import build_loader, cache_frozen_layers
-from pipeline.objectives import ContrastiveObjective, contrastive_loss_of, has_prototypes, memory_of, start_prototypes
-from pipeline.pretrained import load_encoder, load_tokenizer
-from pipeline.serving import save_encoder
-from pipeline.stage_tracking import StageRun
+from pipeline.icd.labels import LabelSpace
 from pipeline.stages import stage_main
-from pipeline.tokens import select_rows
-from pipeline.training import fit, start_accelerator
+from pipeline.training.label_starts import label_starts
+from pipeline.training.loading import build_loader, cache_frozen_layers
+from pipeline.training.loop import fit, start_accelerator
+from pipeline.training.objectives import (
+    ContrastiveObjective,
+    contrastive_loss_of,
+    has_prototypes,
+    memory_of,
+    start_prototypes,
+)
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""Trained models and how they code documents, with evidence."""

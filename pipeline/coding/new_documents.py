@@ -1,0 +1,193 @@
+"""Coding of new documents: files in, a classifier, files out. Streams, so memory does not grow with their number."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import itertools
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from pipeline.coding.code_files import Code, text_digest, writing_codes
+from pipeline.coding.ensemble import CodingModel
+from pipeline.coding.evidence import Explainer
+from pipeline.encoders.precision import default_device
+from pipeline.errors import UserError
+from pipeline.icd.codes import parse_label
+from pipeline.icd.labels import LabelSpace
+from pipeline.notes.document_files import COLUMNS, Columns, NewDocument, read_documents
+
+_MICRO_BATCH_TOKENS = 4096
+_BLOCK = 256  # documents in memory at a time
+_M_MMAP_THRESHOLD, _MMAP_BYTES = -3, 32 * 2**20  # of mallopt: blocks above the most it takes are the system's own
+
+
+def code_documents(
+    model_dir: Path,
+    source: str,
+    output_path: Path,
+    *,
+    top_k: int | None,
+    has_evidence: bool = False,
+    mixed_precision: str | None = None,
+    columns: Columns = COLUMNS,
+) -> tuple[int, int]:
+    """Code documents from a file, folder or standard input.
+
+    Args:
+        model_dir: a classifier folder.
+        source: see :func:`pipeline.notes.document_files.read_documents`.
+        output_path: .csv, .jsonl or .parquet.
+        top_k: give so many codes a document, most probable first; None gives those that reach the threshold.
+        has_evidence: give the spans each code rests on, too; encodes documents with codes twice.
+        mixed_precision: of the encoder: 'no', 'bf16', or 'fp16' on a GPU; None: as it was trained.
+        columns: of the source with id and text.
+
+    Returns:
+        Number of documents, number of codes written.
+
+    Raises:
+        UserError: if the model, the input or the output cannot be used; no output is left then.
+    """
+    if output_path.exists() and Path(source).exists() and output_path.samefile(source):
+        raise UserError(f"--output {output_path} is the input itself; name another file.")
+    memory = _Memory()
+    documents = unique_documents(read_documents(source, columns))
+    n_documents = n_codes = 0
+    with (
+        writing_codes(output_path, has_evidence=has_evidence) as writer,
+        tqdm(desc="predict", unit="doc", disable=None) as bar,
+    ):
+        model = CodingModel.load(model_dir).to(default_device(), mixed_precision)
+        explainer = Explainer.of_model(model, max_tokens=_MICRO_BATCH_TOKENS) if has_evidence else None
+        for document, codes in coded(model, documents, top_k=top_k, explainer=explainer):
+            writer.add(document.document_id, codes, text_digest(document.text) if has_evidence else None)
+            n_documents, n_codes = n_documents + 1, n_codes + len(codes)
+            bar.update()
+            if n_documents % _BLOCK == 0:
+                memory.give_back()
+        if not n_documents:  # inside, so that no empty output replaces an earlier one
+            raise UserError(f"--input {source}: it holds no document.")
+    return n_documents, n_codes
+
+
+def coded(
+    model: CodingModel,
+    documents: Iterable[NewDocument],
+    *,
+    top_k: int | None,
+    explainer: Explainer | None = None,
+) -> Iterator[tuple[NewDocument, Sequence[Code]]]:
+    """Code documents one after another; a document without text, once prepared as in training, gets no code.
+
+    Args:
+        model: a trained one.
+        documents: any number; only a block of them is held at a time.
+        top_k: give so many codes a document; None gives those that reach their threshold.
+        explainer: finds the evidence of each code, where it is asked for.
+    """
+    remaining = iter(documents)
+    while block := list(itertools.islice(remaining, _BLOCK)):
+        texts = [document.text for document in block]
+        probabilities = model.code_texts(texts, max_tokens=_MICRO_BATCH_TOKENS)
+        proposed = [
+            propose(_numbers(row, document), model.label_space, model.thresholds, top_k)
+            if model.preparation(document.text.replace("\0", "")).strip()
+            else []
+            for document, row in zip(block, probabilities, strict=True)
+        ]
+        if explainer is not None:
+            proposed = _with_evidence(explainer, texts, proposed)
+        yield from zip(block, proposed, strict=True)
+
+
+def _numbers(probabilities: np.ndarray, document: NewDocument) -> np.ndarray:
+    """Refuse what is no number: it would be below every threshold and look like a note without codes."""
+    if not np.isfinite(probabilities).all():
+        raise UserError(
+            f"document {document.document_id}: the model gives no number for it; try --mixed-precision no, and if that "
+            "does not help, train the model again."
+        )
+    return probabilities
+
+
+def _with_evidence(
+    explainer: Explainer, texts: Sequence[str], proposed: Sequence[Sequence[Code]]
+) -> list[Sequence[Code]]:
+    id_of = {label: index for index, label in enumerate(explainer.label_space.labels)}
+    label_ids = [[id_of[f"{code.code_system}:{code.code}"] for code in codes] for codes in proposed]
+    found = explainer.explain_texts(texts, label_ids)
+    return [
+        [replace(code, evidence=tuple(spans)) for code, spans in zip(codes, each, strict=True)]
+        for codes, each in zip(proposed, found, strict=True)
+    ]
+
+
+def propose(
+    probabilities: np.ndarray, label_space: LabelSpace, thresholds: float | np.ndarray, top_k: int | None
+) -> Sequence[Code]:
+    """Codes of one document, most probable first; equally probable ones in the order of the label space.
+
+    Args:
+        probabilities: (n_labels,) float32.
+        label_space: what they stand for.
+        thresholds: from which a code is predicted, one or (n_labels,) float32.
+        top_k: how many to give; None for the predicted ones.
+    """
+    order = np.argsort(-probabilities, kind="stable")
+    is_predicted = probabilities >= thresholds
+    kept = order[:top_k] if top_k is not None else order[is_predicted[order]]
+    codes = []
+    for rank, index in enumerate(kept.tolist(), start=1):
+        system, code = parse_label(label_space.labels[index])
+        title, probability = label_space.titles[index], float(probabilities[index])
+        codes.append(Code(rank, system, code, title, probability, bool(is_predicted[index])))
+    return codes
+
+
+class _Memory:
+    """Gives freed blocks back to the system, where glibc keeps those of every size that micro-batches have had.
+
+    A low threshold for blocks of the system's own would do that by itself, but each of them is cleared page by page:
+    in bf16 a fifth to a third of the time went there.
+    """
+
+    def __init__(self) -> None:
+        # oneDNN keeps a kernel for each of the last 1,024 shapes, more than a megabyte apiece.
+        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
+        self._libc: ctypes.CDLL | None = None
+        with contextlib.suppress(OSError, AttributeError):  # not glibc
+            libc = ctypes.CDLL("libc.so.6")
+            libc.mallopt(_M_MMAP_THRESHOLD, _MMAP_BYTES)
+            self._libc = libc
+
+    def give_back(self) -> None:
+        """Return what is free now."""
+        if self._libc is not None:
+            self._libc.malloc_trim(0)
+
+
+def unique_documents(documents: Iterable[NewDocument]) -> Iterator[NewDocument]:
+    """Refuse a document id that comes twice, since its codes could not be told apart.
+
+    The ids seen are in a file without a name, which goes with this process: a set of a million takes 0.1 GB.
+
+    Raises:
+        UserError: when it comes to the second one.
+    """
+    with contextlib.closing(sqlite3.connect("")) as seen:
+        seen.execute("CREATE TABLE ids (id TEXT PRIMARY KEY) WITHOUT ROWID")
+        for document in documents:
+            try:
+                seen.execute("INSERT INTO ids VALUES (?)", (document.document_id,))
+            except sqlite3.IntegrityError:
+                raise UserError(
+                    f"document_id {document.document_id!r} occurs twice in the input; ids must be unique."
+                ) from None
+            yield document

@@ -1,0 +1,1 @@
+"""What stands behind the `icd` command beside the stages."""

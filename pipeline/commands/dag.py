@@ -1,0 +1,239 @@
+"""What the Snakefile asks, which files a stage depends on, and how ``icd run`` starts it."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import functools
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import data_recipes
+from pipeline.errors import UserError
+from pipeline.experiment.artifacts import ENCODER, STAGE_OUTPUTS, manifest_path, pretrained_digest, read_manifest
+from pipeline.experiment.config import STAGE_SECTIONS, PipelineConfig, Stage, stage_settings
+from pipeline.experiment.grid import Member, choosing
+from pipeline.files import private_folder, write_json
+
+PACKAGE_DIR = Path(__file__).parents[1]
+SNAKEFILE = PACKAGE_DIR / "Snakefile"
+_SNAPSHOT = "config.json"
+_REQUEST = ".requested.json"
+
+
+@functools.cache
+def _import_graph() -> object:
+    import grimp
+
+    return grimp.build_graph("pipeline", "data_recipes", cache_dir=None)
+
+
+@functools.cache
+def stage_sources(stage: Stage, recipe: str) -> list[Path]:
+    """Source files that a stage uses, directly or not; when one changes, the stage runs again.
+
+    Args:
+        stage: which one.
+        recipe: recipe of the experiment, which only ingest uses.
+    """
+    roots = [f"pipeline.stages.{stage}"] + ([f"data_recipes.{recipe}"] if stage == "ingest" else [])
+    return module_sources(*roots)
+
+
+def module_sources(*roots: str) -> list[Path]:
+    """Source files of modules and of all modules that they import, directly or not."""
+    graph = _import_graph()
+    # "pipeline" for its __init__, which no module names and every stage runs.
+    modules = {"pipeline", *roots}.union(*(graph.find_upstream_modules(root) for root in roots))  # type: ignore[attr-defined]
+    files = {_module_path(module) for module in modules}
+    if "pipeline.reports.report" in modules:
+        files |= set((PACKAGE_DIR / "reports" / "templates").iterdir())
+    if "pipeline.lexical.mentions" in modules:
+        files |= set((PACKAGE_DIR / "lexical" / "lexicon").iterdir())
+    return sorted(files)
+
+
+def _module_path(module: str) -> Path:
+    """File of a module of ours.
+
+    Example:
+        >>> _module_path("pipeline.stages").name
+        '__init__.py'
+    """
+    top, *inner = module.split(".")
+    base = (PACKAGE_DIR if top == "pipeline" else Path(data_recipes.__file__).parent).joinpath(*inner)
+    return base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
+
+
+def raw_files(config: PipelineConfig) -> list[Path]:
+    """Raw files of the experiment that exist, so that a change of one is seen."""
+    recipe = data_recipes.load_recipe(config.data.recipe)
+    options = data_recipes.recipe_options(recipe, config.data.options)
+    return [path for path in recipe.raw_files(config.data.raw, options) if path.exists()]
+
+
+def stale_stages(config: PipelineConfig) -> list[Stage]:
+    """Stages whose outputs are not what this config asks for though Snakemake may not know.
+
+    That is so when an output was removed, or a stage was run alone with other settings or another encoder.
+    """
+    stale: list[Stage] = []
+    for stage, names in STAGE_OUTPUTS.items():
+        manifest = read_manifest(config.experiment_dir, stage)
+        if manifest is not None:
+            is_whole = all((config.experiment_dir / name).exists() for name in names)
+            encoder = pretrained_digest(config, stage)
+            is_same = manifest["settings"] == json.loads(stage_settings(config, stage)) and (
+                not encoder or manifest["inputs"].get(ENCODER) == encoder
+            )
+            if not is_whole or not is_same:
+                stale.append(stage)
+    return stale
+
+
+def is_finished(config: PipelineConfig) -> bool:
+    """Whether the last stage of an experiment has run with this config."""
+    return manifest_path(config.experiment_dir, "evaluate").exists() and not stale_stages(config)
+
+
+def write_snapshot(config: PipelineConfig) -> None:
+    """Write the resolved config that all stages of a run read, so that an edit meanwhile cannot mix two configs."""
+    config.experiment_dir.mkdir(parents=True, exist_ok=True)
+    write_json(config.experiment_dir / _SNAPSHOT, config.model_dump(mode="json"))
+
+
+def snakemake_arguments(
+    config: PipelineConfig,
+    members: Sequence[Member],
+    *,
+    profile: str,
+    cores: int | None,
+    until: Stage | None,
+    dry_run: bool,
+) -> list[str]:
+    """Arguments of Snakemake for an experiment or a grid of them.
+
+    Args:
+        config: of the experiment or grid.
+        members: what it expands to.
+        profile: name of a folder in profiles/.
+        cores: to use; None: all of this machine, or what the profile says.
+        until: last stage to run.
+        dry_run: only show what would run.
+
+    Raises:
+        UserError: if there is no such profile.
+    """
+    private_folder(config.experiment_dir)
+    request = config.experiment_dir / _REQUEST
+    write_json(request, config.model_dump(mode="json"))
+    stages = list(STAGE_SECTIONS)
+    asked = stages if until is None else stages[: stages.index(until) + 1]  # what is forced is made, asked for or not
+    stale = [_target(member, stage) for member in members for stage in stale_stages(member.config) if stage in asked]
+    arguments = [
+        "--snakefile",
+        str(SNAKEFILE),
+        "--configfile",
+        str(request),
+        "--profile",
+        str(profile_dir(profile)),
+    ]
+    if profile == "local" or cores:
+        arguments += ["--cores", str(cores or os.cpu_count() or 1)]
+    if len(members) > 1:
+        # Snakemake wakes its scheduler once a timespan (one second, if not said) for every job that has ended.
+        arguments += ["--max-jobs-per-timespan", "1000/10s"]
+    if dry_run:
+        arguments += ["--dry-run", "--quiet", "host"]
+    else:
+        arguments += ["--quiet", "all"]
+    if stale:
+        arguments += ["--forcerun", *stale]
+    chooses_later = config.grid is not None and bool(choosing(members, config.grid))
+    known = [one for one in members if not (chooses_later and one.choice and one.seed != members[0].seed)]
+    return [*arguments, "--", *([_target(member, until) for member in known] if until else ["all"])]
+
+
+def _target(member: Member, stage: Stage) -> str:
+    return f"{member.folder}manifests/{stage}.json"
+
+
+def profile_dir(profile: str) -> Path:
+    """Folder of a profile of Snakemake's.
+
+    Raises:
+        UserError: if there is none of that name.
+    """
+    folder = PACKAGE_DIR / "profiles" / profile
+    if not folder.is_dir():
+        known = ", ".join(sorted(path.name for path in folder.parent.iterdir()))
+        raise UserError(f"--profile {profile}: no such profile; known: {known}.")
+    return folder
+
+
+def clear_after_kill(config: PipelineConfig) -> None:
+    """Remove what a killed head left of Snakemake's; call only while holding the experiment's run lock.
+
+    Marks of incomplete outputs go too: a manifest is there only when its stage has finished.
+    """
+    state = config.experiment_dir / ".snakemake"
+    for name in ("locks", "backup", "incomplete"):
+        shutil.rmtree(state / name, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def keeping_unfinished(config: PipelineConfig, members: Sequence[Member]) -> Iterator[None]:
+    """Leave stages that did not finish as they were for Snakemake too, so that nothing reruns for a failure.
+
+    Snakemake puts a failed stage's manifest back, but with a new time, and it notes the settings of a job when the job
+    starts. Where the manifest's content is still the old one, time and note become the old ones again.
+    """
+    records = {}
+    for member, stage in itertools.product(members, STAGE_SECTIONS):
+        path = manifest_path(member.config.experiment_dir, stage)
+        note = _snakemake_note(config, _target(member, stage))
+        if path.exists():
+            records[path] = (path.read_bytes(), path.stat(), note, note.read_bytes() if note.exists() else None)
+    try:
+        yield
+    finally:
+        for path, (content, stat, note, noted) in records.items():
+            if path.exists() and path.read_bytes() == content:
+                os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+                if noted is not None and note.exists():
+                    note.write_bytes(noted)
+
+
+def _snakemake_note(config: PipelineConfig, target: str) -> Path:
+    """Where Snakemake keeps what it knows of a stage's last job; if it ever moves, failed stages merely rerun."""
+    name = base64.b64encode(target.encode()).decode()
+    return config.experiment_dir / ".snakemake" / "metadata" / name
+
+
+def failures(config: PipelineConfig, members: Sequence[Member]) -> list[dict[str, str]]:
+    """What was noted of a user's mistake in the last run, by stages in the order of the DAG and by a grid's table."""
+    found = []
+    for member, stage in [*itertools.product(members, STAGE_SECTIONS), (None, "choose"), (None, "grid")]:
+        folder = member.folder if member else ""
+        path = config.experiment_dir / folder / "logs" / f"{stage}.failure.json"
+        if path.exists():
+            found.append({"folder": folder} | json.loads(path.read_text(encoding="utf-8")))
+    return found
+
+
+def tracebacks(config: PipelineConfig, members: Sequence[Member]) -> list[Path]:
+    """Files with what bugs of the last run left; they may quote documents."""
+    folders = {config.experiment_dir, *(member.config.experiment_dir for member in members)}
+    return sorted(path for folder in folders for path in (folder / "logs").glob("*.traceback.txt"))
+
+
+def clear_failures(config: PipelineConfig, members: Sequence[Member]) -> None:
+    """Forget the failures of an earlier run."""
+    for folder in {config.experiment_dir, *(member.config.experiment_dir for member in members)}:
+        for pattern in ("*.failure.json", "*.traceback.txt"):
+            for path in (folder / "logs").glob(pattern):
+                path.unlink()

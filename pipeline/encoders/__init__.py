@@ -1,0 +1,1 @@
+"""Pretrained encoders over documents of any length, with heads on top."""

@@ -1,0 +1,122 @@
+"""Pretrained encoders and tokenizers, loaded without a network or code of theirs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from pipeline.encoders.cpu_attention import dropout_setting
+from pipeline.encoders.encoder import DocumentEncoder
+from pipeline.errors import UserError
+from pipeline.experiment.encoder_files import check_encoder
+
+_VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """Load the fast tokenizer of an encoder from its folder, never from the network.
+
+    Raises:
+        UserError: if there is none.
+    """
+    from transformers import AutoTokenizer
+
+    if not any(list(folder.glob(pattern)) for pattern in _VOCABULARIES):
+        # Without one transformers gives a tokenizer that knows special tokens only, without a word.
+        raise UserError(
+            f"{folder}: no tokenizer files ({', '.join(_VOCABULARIES)}); copy them from the encoder's source."
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False, use_fast=True)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{folder}: its tokenizer cannot be loaded ({str(error).partition(chr(10))[0][:200]})."
+        ) from None
+    if not tokenizer.is_fast:
+        raise UserError(f"{folder}: only fast tokenizers give character offsets; add its tokenizer.json.")
+    tokenizer.model_max_length = 10**9  # documents are cut into chunks here; no warning about their length
+    return tokenizer
+
+
+def load_encoder(
+    folder: Path,
+    *,
+    chunk_tokens: int = 0,
+    n_frozen_layers: int = 0,
+    freeze_embeddings: bool = True,
+    attention_dropout: float | None = None,
+) -> DocumentEncoder:
+    """Load an encoder from its folder: safetensors only, no code of its own, never from the network.
+
+    Args:
+        folder: a Hugging Face folder.
+        chunk_tokens: longest chunk it will be given, checked against its window.
+        n_frozen_layers: see :class:`DocumentEncoder`.
+        freeze_embeddings: see :class:`DocumentEncoder`.
+        attention_dropout: of attention weights in training; None: as its config says.
+
+    Raises:
+        UserError: if it cannot be loaded, its window is shorter than a chunk, or it has no dropout of attention weights
+            to be set.
+    """
+    from safetensors import SafetensorError
+    from transformers import AutoConfig, AutoModel
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # no table of weights that are left out on purpose
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    check_encoder(folder)
+    is_local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        config = AutoConfig.from_pretrained(folder, **is_local)
+        if attention_dropout is not None:
+            _set_attention_dropout(config, attention_dropout)
+        backbone, loaded = AutoModel.from_pretrained(
+            folder, config=config, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **is_local
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"{folder}: the encoder cannot be loaded ({str(error).partition(chr(10))[0][:200]}).") from None
+    missing = [name for name in loaded["missing_keys"] if not name.startswith("pooler.")]
+    if missing:  # transformers would go on with random numbers
+        raise UserError(
+            f"{folder}: its weights lack {len(missing)} tensors of the encoder that config.json describes (such as "
+            f"{min(missing)}); copy the folder again."
+        )
+    _check_window(backbone, chunk_tokens)
+    if hasattr(backbone, "pooler"):
+        backbone.pooler = None  # never used here; unused parameters would stall distributed training
+    return DocumentEncoder(backbone, n_frozen_layers=n_frozen_layers, freeze_embeddings=freeze_embeddings)
+
+
+def _set_attention_dropout(config: Any, value: float) -> None:
+    setting = dropout_setting(config)
+    if setting is None:
+        raise UserError(
+            f"encoding.attention_dropout is {value}, but encoders of type {config.model_type!r} have no such setting; "
+            "set it to null."
+        )
+    setattr(config, setting, value)
+
+
+def _first_position(backbone: nn.Module) -> int:
+    """Position of a document's first token: in RoBERTa and its relatives that after the padding index, else 0."""
+    positions = [one for name, one in backbone.named_modules() if name.endswith("position_embeddings")]
+    padding = [getattr(one, "padding_idx", None) for one in positions]
+    return max((int(one) + 1 for one in padding if one is not None), default=0)
+
+
+def _check_window(backbone: nn.Module, chunk_tokens: int) -> None:
+    """Refuse chunks longer than the encoder's window.
+
+    Raises:
+        UserError: naming the longest possible chunk.
+    """
+    config: Any = backbone.config
+    longest: int | None = getattr(config, "max_position_embeddings", None)
+    if longest is not None:
+        longest -= _first_position(backbone)
+    if longest is not None and chunk_tokens > longest:
+        raise UserError(f"encoding.chunk_tokens is {chunk_tokens}, but this encoder reads at most {longest} tokens.")

@@ -1,0 +1,1 @@
+"""Scores, how sure they are, thresholds, and comparisons of systems."""

@@ -1,0 +1,1 @@
+"""Settings of an experiment, what its stages exchange, and how MLflow remembers it."""

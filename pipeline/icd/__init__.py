@@ -1,0 +1,1 @@
+"""Code systems, what codes mean, and the label space of a model."""

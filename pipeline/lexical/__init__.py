@@ -1,0 +1,1 @@
+"""What words say of codes: TF-IDF, titles found in notes, and their combination."""

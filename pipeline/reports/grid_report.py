@@ -1,0 +1,63 @@
+"""The page of a grid: scores of every variant, differences to the reference, and a picture of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from pipeline.evaluation.grid_results import COMPARED, HEADLINE
+from pipeline.experiment.settings import Grid
+from pipeline.reports.drawing import pretty_name
+from pipeline.reports.figures import SystemScore, systems_figure
+from pipeline.reports.page import render_page, write_page
+
+
+def write_grid_report(path: Path, experiment: str, rows: Sequence[Mapping[str, Any]], grid: Grid) -> None:
+    """Write one HTML file that needs no network and holds no text of a document.
+
+    Args:
+        path: to write.
+        experiment: name of the grid.
+        rows: of :func:`pipeline.evaluation.grid_results.as_rows`.
+        grid: what was varied.
+    """
+    page = render_page(
+        "grid.html.j2",
+        experiment=experiment,
+        rows=rows,
+        headline=HEADLINE,
+        compared=COMPARED,
+        grid=grid,
+        reference=grid.reference or rows[0]["variant"],
+        bands=_bands(rows),
+        figures={name: Markup(_figure(rows, name)) for name in COMPARED},
+    )
+    write_page(path, page)
+
+
+def _bands(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Name and key of each frequency band that has labels."""
+    keys = [
+        key.removesuffix("/n_labels") for key in rows[0] if key.startswith("train_count_") and key.endswith("/n_labels")
+    ]
+    return [
+        (key.removeprefix("train_count_").replace("over_", "> ").replace("_", "-"), key)
+        for key in keys
+        if rows[0][f"{key}/n_labels"]
+    ]
+
+
+def _figure(rows: Sequence[Mapping[str, Any]], name: str) -> str:
+    """One mark a variant, with the paired interval of its difference laid around its score."""
+    systems = []
+    for row in rows:
+        low = high = None
+        if f"{name}_low" in row:
+            moved = row[name] - row[f"{name}_difference"]
+            low, high = moved + row[f"{name}_low"], moved + row[f"{name}_high"]
+        systems.append(SystemScore(row["variant"], "variant", row[name], low, high))
+    intervals = "95 % intervals of paired differences to the reference"
+    return systems_figure(systems, score_name=pretty_name(name), intervals=intervals)

@@ -1,0 +1,1 @@
+"""The trainings: what they minimise, batches, the loop, checkpoints."""
