@@ -16,7 +16,6 @@ from pipeline.experiment.artifacts import (
     STAGE_INPUTS,
     STAGE_OUTPUTS,
     check_predictions_are_of,
-    git_commit,
     input_signature,
     is_main_process,
     manifest_path,
@@ -25,6 +24,7 @@ from pipeline.experiment.artifacts import (
     writing,
 )
 from pipeline.experiment.config import STAGE_SECTIONS, PipelineConfig, stage_settings
+from pipeline.experiment.provenance import git_commit
 from pipeline.files import lock, sha256_of, write_json
 
 MakeConfig = Callable[..., PipelineConfig]
@@ -218,12 +218,12 @@ def test_code_that_is_installed_within_another_repository_has_no_commit(
         command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
 
-    installed = tmp_path / "venv" / "pipeline" / "artifacts.py"
+    installed = tmp_path / "venv" / "pipeline" / "provenance.py"
     installed.parent.mkdir(parents=True)
     installed.touch()
     git("init")
     git("commit", "--allow-empty", "--message", "of a hospital")
-    monkeypatch.setattr("pipeline.experiment.artifacts.__file__", str(installed))
+    monkeypatch.setattr("pipeline.experiment.provenance.__file__", str(installed))
     assert git_commit() is None
     git("add", "venv")
     git("commit", "--message", "their own copy")

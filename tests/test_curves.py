@@ -12,7 +12,7 @@ from metric_cases import Bools, Probabilities, csr, splits
 from numpy.typing import NDArray
 from scipy import sparse, stats
 
-from pipeline.evaluation import ranking
+from pipeline.evaluation import cells
 from pipeline.evaluation.curves import expected_calibration_error, reliability_table, threshold_curve, wilson_interval
 from pipeline.evaluation.label_counts import label_matrix, set_scores
 
@@ -44,7 +44,7 @@ def test_every_cell_falls_into_one_bin_whatever_the_chunks(data: st.DataObject, 
     assert (shown["mean_probability"] >= shown["low"] - 1e-6).all()
     assert (shown["mean_probability"] <= shown["high"] + 1e-6).all()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranking, "CHUNK_CELLS", 4)
+        patch.setattr(cells, "CHUNK_CELLS", 4)
         again = reliability_table(true, probabilities, n_bins=n_bins)
     pd.testing.assert_frame_equal(again, table, rtol=1e-12, atol=0)  # sums of floats in another order
 

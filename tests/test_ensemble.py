@@ -15,10 +15,11 @@ import pytest
 from scipy import sparse
 
 from pipeline.coding.corpora import build_corpora
+from pipeline.coding.descriptions import digest_of
 from pipeline.coding.ensemble import CodingModel
 from pipeline.coding.ensemble_fitting import HeldOut, fit_model
 from pipeline.coding.new_documents import code_documents
-from pipeline.coding.serving import Classifier, digest_of
+from pipeline.coding.serving import Classifier
 from pipeline.errors import UserError
 from pipeline.evaluation.thresholds import apply_thresholds, fit_thresholds
 from pipeline.experiment.config import PipelineConfig

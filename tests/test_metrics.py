@@ -111,7 +111,7 @@ def test_results_do_not_depend_on_the_size_of_the_chunks(monkeypatch: pytest.Mon
     true = csr(generator.random((23, 9)) < 0.3)
     probabilities = np.round(generator.random((23, 9)), 1).astype(np.float32)
     whole = ranking_scores(true, probabilities), threshold_curve(true, probabilities)
-    monkeypatch.setattr("pipeline.evaluation.ranking.CHUNK_CELLS", 20)
+    monkeypatch.setattr("pipeline.evaluation.cells.CHUNK_CELLS", 20)
     assert ranking_scores(true, probabilities) == whole[0]
     assert threshold_curve(true, probabilities).equals(whole[1])
 

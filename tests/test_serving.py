@@ -14,8 +14,9 @@ import torch
 from torch import nn
 
 from pipeline.coding import serving
+from pipeline.coding.descriptions import digest_of
 from pipeline.coding.ensemble import CodingModel
-from pipeline.coding.serving import Classifier, ClassifierSettings, digest_of, embed_texts, predict_rows
+from pipeline.coding.serving import Classifier, ClassifierSettings, embed_texts, predict_rows
 from pipeline.encoders.heads import LabelAttentionHead, build_head
 from pipeline.encoders.micro_batches import build_micro_batches
 from pipeline.encoders.pretrained import load_encoder, load_tokenizer

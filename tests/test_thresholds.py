@@ -64,7 +64,7 @@ def test_global_threshold_does_not_depend_on_the_size_of_the_chunks(monkeypatch:
     true = sparse.csr_array(generator.random((30, 7)) < 0.3)
     probabilities = generator.random((30, 7), dtype=np.float32)
     whole = fit_global_threshold(true, probabilities), fit_label_thresholds(true, probabilities)
-    monkeypatch.setattr("pipeline.evaluation.ranking.CHUNK_CELLS", 40)
+    monkeypatch.setattr("pipeline.evaluation.cells.CHUNK_CELLS", 40)
     assert fit_global_threshold(true, probabilities) == whole[0]
     assert np.array_equal(fit_label_thresholds(true, probabilities), whole[1])
 

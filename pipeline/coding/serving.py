@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm import tqdm
 
+from pipeline.coding.descriptions import checked_description
 from pipeline.encoders.adapters import merge_adapters
 from pipeline.encoders.encoder import DocumentEncoder
 from pipeline.encoders.heads import LabelAttentionHead, LinearHead, build_head
@@ -31,11 +30,9 @@ from pipeline.encoders.precision import autocast, precision_as_trained, usable_p
 from pipeline.encoders.pretrained import load_encoder, load_tokenizer
 from pipeline.encoders.tokens import AFFIRMED, Tokenize
 from pipeline.errors import UserError
-from pipeline.files import read_json, sha256_of
 from pipeline.icd.labels import LabelSpace
 from pipeline.notes.text import Preparation, Preset, blocks_of
 
-FORMAT_VERSION = 5
 # What a classifier reads and gives as an MLflow model: columns and MLflow's types.
 MODEL_INPUTS = {"document_id": "string", "text": "string"}
 MODEL_OUTPUTS = {
@@ -166,52 +163,6 @@ class Classifier:
             yield from _probabilities(
                 self.encoder, self.head, batches, n_documents=len(block), mixed_precision=self.precision
             )
-
-
-def digest_of(description: dict[str, Any]) -> str:
-    """Digest of what classifier.json says beside it."""
-    return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
-
-
-def checked_description(folder: Path) -> dict[str, Any]:
-    """What classifier.json says, with every part that it names found as it was written.
-
-    Raises:
-        UserError: if the folder is incomplete, changed since, or of another format version.
-    """
-    path = folder / "classifier.json"
-    if not path.exists():
-        inner = folder / "classifier"
-        hint = (
-            f"did you mean {inner}?"
-            if (inner / path.name).exists()
-            else "expected the folder that 'train_classifier' wrote."
-        )
-        raise UserError(f"{folder}: no classifier.json; {hint}")
-    description: Any = read_json(path)
-    version = description.get("format_version") if isinstance(description, dict) else None
-    if version != FORMAT_VERSION:
-        raise UserError(
-            f"{folder}: format version {version}, this program reads {FORMAT_VERSION}; "
-            "use the program version that trained it, or train it again."
-        )
-    stated = {name: value for name, value in description.items() if name != "sha256_of_this"}
-    if description.get("sha256_of_this") != digest_of(stated):
-        raise UserError(f"{path} is not what training wrote (its digest differs); copy the folder again.")
-    digests = description.get("sha256")
-    if (
-        not isinstance(digests, dict)
-        or not {"model", "settings"} <= description.keys()
-        or "label_space.json" not in digests
-    ):
-        raise UserError(f"{path} is damaged: it lacks settings or digests; copy the folder again.")
-    for name, digest in digests.items():
-        if not (folder / name).exists():
-            raise UserError(f"{folder}: {name} is missing; copy the whole folder.")
-        if sha256_of(folder / name) != digest:
-            raise UserError(f"{folder}: {name} is not what training wrote (its digest differs); copy the folder again.")
-    checked: dict[str, Any] = description
-    return checked
 
 
 def _settings_of(folder: Path, description: dict[str, Any]) -> ClassifierSettings:

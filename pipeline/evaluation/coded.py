@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pipeline.errors import UserError
+from pipeline.evaluation.cells import document_chunks
 from pipeline.evaluation.label_counts import Counts, label_lists, label_matrix
-from pipeline.evaluation.ranking import document_chunks
 from pipeline.experiment.artifacts import check_predictions_are_of, need, read_manifest
 from pipeline.icd.codes import LEVELS, Level, at_level, parse_label
 from pipeline.icd.labels import LabelSpace

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
+from pipeline.evaluation.cells import check_probabilities, document_chunks, true_cell_values
 from pipeline.evaluation.label_counts import (
     Counts,
     Floats,
@@ -18,7 +19,6 @@ from pipeline.evaluation.label_counts import (
     f1_score,
     ratio,
 )
-from pipeline.evaluation.ranking import check_probabilities, document_chunks, true_cell_values
 
 
 def threshold_curve(

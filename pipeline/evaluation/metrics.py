@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from pipeline.evaluation.cells import check_probabilities
 from pipeline.evaluation.intervals import bootstrap_distributions, bootstrap_intervals
 from pipeline.evaluation.label_counts import (
     Counts,
@@ -24,14 +25,7 @@ from pipeline.evaluation.label_counts import (
     mean_or,
     set_scores,
 )
-from pipeline.evaluation.ranking import (
-    check_probabilities,
-    map_among,
-    mean_auc,
-    rank_true_labels,
-    ranking_scores,
-    roc_auc_by_label,
-)
+from pipeline.evaluation.ranking import map_among, mean_auc, rank_true_labels, ranking_scores, roc_auc_by_label
 
 __all__ = [
     "FREQUENCY_BANDS",

@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
+from pipeline.evaluation.cells import true_cell_values
 from pipeline.evaluation.curves import wilson_interval
 from pipeline.evaluation.label_counts import (
     Counts,
@@ -25,7 +26,6 @@ from pipeline.evaluation.label_counts import (
     ratio,
     shared_labels,
 )
-from pipeline.evaluation.ranking import true_cell_values
 
 
 @dataclass(frozen=True)

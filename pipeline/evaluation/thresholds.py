@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
+from pipeline.evaluation.cells import check_probabilities, count_cells, document_chunks, true_cell_values
 from pipeline.evaluation.label_counts import LabelMatrix, as_label_matrix, f1_score, fitting_bands
-from pipeline.evaluation.ranking import check_probabilities, count_cells, document_chunks, true_cell_values
 
 Thresholds = NDArray[np.float32]
 

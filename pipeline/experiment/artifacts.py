@@ -9,14 +9,9 @@ from __future__ import annotations
 import contextlib
 import datetime
 import hashlib
-import importlib.metadata
 import json
 import os
-import platform
-import resource
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -26,6 +21,7 @@ from typing import Any
 from pipeline.errors import UserError
 from pipeline.experiment.config import PipelineConfig, Stage, stage_settings
 from pipeline.experiment.encoder_files import encoder_digest
+from pipeline.experiment.provenance import git_commit, peak_memory_mb, versions
 from pipeline.files import guarded_io, lock, read_json, sha256_of, write_json
 
 STAGE_OUTPUTS: dict[Stage, tuple[str, ...]] = {
@@ -66,10 +62,6 @@ PRODUCERS: dict[Stage, tuple[Stage, ...]] = {
     stage: tuple(one for one, outputs in STAGE_OUTPUTS.items() if set(outputs) & set(inputs))
     for stage, inputs in STAGE_INPUTS.items()
 }
-_VERSIONED_PACKAGES = (
-    "accelerate", "datasets", "evaluate", "icd-contrast", "mlflow", "numpy", "pandas", "pyarrow",
-    "snakemake", "spacy", "torch", "transformers",
-)  # fmt: skip
 
 
 def need(experiment_dir: Path, name: str) -> Path:
@@ -203,7 +195,7 @@ def _manifest(
         "inputs": dict(extra_inputs) | _input_digests(config, stage),
         "outputs": {name: sha256_of(output.dir / name) for name in STAGE_OUTPUTS[stage]},
         "git_commit": git_commit(),
-        "versions": _versions(),
+        "versions": versions(),
     }
 
 
@@ -228,37 +220,6 @@ def input_signature(config: PipelineConfig, stage: Stage) -> str:
     """Digest of a stage's settings and inputs: what a checkpoint of it belongs to."""
     content = [stage_settings(config, stage), _input_digests(config, stage)]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def peak_memory_mb() -> int:
-    """The most memory this process has held so far, MB; processes it started are not in it."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (1024 if sys.platform != "darwin" else 1024**2))
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for package in _VERSIONED_PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[package] = importlib.metadata.version(package)
-    return versions
-
-
-def git_commit() -> str | None:
-    """Commit of this code, with ``+`` where the tree differs from it; None outside a checkout.
-
-    Code that is installed within the checkout of something else, such as in its venv, is outside.
-    """
-    here = Path(__file__).parent
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        git("ls-files", "--error-unmatch", Path(__file__).name)
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 def share_outputs(source_dir: Path, target_dir: Path, stage: Stage) -> None:

@@ -13,9 +13,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.experiment.artifacts import ARTIFACTS, ENCODER, git_commit, is_main_process, read_manifest
+from pipeline.experiment.artifacts import ARTIFACTS, ENCODER, is_main_process, read_manifest
 from pipeline.experiment.config import STAGE_SECTIONS, PipelineConfig, Stage
 from pipeline.experiment.mlflow_store import open_store
+from pipeline.experiment.provenance import git_commit
 from pipeline.experiment.tracking import finish_parent_run, log_params, start_parent_run, tracked_settings, warned
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import UserError, describe_bug
-from pipeline.experiment.artifacts import git_commit
 from pipeline.experiment.config import PipelineConfig
 from pipeline.experiment.mlflow_store import experiment_id, open_store, tracking_uri
+from pipeline.experiment.provenance import git_commit
 from pipeline.files import read_json, write_json
 
 if TYPE_CHECKING:
