@@ -1,7 +1,7 @@
 """MIMIC-III with its 50 most frequent ICD-9 codes, the set "MIMIC-III 50" of CAML and those after it.
 
-Source, licence, files, columns and rules are those of all recipes of MIMIC-III, see :mod:`data_recipes._mimic3`; access
-and commands: data_recipes/README.md.
+Source, licence, files, columns and rules are those of all recipes of MIMIC-III, see
+:mod:`data_recipes._mimic.mimic3`; access and commands: data_recipes/README.md.
 
 Codes: the 50 that most admissions with a discharge summary have, counted over all splits as the published set does;
 or those of a list (``codes_path``). The published list is not part of this project. CAML counted codes that had lost
@@ -17,13 +17,13 @@ from collections.abc import Mapping
 
 from pydantic import Field
 
-from data_recipes import _mimic3
-from data_recipes._mimic3 import raw_files, raw_tables, read, read_titles
+from data_recipes._mimic import mimic3
+from data_recipes._mimic.mimic3 import raw_files, raw_tables, read, read_titles
 
 __all__ = ["PUBLISHED", "Options", "raw_files", "raw_tables", "read", "read_titles"]
 
 PUBLISHED: Mapping[str, int] = {
-    **_mimic3.PUBLISHED_ROWS,
+    **mimic3.PUBLISHED_ROWS,
     "labels": 50,
     "documents_given_train": 8_066,
     "documents_given_val": 1_573,
@@ -32,7 +32,7 @@ PUBLISHED: Mapping[str, int] = {
 """The published split leaves most admissions out, so documents are counted by split."""
 
 
-class Options(_mimic3.Options):
+class Options(mimic3.Options):
     """Settings of the recipe."""
 
     top_codes: int | None = Field(50, gt=0, description="keep only so many codes, those that most admissions have")

@@ -1,7 +1,7 @@
 """MIMIC-III with the codes of at least ten admissions, the set "MIMIC-III clean" of Edin et al. 2023.
 
-Source, licence, files, columns and rules are those of all recipes of MIMIC-III, see :mod:`data_recipes._mimic3`; access
-and commands: data_recipes/README.md.
+Source, licence, files, columns and rules are those of all recipes of MIMIC-III, see
+:mod:`data_recipes._mimic.mimic3`; access and commands: data_recipes/README.md.
 
 Codes: those of at least ten admissions, each system by itself, counted over all splits: settings of the config
 (``label_space.min_documents: 10``, ``label_space.count_over: all``), since labels carry their system. About 3,680.
@@ -14,13 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from data_recipes import _mimic3
-from data_recipes._mimic3 import raw_files, raw_tables, read, read_titles
+from data_recipes._mimic import mimic3
+from data_recipes._mimic.mimic3 import raw_files, raw_tables, read, read_titles
 
 __all__ = ["PUBLISHED", "Options", "raw_files", "raw_tables", "read", "read_titles"]
 
 PUBLISHED: Mapping[str, int] = {
-    **_mimic3.PUBLISHED_ROWS,
+    **mimic3.PUBLISHED_ROWS,
     "documents": 52_722,
     "documents_given_train": 38_401,
     "documents_given_val": 5_577,
@@ -28,4 +28,4 @@ PUBLISHED: Mapping[str, int] = {
 }
 """Documents before the rare codes are left out; the published split holds 52,712 of them."""
 
-Options = _mimic3.Options
+Options = mimic3.Options

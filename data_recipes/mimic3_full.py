@@ -1,7 +1,7 @@
 """MIMIC-III with all its ICD-9 codes, the set "MIMIC-III full" of CAML and those after it.
 
-Source, licence, files, columns and rules are those of all recipes of MIMIC-III, see :mod:`data_recipes._mimic3`; access
-and commands: data_recipes/README.md.
+Source, licence, files, columns and rules are those of all recipes of MIMIC-III, see
+:mod:`data_recipes._mimic.mimic3`; access and commands: data_recipes/README.md.
 
 Split: the published one of Mullenbach et al. 2018 (``data.options.splits_path``): 47,723, 1,631 and 3,372 admissions;
 4 of split train have no codes.
@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from data_recipes import _mimic3
-from data_recipes._mimic3 import raw_files, raw_tables, read, read_titles
+from data_recipes._mimic import mimic3
+from data_recipes._mimic.mimic3 import raw_files, raw_tables, read, read_titles
 
 __all__ = ["PUBLISHED", "Options", "raw_files", "raw_tables", "read", "read_titles"]
 
 PUBLISHED: Mapping[str, int] = {
-    **_mimic3.PUBLISHED_ROWS,
+    **mimic3.PUBLISHED_ROWS,
     "documents": 52_722,
     "labels": 8_929,
     "documents_given_train": 47_719,
@@ -26,4 +26,4 @@ PUBLISHED: Mapping[str, int] = {
 }
 """Admissions without codes are not counted; codes as they are, see ``compatibility``."""
 
-Options = _mimic3.Options
+Options = mimic3.Options

@@ -1,7 +1,7 @@
 """MIMIC-IV with the ICD-10 codes of at least ten admissions, the set "MIMIC-IV ICD-10" of Edin et al. 2023.
 
-Source, licence, files, columns and rules are those of all recipes of MIMIC-IV, see :mod:`data_recipes._mimic4`; access
-and commands: data_recipes/README.md.
+Source, licence, files, columns and rules are those of all recipes of MIMIC-IV, see
+:mod:`data_recipes._mimic.mimic4`; access and commands: data_recipes/README.md.
 
 Codes: those of at least ten admissions, counted over all splits: settings of the config
 (``label_space.min_documents: 10``, ``label_space.count_over: all``).
@@ -13,14 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from data_recipes import _mimic4
-from data_recipes._mimic4 import Icd10Options as Options
-from data_recipes._mimic4 import raw_files, raw_tables, read, read_titles
+from data_recipes._mimic import mimic4
+from data_recipes._mimic.mimic4 import Icd10Options as Options
+from data_recipes._mimic.mimic4 import raw_files, raw_tables, read, read_titles
 
 __all__ = ["PUBLISHED", "Options", "raw_files", "raw_tables", "read", "read_titles"]
 
 PUBLISHED: Mapping[str, int] = {
-    "summaries": _mimic4.N_SUMMARIES,
+    "summaries": mimic4.N_SUMMARIES,
     "labels_of_10_documents": 7_942,
     "documents_given_train": 89_099,
     "documents_given_val": 13_378,

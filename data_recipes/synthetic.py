@@ -1,6 +1,6 @@
 """Synthetic corpus: discharge summaries with codes, made from a seed, in the shape of MIMIC-IV or MIMIC-III.
 
-Source: invented by the modules ``_synthetic_*`` beside this one; titles of ICD-10-CM codes come from the package
+Source: invented by the modules in ``_synthetic``; titles of ICD-10-CM codes come from the package
 simple-icd-10-cm (public domain, US government).
 Licence: that of this project; there are no patients behind it.
 
@@ -28,9 +28,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from data_recipes import _mimic, _mimic3, _mimic4, _synthetic_mimic3
-from data_recipes._synthetic_mimic3 import write_mimic3
-from data_recipes._synthetic_mimic4 import MAX_DOCUMENTS, write_mimic4
+from data_recipes._mimic import mimic3, mimic4, shared
+from data_recipes._synthetic.mimic3 import MAX_DOCUMENTS as MAX_MIMIC3_DOCUMENTS
+from data_recipes._synthetic.mimic3 import write_mimic3
+from data_recipes._synthetic.mimic4 import MAX_DOCUMENTS, write_mimic4
 from pipeline.errors import UserError
 from pipeline.experiment.config_files import validate_section
 from pipeline.files import guarded_io
@@ -45,7 +46,7 @@ _MARKER = "synthetic.json"
 _SETTINGS = ("shape", "n_documents", "n_codes", "mean_words", "seed")
 
 
-class Options(_mimic4.Options):
+class Options(mimic4.Options):
     """Settings of the corpus, and of the recipe that reads it."""
 
     shape: Literal["mimic4", "mimic3"] = Field("mimic4", description="whose raw files are imitated")
@@ -64,7 +65,7 @@ class Options(_mimic4.Options):
 
     @model_validator(mode="after")
     def _ids_suffice(self) -> Self:
-        most = _synthetic_mimic3.MAX_DOCUMENTS
+        most = MAX_MIMIC3_DOCUMENTS
         if self.shape == "mimic3" and self.n_documents > most:
             raise ValueError(f"n_documents must be at most {most} for shape mimic3, which has fewer ids")
         return self
@@ -89,17 +90,17 @@ def read(raw: Path | None, options: Options, report: IngestReport, scratch_dir: 
     folder = scratch_dir / options.shape
     make_raw(folder, options)
     if options.shape == "mimic3":
-        yield from _mimic3.read(folder, _as_mimic3(options), report, scratch_dir)
+        yield from mimic3.read(folder, _as_mimic3(options), report, scratch_dir)
     else:
-        yield from _mimic4.read(folder, options, report, scratch_dir)
+        yield from mimic4.read(folder, options, report, scratch_dir)
 
 
 def read_titles(raw: Path | None, options: Options, report: IngestReport, scratch_dir: Path) -> dict[str, str]:
     """Titles from the corpus's own tables, see :class:`data_recipes.Recipe`."""
     folder = scratch_dir / options.shape
     if options.shape == "mimic3":
-        return _mimic3.read_titles(folder, _as_mimic3(options), report, scratch_dir)
-    return _mimic4.read_titles(folder, options, report, scratch_dir)
+        return mimic3.read_titles(folder, _as_mimic3(options), report, scratch_dir)
+    return mimic4.read_titles(folder, options, report, scratch_dir)
 
 
 def make_raw(folder: Path, options: Options) -> None:
@@ -158,13 +159,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.exit(2, f"error: {error}\n")
 
 
-def _as_mimic3(options: Options) -> _mimic3.Options:
-    return _mimic3.Options(**{name: getattr(options, name) for name in _mimic.Options.model_fields})
+def _as_mimic3(options: Options) -> mimic3.Options:
+    return mimic3.Options(**{name: getattr(options, name) for name in shared.Options.model_fields})
 
 
 def _made_of(options: Options) -> dict[str, Any]:
     """All that the files depend on."""
-    sources = sorted(Path(__file__).parent.glob("_synthetic_*.py"))
+    sources = sorted(Path(__file__).with_name("_synthetic").glob("*.py"))
     digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
     settings = {name: getattr(options, name) for name in _SETTINGS}
     return settings | {"generator": digest, "simple-icd-10-cm": importlib.metadata.version("simple-icd-10-cm")}

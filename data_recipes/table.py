@@ -31,9 +31,9 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from data_recipes import RawTable, require_raw
-from data_recipes._cells import as_id, as_list, check_are_codes, check_delimiter, check_leading_zeros
-from data_recipes._csv import OnBadRow
-from data_recipes._table_files import KINDS, Row, is_table, table_rows
+from data_recipes._raw.cells import as_id, as_list, check_are_codes, check_delimiter, check_leading_zeros
+from data_recipes._raw.csv_columns import OnBadRow
+from data_recipes._raw.table_files import KINDS, Row, is_table, table_rows
 from pipeline.errors import UserError
 from pipeline.experiment.settings import Section, absolute
 from pipeline.files import read_text, text_files

@@ -11,11 +11,9 @@ from typing import Any
 
 import pytest
 
-from data_recipes import (
-    _mimic3,
-    mimic3_full,
-)
-from data_recipes._synthetic_mimic3 import COLUMNS
+from data_recipes import mimic3_full
+from data_recipes._mimic import mimic3
+from data_recipes._synthetic.mimic3 import COLUMNS
 from pipeline.errors import UserError
 from pipeline.notes.documents import Document, write_documents
 from pipeline.notes.ingest_report import IngestReport
@@ -64,7 +62,7 @@ def write_raw(
 
 def read(folder: Path, **options: Any) -> tuple[list[Document], IngestReport]:
     report = IngestReport()
-    return list(_mimic3.read(folder, _mimic3.Options(**options), report, folder / "scratch")), report
+    return list(mimic3.read(folder, mimic3.Options(**options), report, folder / "scratch")), report
 
 
 def ingest(folder: Path, out: Path, **options: Any) -> dict[str, Any]:

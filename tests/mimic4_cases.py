@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from data_recipes import _mimic4 as mimic4
 from data_recipes import mimic4_icd10
+from data_recipes._mimic import mimic4
 from pipeline.errors import UserError
 from pipeline.notes.documents import Document, write_documents
 from pipeline.notes.ingest_report import IngestReport

@@ -51,7 +51,7 @@ def test_every_source_of_a_stage_is_a_file_and_what_all_stages_run_is_among_them
         ("pipeline/reports/templates/report.html.j2", {"evaluate"}),
         ("pipeline/evaluation/icd_metric.py", set()),
         ("data_recipes/table.py", {"ingest"}),
-        ("data_recipes/_csv_rows.py", {"ingest"}),
+        ("data_recipes/_raw/csv_rows.py", {"ingest"}),
         ("pipeline/notes/documents.py", {"ingest", "train_classifier", "predict"}),
         ("pipeline/lexical/tfidf.py", {"train_classifier", "predict"}),
         ("pipeline/lexical/lexicon/synonyms.tsv", {"train_classifier", "predict"}),
@@ -59,7 +59,8 @@ def test_every_source_of_a_stage_is_a_file_and_what_all_stages_run_is_among_them
         ("pipeline/notes/splits.py", {"split"}),
         ("pipeline/encoders/encoder.py", {"tokenize", "train_encoder", "train_classifier", "predict"}),
         ("pipeline/evaluation/metrics.py", {"evaluate"}),
-        ("pipeline/evaluation/ranking.py", {"train_classifier", "predict", "evaluate"}),
+        ("pipeline/evaluation/cells.py", {"train_classifier", "predict", "evaluate"}),
+        ("pipeline/evaluation/ranking.py", {"train_classifier", "evaluate"}),
         ("pipeline/notes/context.py", {"tokenize", "train_encoder", "train_classifier", "predict"}),
         ("pipeline/training/sampling.py", DISTRIBUTED_STAGES),
         ("pipeline/training/loop.py", DISTRIBUTED_STAGES),
@@ -74,11 +75,12 @@ def test_a_source_file_belongs_to_exactly_the_stages_that_use_it(source: str, st
 
 def test_ingest_uses_the_recipe_of_the_experiment_and_no_other() -> None:
     recipes = {
-        f"data_recipes/{name}.py" for name in ("cmc2007", "_mimic3", "_mimic4", "mimic4_icd10", "synthetic", "table")
+        f"data_recipes/{name}.py"
+        for name in ("cmc2007", "_mimic/mimic3", "_mimic/mimic4", "mimic4_icd10", "synthetic", "table")
     }
     assert sources("ingest", "cmc2007") & recipes == {"data_recipes/cmc2007.py"}
     assert sources("ingest", "synthetic") & recipes == {
-        f"data_recipes/{name}.py" for name in ("synthetic", "_mimic3", "_mimic4")
+        f"data_recipes/{name}.py" for name in ("synthetic", "_mimic/mimic3", "_mimic/mimic4")
     }
 
 

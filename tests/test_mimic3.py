@@ -10,14 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mimic3_cases import MARKER, SUMMARY, ingest, message, note, read, table, write_raw
 
-from data_recipes import (
-    _mimic3,
-    load_recipe,
-    mimic3_50,
-    mimic3_clean,
-    mimic3_full,
-    recipe_options,
-)
+from data_recipes import load_recipe, mimic3_50, mimic3_clean, mimic3_full, recipe_options
+from data_recipes._mimic import mimic3
 from pipeline.errors import UserError
 from pipeline.icd.codes import CodeSystem, is_valid_shape
 from pipeline.notes.ingest_report import IngestReport
@@ -118,7 +112,7 @@ def test_notes_whose_row_id_is_no_number_are_kept_and_come_last(tmp_path: Path) 
 
 def test_the_scratch_folder_is_left_empty(tmp_path: Path) -> None:
     raw = write_raw(tmp_path / "raw", [note(1, 100, MARKER), note(2, 200, MARKER)])
-    documents = _mimic3.read(raw, _mimic3.Options(), IngestReport(), tmp_path / "scratch")
+    documents = mimic3.read(raw, mimic3.Options(), IngestReport(), tmp_path / "scratch")
     next(documents)
     assert list((tmp_path / "scratch").iterdir()) == []  # the file on disk has no name, so kill -9 leaves none
     list(documents)
@@ -192,8 +186,8 @@ def test_titles_are_spelled_as_the_labels_of_caml_and_of_two_codes_in_one_there_
     (raw / "D_ICD_PROCEDURES.csv.gz").write_bytes(gzip.compress(content))
 
     def titles_of(compatibility: str) -> dict[str, str]:
-        options = _mimic3.Options.model_validate({"compatibility": compatibility})
-        return _mimic3.read_titles(raw, options, IngestReport(), tmp_path)
+        options = mimic3.Options.model_validate({"compatibility": compatibility})
+        return mimic3.read_titles(raw, options, IngestReport(), tmp_path)
 
     assert titles_of("caml") == {"icd9pcs:66.0": "PTCA"}
     assert titles_of("none") == {
@@ -206,7 +200,7 @@ def test_every_code_has_a_spelling_of_caml_that_is_a_code(code: str, system: Cod
     """And that is the same number but for a dot two digits behind the first one that is not zero."""
     if not is_valid_shape(code, system):
         return
-    spelled = _mimic3.caml_spelling(code, system)
+    spelled = mimic3.caml_spelling(code, system)
     assert is_valid_shape(spelled, system)
     digits = code.replace(".", "").strip("0")
     assert spelled.replace(".", "").strip("0") == digits

@@ -15,13 +15,8 @@ from pathlib import Path
 import pytest
 from mimic3_cases import MARKER, SUMMARY, ingest, message, note, read, write_raw
 
-from data_recipes import (
-    _mimic3,
-    load_recipe,
-    mimic3_full,
-    raw_tables,
-    synthetic,
-)
+from data_recipes import load_recipe, mimic3_full, raw_tables, synthetic
+from data_recipes._mimic import mimic3
 from pipeline.errors import UserError
 from pipeline.notes.documents import Document
 from pipeline.notes.ingest_report import IngestReport
@@ -186,10 +181,10 @@ def test_code_tables_of_the_wrong_version_are_refused(raw: Path) -> None:
 
 
 def test_raw_files_lists_what_is_read(raw: Path, tmp_path: Path) -> None:
-    options = _mimic3.Options(code_kinds=("diagnoses",), splits_path=tmp_path / "s.csv", codes_path=tmp_path / "c.csv")
-    names = [path.name for path in _mimic3.raw_files(raw, options)]
+    options = mimic3.Options(code_kinds=("diagnoses",), splits_path=tmp_path / "s.csv", codes_path=tmp_path / "c.csv")
+    names = [path.name for path in mimic3.raw_files(raw, options)]
     assert names == ["NOTEEVENTS.csv.gz", "DIAGNOSES_ICD.csv.gz", "D_ICD_DIAGNOSES.csv.gz", "s.csv", "c.csv"]
-    assert _mimic3.raw_files(None, options) == []
+    assert mimic3.raw_files(None, options) == []
     tables = raw_tables(load_recipe("mimic3_full"), raw, options)
     assert [table.path.name for table in tables] == names
     assert tables[0].n_rows == 2_083_180

@@ -22,9 +22,9 @@ from mimic4_cases import (
     write_table,
 )
 
-from data_recipes import _mimic4 as mimic4
 from data_recipes import recipe_options
-from data_recipes._mimic_codes import CodeColumns, CodeTable
+from data_recipes._mimic import mimic4
+from data_recipes._mimic.codes import CodeColumns, CodeTable
 from pipeline.errors import UserError
 from pipeline.notes.documents import Document
 from pipeline.notes.ingest_report import IngestReport

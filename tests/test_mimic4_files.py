@@ -20,8 +20,8 @@ from mimic4_cases import (
     read,
 )
 
-from data_recipes import _mimic4 as mimic4
 from data_recipes import synthetic
+from data_recipes._mimic import mimic4
 from pipeline.errors import UserError
 from pipeline.notes.ingest_report import IngestReport
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_recipes import load_recipe, mimic4_icd10, synthetic
-from data_recipes._mimic_splits import PublishedSplits
+from data_recipes._mimic.splits import PublishedSplits
 from pipeline.errors import UserError
 from pipeline.notes.documents import write_documents
 from pipeline.notes.ingest_report import IngestReport

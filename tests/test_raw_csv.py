@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from data_recipes import _csv
-from data_recipes._csv import OnBadRow, read_raw_csv
-from data_recipes._raw_files import need_raw_file, raw_file
+from data_recipes._raw import csv_columns
+from data_recipes._raw.csv_columns import OnBadRow, read_raw_csv
+from data_recipes._raw.files import need_raw_file, raw_file
 from pipeline.errors import UserError
 from pipeline.notes.ingest_report import IngestReport
 
@@ -44,7 +44,7 @@ def read(
 
 @pytest.fixture(params=[7, 4 << 20], ids=["tiny_chunks", "usual_chunks"])
 def _chunks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_csv, "_CHUNK_BYTES", request.param)
+    monkeypatch.setattr(csv_columns, "_CHUNK_BYTES", request.param)
 
 
 @pytest.mark.usefixtures("_chunks")
@@ -70,7 +70,7 @@ def test_any_table_reads_as_the_standard_library_reads_it(
     raw = as_csv(rows)
     path = tmp_path / "t.csv"
     path.write_bytes(raw.removesuffix(b"\n") if is_cut_short else raw)  # a last line end may be missing
-    monkeypatch.setattr(_csv, "_CHUNK_BYTES", n_chunk)
+    monkeypatch.setattr(csv_columns, "_CHUNK_BYTES", n_chunk)
     assert read(path)[0] == list(csv.reader(io.StringIO(raw.decode(), newline="")))[1:] == rows
 
 
@@ -85,7 +85,7 @@ def test_rows_that_hold_a_text_are_picked_and_all_are_counted(
 ) -> None:
     path = tmp_path / "t.csv"
     path.write_bytes(as_csv(rows, line_end=line_end))
-    monkeypatch.setattr(_csv, "_CHUNK_BYTES", n_chunk)
+    monkeypatch.setattr(csv_columns, "_CHUNK_BYTES", n_chunk)
     report = IngestReport()
     columns = ["id", "code", "text"]
     batches = list(read_raw_csv(path, columns, report=report, holding="ab", count_as="rows"))
@@ -252,8 +252,8 @@ def test_a_plain_file_cut_in_the_middle_is_refused_at_its_last_row(tmp_path: Pat
 def test_a_quote_never_closed_does_not_swallow_the_file_into_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_csv, "_MAX_ROW_BYTES", 1000)
-    monkeypatch.setattr(_csv, "_CHUNK_BYTES", 100)
+    monkeypatch.setattr(csv_columns, "_MAX_ROW_BYTES", 1000)
+    monkeypatch.setattr(csv_columns, "_CHUNK_BYTES", 100)
     path = tmp_path / "t.csv"
     path.write_text('id,code,text\n1,I10,x\n2,I10,"y\n' + "3,I10,z\n" * 1000)
     with pytest.raises(UserError, match="row 2: a quote that is not closed within"):
@@ -290,7 +290,7 @@ def test_a_stray_quote_never_changes_another_row(
     lines[victim] = line[:at] + (b"" if is_quote else b'"') + line[at + is_quote :]
     path = tmp_path / "t.csv"
     path.write_bytes(b"id,a,b,c,d,e,f,text\n" + b"".join(lines))
-    monkeypatch.setattr(_csv, "_CHUNK_BYTES", n_chunk)
+    monkeypatch.setattr(csv_columns, "_CHUNK_BYTES", n_chunk)
     found, _ = read(path, ("id", *"abcdef", "text"), on_bad_row="skip")
     others = [row for i, row in enumerate(rows) if i != victim]
     assert [row for row in found if row[0] != rows[victim][0]] == others

@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_recipes import _mimic4 as mimic4
 from data_recipes import synthetic
-from data_recipes._synthetic_mimic4 import COLUMNS
-from data_recipes._synthetic_patients import draw_stays, group_of
-from data_recipes._synthetic_vocabulary import build_vocabulary, written_codes
+from data_recipes._mimic import mimic4
+from data_recipes._synthetic.mimic4 import COLUMNS
+from data_recipes._synthetic.patients import draw_stays, group_of
+from data_recipes._synthetic.vocabulary import build_vocabulary, written_codes
 from pipeline.errors import UserError
 from pipeline.icd.codes import parse_label
 from pipeline.icd.titles import load_icd10cm

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from data_recipes import _synthetic_mimic3 as shape
 from data_recipes import synthetic
+from data_recipes._synthetic import mimic3 as shape
 from pipeline.icd.codes import category, normalise
 
 N_DOCUMENTS = 60

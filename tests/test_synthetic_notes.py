@@ -14,11 +14,11 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.preprocessing import MultiLabelBinarizer
 from sklearn.svm import LinearSVC
 
-from data_recipes import _synthetic_phrases as phrases
 from data_recipes import synthetic
-from data_recipes._synthetic_notes import NoteWriter
-from data_recipes._synthetic_patients import draw_stays
-from data_recipes._synthetic_vocabulary import build_vocabulary
+from data_recipes._synthetic import phrases
+from data_recipes._synthetic.notes import NoteWriter
+from data_recipes._synthetic.patients import draw_stays
+from data_recipes._synthetic.vocabulary import build_vocabulary
 from pipeline.notes.documents import Document
 from pipeline.notes.ingest_report import IngestReport
 from pipeline.notes.splits import assign_splits

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import data_recipes
-from data_recipes._raw_checks import RowCount, count_rows
+from data_recipes._raw.checks import RowCount, count_rows
 from pipeline.commands import dag
 from pipeline.commands.machine import Finding, machine_findings
 from pipeline.errors import UserError

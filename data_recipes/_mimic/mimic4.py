@@ -29,13 +29,14 @@ from typing import Literal, NamedTuple
 import pyarrow.compute as pc
 from pydantic import Field
 
-from data_recipes import RawTable, _mimic
-from data_recipes._csv import read_raw_csv
-from data_recipes._mimic import SINGULAR, CodeKind
-from data_recipes._mimic_codes import CodeColumns, CodeTable
-from data_recipes._mimic_codes import read_titles as read_titles_of
-from data_recipes._mimic_splits import PublishedSplits
-from data_recipes._raw_files import need_raw_file, raw_file
+from data_recipes import RawTable
+from data_recipes._mimic import shared
+from data_recipes._mimic.codes import CodeColumns, CodeTable
+from data_recipes._mimic.codes import read_titles as read_titles_of
+from data_recipes._mimic.shared import SINGULAR, CodeKind
+from data_recipes._mimic.splits import PublishedSplits
+from data_recipes._raw.csv_columns import read_raw_csv
+from data_recipes._raw.files import need_raw_file, raw_file
 from pipeline.icd.codes import CodeSystem
 from pipeline.notes.documents import Document
 from pipeline.notes.ingest_report import IngestReport
@@ -55,7 +56,7 @@ _SYSTEMS: dict[tuple[int, CodeKind], CodeSystem] = {
 }
 
 
-class Options(_mimic.Options):
+class Options(shared.Options):
     """Settings of the recipes."""
 
     icd_version: Literal[10, 9] = Field(10, description="which codes; admissions without any are left out")
@@ -146,7 +147,7 @@ def _tables(folder: Path, options: Options) -> list[RawTable]:
 
 
 def _folder(raw: Path | None) -> Path:
-    return _mimic.require_mimic(raw, _WHAT, table="discharge", folder="note", other=_MIMIC3)
+    return shared.require_mimic(raw, _WHAT, table="discharge", folder="note", other=_MIMIC3)
 
 
 def _summaries(path: Path, options: Options, report: IngestReport) -> Iterator[_Summary]:

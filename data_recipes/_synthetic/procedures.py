@@ -1,4 +1,4 @@
-"""What the synthetic corpus knows about procedures; invented as its diagnoses are, see _synthetic_conditions.
+"""What the synthetic corpus knows about procedures; invented as its diagnoses are, in ``conditions`` beside this.
 
 Five lines for each code: ICD-10-PCS code, ICD-9-CM procedure code and the kind; names; what implies it; the
 title of the ICD-10-PCS code; the title of the ICD-9-CM code.

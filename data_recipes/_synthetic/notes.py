@@ -13,10 +13,10 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 
-from data_recipes import _synthetic_phrases as phrases
-from data_recipes._synthetic_patients import Stay, count_codes, group_of
-from data_recipes._synthetic_phrases import Frame
-from data_recipes._synthetic_vocabulary import Condition, Vocabulary
+from data_recipes._synthetic import phrases
+from data_recipes._synthetic.patients import Stay, count_codes, group_of
+from data_recipes._synthetic.phrases import Frame
+from data_recipes._synthetic.vocabulary import Condition, Vocabulary
 
 _P_UNMENTIONED = 0.03
 _P_IMPLIED = 0.12  # only implied, where something implies it

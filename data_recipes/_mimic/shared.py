@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from data_recipes import require_raw
-from data_recipes._csv import OnBadRow
-from data_recipes._raw_files import raw_file
+from data_recipes._raw.csv_columns import OnBadRow
+from data_recipes._raw.files import raw_file
 from pipeline.errors import UserError
 from pipeline.experiment.settings import Section, absolute
 
@@ -58,7 +58,7 @@ def require_mimic(raw: Path | None, what: str, *, table: str, folder: str, other
         raw: ``data.raw`` of the config.
         what: what should lie there, for the message.
         table: of notes of this version, in sub-folder ``folder``.
-        folder: see :func:`data_recipes._csv.raw_file`.
+        folder: see :func:`data_recipes._raw.csv_columns.raw_file`.
         other: table of notes and sub-folder of the other version, and the recipes that read it.
 
     Raises:

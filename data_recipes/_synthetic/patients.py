@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from data_recipes._synthetic_vocabulary import Condition, Vocabulary
+from data_recipes._synthetic.vocabulary import Condition, Vocabulary
 
 # name, weight | codes with the probability that the cluster brings one; "A*3/B" is one of both, A more often
 _CHRONIC = """

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_recipes._csv import OnBadRow, read_raw_csv
+from data_recipes._raw.csv_columns import OnBadRow, read_raw_csv
 from pipeline.errors import UserError
 from pipeline.notes.ingest_report import IngestReport
 from pipeline.notes.row_files import find_column, json_rows, parquet_columns, parquet_rows

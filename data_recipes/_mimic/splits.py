@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet as pq
 
-from data_recipes._csv import read_raw_csv
+from data_recipes._raw.csv_columns import read_raw_csv
 from pipeline.errors import UserError
 from pipeline.notes.ingest_report import IngestReport
 

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from data_recipes import RawTable
-from data_recipes._csv import read_raw_csv
-from data_recipes._table_files import need_columns
+from data_recipes._raw.csv_columns import read_raw_csv
+from data_recipes._raw.table_files import need_columns
 from pipeline.errors import UserError
 from pipeline.notes.ingest_report import IngestReport
 

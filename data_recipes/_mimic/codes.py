@@ -19,8 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from data_recipes._cells import check_leading_zeros
-from data_recipes._csv import OnBadRow, read_raw_csv
+from data_recipes._raw.cells import check_leading_zeros
+from data_recipes._raw.csv_columns import OnBadRow, read_raw_csv
 from pipeline.errors import UserError
 from pipeline.icd.codes import CodeSystem, make_label, normalise
 from pipeline.notes.ingest_report import IngestReport
@@ -62,7 +62,7 @@ class CodeTable:
         columns: how the tables name the column of codes and, if they hold several versions, that of the version.
         report: is told how many rows were read, how many codes kept, and which could not be used.
         version: of the codes that are kept; None if the tables hold one version only.
-        on_bad_row: see :func:`data_recipes._csv.read_raw_csv`.
+        on_bad_row: see :func:`data_recipes._raw.csv_columns.read_raw_csv`.
         spell: gives a code its canonical form; another one than :func:`normalise` imitates a published data set.
     """
 
@@ -206,7 +206,7 @@ def read_titles(
         system: of the codes that are kept.
         version: of the codes that are kept; None if the table holds one version only.
         report: rows left out are counted there.
-        on_bad_row: see :func:`data_recipes._csv.read_raw_csv`.
+        on_bad_row: see :func:`data_recipes._raw.csv_columns.read_raw_csv`.
         spell: how labels are written, see :class:`CodeTable`.
     """
     titles: dict[str, str] = {}

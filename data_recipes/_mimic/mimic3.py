@@ -27,14 +27,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, field_validator
 
-from data_recipes import RawTable, _mimic
-from data_recipes._csv import read_raw_csv
-from data_recipes._mimic import SINGULAR, CodeKind
-from data_recipes._mimic_codes import CodeColumns, CodeTable
-from data_recipes._mimic_codes import read_titles as read_titles_of
-from data_recipes._mimic_splits import PublishedSplits
-from data_recipes._mimic_spool import Note, note_spool
-from data_recipes._raw_files import need_raw_file, raw_file
+from data_recipes import RawTable
+from data_recipes._mimic import shared
+from data_recipes._mimic.codes import CodeColumns, CodeTable
+from data_recipes._mimic.codes import read_titles as read_titles_of
+from data_recipes._mimic.shared import SINGULAR, CodeKind
+from data_recipes._mimic.splits import PublishedSplits
+from data_recipes._mimic.spool import Note, note_spool
+from data_recipes._raw.csv_columns import read_raw_csv
+from data_recipes._raw.files import need_raw_file, raw_file
 from pipeline.errors import UserError
 from pipeline.experiment.settings import absolute
 from pipeline.icd.codes import CodeSystem, is_valid_shape, normalise, parse_label, undot
@@ -54,7 +55,7 @@ _NOTE_COLUMNS = (
 )  # fmt: skip
 
 
-class Options(_mimic.Options):
+class Options(shared.Options):
     """Settings of the recipes."""
 
     top_codes: Annotated[int, Field(gt=0)] | None = Field(
@@ -170,7 +171,7 @@ def _tables(folder: Path, options: Options) -> list[RawTable]:
 
 
 def _folder(raw: Path | None) -> Path:
-    return _mimic.require_mimic(raw, _WHAT, table="noteevents", folder="", other=_MIMIC4)
+    return shared.require_mimic(raw, _WHAT, table="noteevents", folder="", other=_MIMIC4)
 
 
 def _keep(options: Options, codes: CodeTable, admissions: Iterator[int]) -> Callable[[str], bool]:

@@ -26,7 +26,7 @@ from isal import igzip
 from isal.igzip_lib import IsalError
 from tqdm import tqdm
 
-from data_recipes._csv_rows import (
+from data_recipes._raw.csv_rows import (
     BrokenRow,
     is_utf8,
     quote_places,

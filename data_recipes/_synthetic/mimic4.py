@@ -11,10 +11,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from data_recipes._synthetic_notes import NoteWriter
-from data_recipes._synthetic_patients import Stay, draw_stays
-from data_recipes._synthetic_tables import P_UNTITLED, Tables, stored
-from data_recipes._synthetic_vocabulary import Vocabulary, build_vocabulary, codes_of
+from data_recipes._synthetic.notes import NoteWriter
+from data_recipes._synthetic.patients import Stay, draw_stays
+from data_recipes._synthetic.tables import P_UNTITLED, Tables, stored
+from data_recipes._synthetic.vocabulary import Vocabulary, build_vocabulary, codes_of
 from pipeline.icd.codes import undot
 
 COLUMNS: dict[str, tuple[str, ...]] = {

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from data_recipes._synthetic_conditions import DIAGNOSES
-from data_recipes._synthetic_icd9 import ICD9_TITLES
-from data_recipes._synthetic_procedures import PROCEDURES
+from data_recipes._synthetic.conditions import DIAGNOSES
+from data_recipes._synthetic.icd9 import ICD9_TITLES
+from data_recipes._synthetic.procedures import PROCEDURES
 from pipeline.icd.titles import load_icd10cm
 
 Kind = Literal["chronic", "acute", "status", "procedure"]

@@ -1,0 +1,1 @@
+"""What the recipes of MIMIC-III and MIMIC-IV share."""
