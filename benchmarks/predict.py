@@ -35,10 +35,10 @@ from pathlib import Path
 import torch
 
 from benchmarks import results
+from pipeline.coding.classifier import Classifier, ClassifierSettings
 from pipeline.coding.code_files import writing_codes
 from pipeline.coding.ensemble import CodingModel
-from pipeline.coding.new_documents import code_documents, propose
-from pipeline.coding.serving import Classifier, ClassifierSettings
+from pipeline.coding.proposals import code_documents, propose
 from pipeline.encoders.heads import build_head
 from pipeline.encoders.precision import autocast, has_bf16
 from pipeline.encoders.pretrained import load_encoder, load_tokenizer

@@ -3,7 +3,7 @@
 A recipe is a module with
 
 - a docstring: source, licence, how to get access, files, columns, rules;
-- ``Options``: a :class:`pipeline.experiment.config.Section` with the settings of its own (``data.options`` of a
+- ``Options``: a :class:`pipeline.experiment.settings.Section` with the settings of its own (``data.options`` of a
   config); it may have ``is_sequenced``, true where the first diagnosis of a document is its principal one, and
   ``keep_uncoded``;
 - ``PUBLISHED``: name -> count that the data set's authors publish (may be empty), first the one that tells whether

@@ -165,7 +165,7 @@ def _relative(path: Path) -> Path:
 
 
 def _predict(arguments: argparse.Namespace) -> int:
-    from pipeline.coding.new_documents import code_documents
+    from pipeline.coding.proposals import code_documents
     from pipeline.notes.document_files import Columns
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")

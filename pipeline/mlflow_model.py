@@ -16,9 +16,9 @@ import mlflow
 import pandas as pd
 from mlflow.pyfunc.model import PythonModel
 
+from pipeline.coding.classifier import MODEL_INPUTS, MODEL_OUTPUTS
 from pipeline.coding.ensemble import CodingModel
-from pipeline.coding.new_documents import coded, unique_documents
-from pipeline.coding.serving import MODEL_INPUTS, MODEL_OUTPUTS
+from pipeline.coding.proposals import coded, unique_documents
 from pipeline.encoders.precision import default_device
 from pipeline.notes.document_files import new_document
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipeline.coding.serving import save_encoder
+from pipeline.coding.classifier import save_encoder
 from pipeline.encoders.adapters import add_adapters, merge_adapters
 from pipeline.encoders.encoder import DocumentEncoder
 from pipeline.encoders.micro_batches import ChunkSettings, MicroBatch, build_micro_batches

@@ -40,7 +40,7 @@ def test_every_source_of_a_stage_is_a_file_and_what_all_stages_run_is_among_them
         f"pipeline/stages/{stage}.py",
     }
     assert not sources(stage) & (
-        others | {"pipeline/__main__.py", "pipeline/commands/dag.py", "pipeline/coding/new_documents.py"}
+        others | {"pipeline/__main__.py", "pipeline/commands/dag.py", "pipeline/coding/proposals.py"}
     )
 
 
@@ -65,12 +65,17 @@ def test_every_source_of_a_stage_is_a_file_and_what_all_stages_run_is_among_them
         ("pipeline/training/sampling.py", DISTRIBUTED_STAGES),
         ("pipeline/training/loop.py", DISTRIBUTED_STAGES),
         ("pipeline/losses/weights.py", DISTRIBUTED_STAGES),
-        ("pipeline/coding/serving.py", {"train_encoder", "train_classifier", "predict"}),
+        ("pipeline/coding/classifier.py", {"train_encoder", "train_classifier", "predict"}),
         ("pipeline/training/validation.py", {"train_classifier"}),
     ],
 )
 def test_a_source_file_belongs_to_exactly_the_stages_that_use_it(source: str, stages: set[Stage]) -> None:
     assert {stage for stage in STAGE_SECTIONS if source in sources(stage)} == stages
+
+
+def test_the_page_of_a_grid_depends_on_its_template_and_on_the_rooms_it_passes() -> None:
+    found = {path.relative_to(dag.PACKAGE_DIR.parent).as_posix() for path in dag.module_sources("pipeline.stages.grid")}
+    assert {"pipeline/reports/templates/grid.html.j2", "pipeline/reports/__init__.py", "pipeline/__init__.py"} <= found
 
 
 def test_ingest_uses_the_recipe_of_the_experiment_and_no_other() -> None:

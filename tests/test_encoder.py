@@ -214,7 +214,7 @@ def test_word_embeddings_are_frozen_only_where_asked_for(tiny_encoder_dir: Path,
 
 
 def test_an_encoder_survives_saving(tiny_encoder_dir: Path, tmp_path: Path) -> None:
-    from pipeline.coding.serving import save_encoder
+    from pipeline.coding.classifier import save_encoder
 
     encoder = load_encoder(tiny_encoder_dir, n_frozen_layers=1).eval()
     save_encoder(encoder, load_tokenizer(tiny_encoder_dir), tmp_path / "saved")

@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 from scipy import sparse
 
+from pipeline.coding.classifier import Classifier
 from pipeline.coding.corpora import build_corpora
-from pipeline.coding.descriptions import digest_of
 from pipeline.coding.ensemble import CodingModel
 from pipeline.coding.ensemble_fitting import HeldOut, fit_model
-from pipeline.coding.new_documents import code_documents
-from pipeline.coding.serving import Classifier
+from pipeline.coding.model_folder import digest_of
+from pipeline.coding.proposals import code_documents
 from pipeline.errors import UserError
 from pipeline.evaluation.thresholds import apply_thresholds, fit_thresholds
 from pipeline.experiment.config import PipelineConfig

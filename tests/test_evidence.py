@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from pipeline.coding.classifier import Classifier, ClassifierSettings
 from pipeline.coding.code_files import text_digest
 from pipeline.coding.ensemble import CodingModel
 from pipeline.coding.evidence import Explainer
 from pipeline.coding.faithfulness import Explained, FaithfulnessSample, measure_faithfulness
-from pipeline.coding.new_documents import code_documents
-from pipeline.coding.serving import Classifier, ClassifierSettings
+from pipeline.coding.proposals import code_documents
 from pipeline.encoders.heads import LabelAttentionHead, build_head
 from pipeline.encoders.pretrained import load_encoder, load_tokenizer
 from pipeline.errors import UserError

@@ -16,6 +16,7 @@ from grid_cases import finish
 from pipeline.commands import dag
 from pipeline.errors import UserError
 from pipeline.experiment import grid
+from pipeline.experiment.artifacts import STAGE_OUTPUTS, manifest_path, writing
 from pipeline.experiment.config import PipelineConfig
 from pipeline.experiment.config_files import load_config
 from pipeline.files import write_json
@@ -82,6 +83,33 @@ def test_until_a_stage_runs_what_is_known_before_the_choice(make_config: MakeCon
     ]
 
 
+def test_a_choice_of_another_grid_is_refused(make_config: MakeConfig) -> None:
+    """A variant that came later would be missing in the table, without a word."""
+    config = make_config(grid=SECTION)
+    config.experiment_dir.mkdir(parents=True)
+    grid.write_choice(config, [])
+    variants = SECTION["variants"] | {"all": {"train_encoder.temperature": [0.1, 0.5]}}
+    later = make_config(grid=SECTION | {"variants": variants})
+    with pytest.raises(UserError, match=r"choice\.json is of a grid with other settings; 'icd run' chooses again"):
+        grid.read_choice(later, grid.expand(later))
+
+
+def test_what_waits_for_a_choice_is_not_forced_but_made_again_if_it_is_chosen(make_config: MakeConfig) -> None:
+    """Both members were ingested with other settings than are asked for now; one of them may not be needed."""
+    old, new = (make_config(grid=SECTION, data={"max_words": words}) for words in (10, 20))
+    for member in grid.expand(old)[1::2]:
+        with writing(member.config, "ingest") as output:
+            for name in STAGE_OUTPUTS["ingest"]:
+                (output.dir / name).touch()
+    members = grid.expand(new)
+    none, *waiting = (manifest_path(one.config.experiment_dir, "ingest") for one in members[1::2])
+    for dry_run in (True, False):
+        told = dag.snakemake_arguments(new, members, profile="local", cores=1, until=None, dry_run=dry_run)
+        assert told[told.index("--forcerun") + 1 :] == ["members/none_seed-4/manifests/ingest.json", "--", "all"]
+        assert none.exists()
+        assert [one.exists() for one in waiting] == [dry_run, dry_run]
+
+
 @pytest.mark.slow
 def test_the_grid_trains_with_other_seeds_what_the_first_one_chose(
     tmp_path: Path,
@@ -125,7 +153,12 @@ def test_the_grid_trains_with_other_seeds_what_the_first_one_chose(
     value = kept["choice"].rpartition("=")[2]
     assert trained == sorted(["one_model-tfidf_seed-0", "one_model-lexical_seed-0", f"one_model-{value}_seed-1"])
     (row, *_) = json.loads((folder / "grid.json").read_text(encoding="utf-8"))["rows"]
-    assert (row["n_seeds"], row["chosen"]) == (2, f"{kept['choice']} (2x)")
+    assert (row["n_seeds"], row["chosen"]) == (2, f"{kept['choice']} (1x)")
     assert re.findall(r"(train_classifier|choose|grid): start", told) == ["choose", "train_classifier", "grid"]
     assert "by the first seed for all seeds" in (folder / "grid.html").read_text(encoding="utf-8")
     assert ": start" not in run(), "a second run has nothing to do"
+    config["grid"]["seeds"] = [0, 1, 2]
+    write_json(tmp_path / "study.yaml", config)
+    planned = re.findall(r"^(?:local)?(?:rule|checkpoint) (\w+):", run("--dry-run"), flags=re.MULTILINE)
+    assert "choose" in planned, "the choice is of another grid"
+    assert "train_classifier" not in planned, "what is needed is known after the choice"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.coding.serving import embed_texts
+from pipeline.coding.classifier import embed_texts
 from pipeline.encoders.encoder import ProjectionHead
 from pipeline.encoders.micro_batches import ChunkSettings
 from pipeline.encoders.pretrained import load_encoder, load_tokenizer

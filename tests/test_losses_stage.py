@@ -28,6 +28,7 @@ from pipeline.experiment.config_files import load_config
 from pipeline.experiment.training_settings import ContrastiveLossName
 from pipeline.files import read_json, write_json
 from pipeline.stages import run_stage, train_encoder
+from pipeline.training import loop
 
 LOSSES = [name for name in typing.get_args(ContrastiveLossName) if name != "none"]
 LAUNCH = "compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_CPU\nnum_processes: {}\n"
@@ -36,6 +37,7 @@ TIMEOUT_S = 400
 
 def train_every_loss(folder: Path, n_processes: int) -> None:
     """Stage train_encoder with one loss after the other, in this process."""
+    loop._LOG_EVERY_S = 1e9  # rows of the history must not depend on how fast this machine is
     for name in LOSSES:
         AcceleratorState._reset_state(reset_partial_state=True)
         config = load_config(folder / str(n_processes) / f"{name}.json", [])

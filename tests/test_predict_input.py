@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from pipeline.__main__ import main
+from pipeline.coding.classifier import Classifier, ClassifierSettings
 from pipeline.coding.ensemble import CodingModel
-from pipeline.coding.serving import Classifier, ClassifierSettings
 from pipeline.encoders.heads import build_head
 from pipeline.encoders.pretrained import load_encoder, load_tokenizer
 from pipeline.experiment.config import PipelineConfig

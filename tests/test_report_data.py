@@ -18,7 +18,7 @@ from pipeline.coding.ensemble import CodingModel
 from pipeline.errors import UserError
 from pipeline.evaluation.coded import load_coded_split
 from pipeline.evaluation.metrics import bands_of_scores
-from pipeline.evaluation.scores import find_label_groups, score
+from pipeline.evaluation.split_scores import find_label_groups, score
 from pipeline.experiment.config import PipelineConfig
 from pipeline.files import read_json, write_json
 from pipeline.icd.labels import LabelSpace

@@ -18,13 +18,13 @@ from test_tfidf import TEXTS, fitted
 
 from pipeline.coding.ensemble import CodingModel
 from pipeline.coding.evidence import Explainer
-from pipeline.coding.new_documents import code_documents
+from pipeline.coding.proposals import code_documents
 from pipeline.errors import UserError
 from pipeline.experiment.config import PipelineConfig
 from pipeline.experiment.training_settings import Lexical
 from pipeline.icd.labels import LabelSpace
 from pipeline.lexical.channel import LexicalChannel
-from pipeline.lexical.tfidf_spans import lexical_spans, word_scores
+from pipeline.lexical.tfidf_spans import tfidf_spans, word_scores
 from pipeline.notes.spans import Span
 from pipeline.notes.text import Preparation
 
@@ -59,7 +59,7 @@ def telling_word() -> tuple[str, int]:
 def test_the_word_that_raises_the_score_is_the_first_span_without_its_punctuation() -> None:
     word, label = telling_word()
     text = f"HPI: zzz qqq ({word.upper()}), xxx --"
-    ((spans,),) = lexical_spans(MODELS[True], [text], [[label]])
+    ((spans,),) = tfidf_spans(MODELS[True], [text], [[label]])
     assert text[spans[0].start : spans[0].end] == word.upper()
     assert spans[0].source == "tfidf"
     assert spans[0].section == "history of present illness"
@@ -68,7 +68,7 @@ def test_the_word_that_raises_the_score_is_the_first_span_without_its_punctuatio
 
 def test_a_text_without_labels_asked_or_words_known_has_no_span() -> None:
     word, label = telling_word()
-    found = list(lexical_spans(MODELS[True], [word, "", "::", "q" * 60], [[], [label], [label], [label]]))
+    found = list(tfidf_spans(MODELS[True], [word, "", "::", "q" * 60], [[], [label], [label], [label]]))
     assert found == [[], [[]], [[]], [[]]]
 
 

@@ -21,8 +21,8 @@ import yaml
 from encoder_cases import without_dropout
 from safetensors.torch import load_file
 
+from pipeline.coding.classifier import Classifier
 from pipeline.coding.ensemble import CodingModel
-from pipeline.coding.serving import Classifier
 from pipeline.experiment.config import PipelineConfig
 from pipeline.experiment.config_files import validate_config
 from pipeline.files import read_json

@@ -58,7 +58,7 @@ def require_mimic(raw: Path | None, what: str, *, table: str, folder: str, other
         raw: ``data.raw`` of the config.
         what: what should lie there, for the message.
         table: of notes of this version, in sub-folder ``folder``.
-        folder: see :func:`data_recipes._raw.csv_columns.raw_file`.
+        folder: see :func:`data_recipes._raw.files.raw_file`.
         other: table of notes and sub-folder of the other version, and the recipes that read it.
 
     Raises:

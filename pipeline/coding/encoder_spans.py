@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.coding.serving import Classifier
+from pipeline.coding.classifier import Classifier
 from pipeline.encoders.encoder import TokenStates
 from pipeline.encoders.micro_batches import build_micro_batches
 from pipeline.encoders.precision import autocast

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from pipeline.coding.descriptions import FORMAT_VERSION, checked_description, digest_of
-from pipeline.coding.serving import Classifier, predict_rows
+from pipeline.coding.classifier import Classifier, predict_rows
+from pipeline.coding.model_folder import FORMAT_VERSION, checked_description, digest_of
 from pipeline.errors import UserError
 from pipeline.evaluation.label_counts import FITTING_BAND_STARTS, fitting_bands
 from pipeline.evaluation.thresholds import Thresholds

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from pipeline.coding.classifier import Classifier
 from pipeline.coding.corpora import Corpus
 from pipeline.coding.ensemble import Coded, CodingModel
-from pipeline.coding.serving import Classifier
 from pipeline.evaluation.label_counts import FITTING_BAND_STARTS, LabelMatrix, fitting_bands
 from pipeline.evaluation.thresholds import fit_thresholds
 from pipeline.experiment.training_settings import Lexical, ModelKind, ThresholdRule

@@ -29,7 +29,7 @@ from pipeline.encoders.tokens import Tokenize
 from pipeline.icd.labels import LabelSpace
 from pipeline.lexical.mentions import TitleIndex
 from pipeline.lexical.tfidf import LexicalModel
-from pipeline.lexical.tfidf_spans import lexical_spans
+from pipeline.lexical.tfidf_spans import tfidf_spans
 from pipeline.lexical.title_spans import title_spans
 from pipeline.notes.alignment import align
 from pipeline.notes.spans import LabelSpans, Span
@@ -140,7 +140,7 @@ class Explainer:
             for place, spans in self.neural.explain_columns(columns, label_ids):
                 found[place] = [one + more for one, more in zip(found[place], spans, strict=True)]
         if self.lexical is not None and texts is not None:
-            for place, spans in enumerate(lexical_spans(self.lexical, texts, label_ids)):
+            for place, spans in enumerate(tfidf_spans(self.lexical, texts, label_ids)):
                 found[place] = [one + _not_in(one, more) for one, more in zip(found[place], spans, strict=True)]
         return found
 

@@ -22,7 +22,12 @@ def build_parser(commands_by_name: Mapping[str, Callable[[argparse.Namespace], i
     run.add_argument("--set", action="append", default=[], metavar="section.key=value", help="override a setting")
     run.add_argument("--profile", default="local", help="where stages run: local (default) or slurm")
     run.add_argument("--cores", type=int, help="CPU cores to use (default: all)")
-    run.add_argument("--until", choices=list(STAGE_SECTIONS), metavar="STAGE", help="stop after this stage")
+    run.add_argument(
+        "--until",
+        choices=list(STAGE_SECTIONS),
+        metavar="STAGE",
+        help="stop after this stage; members of a grid that wait for a choice are left",
+    )
     run.add_argument("--dry-run", action="store_true", help="show what would run and why")
     run.set_defaults(function=commands_by_name["run"])
     doctor = commands.add_parser("doctor", help="check raw files, machine and settings before anything runs")

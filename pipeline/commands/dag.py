@@ -16,7 +16,7 @@ import data_recipes
 from pipeline.errors import UserError
 from pipeline.experiment.artifacts import ENCODER, STAGE_OUTPUTS, manifest_path, pretrained_digest, read_manifest
 from pipeline.experiment.config import STAGE_SECTIONS, PipelineConfig, Stage, stage_settings
-from pipeline.experiment.grid import Member, choosing
+from pipeline.experiment.grid import Member, waiting_for_choice
 from pipeline.files import private_folder, write_json
 
 PACKAGE_DIR = Path(__file__).parents[1]
@@ -47,10 +47,11 @@ def stage_sources(stage: Stage, recipe: str) -> list[Path]:
 def module_sources(*roots: str) -> list[Path]:
     """Source files of modules and of all modules that they import, directly or not."""
     graph = _import_graph()
-    # "pipeline" for its __init__, which no module names and every stage runs.
-    modules = {"pipeline", *roots}.union(*(graph.find_upstream_modules(root) for root in roots))  # type: ignore[attr-defined]
+    modules = set(roots).union(*(graph.find_upstream_modules(root) for root in roots))  # type: ignore[attr-defined]
+    # Packages for their __init__, which no module names and every import of one within runs.
+    modules |= {module.rsplit(".", n)[0] for module in modules for n in range(1, module.count(".") + 1)}
     files = {_module_path(module) for module in modules}
-    if "pipeline.reports.report" in modules:
+    if "pipeline.reports.page" in modules:
         files |= set((PACKAGE_DIR / "reports" / "templates").iterdir())
     if "pipeline.lexical.mentions" in modules:
         files |= set((PACKAGE_DIR / "lexical" / "lexicon").iterdir())
@@ -122,7 +123,7 @@ def snakemake_arguments(
         members: what it expands to.
         profile: name of a folder in profiles/.
         cores: to use; None: all of this machine, or what the profile says.
-        until: last stage to run.
+        until: last stage to run, of all members that are needed whatever the first seed of a grid chooses.
         dry_run: only show what would run.
 
     Raises:
@@ -133,7 +134,13 @@ def snakemake_arguments(
     write_json(request, config.model_dump(mode="json"))
     stages = list(STAGE_SECTIONS)
     asked = stages if until is None else stages[: stages.index(until) + 1]  # what is forced is made, asked for or not
-    stale = [_target(member, stage) for member in members for stage in stale_stages(member.config) if stage in asked]
+    waiting = waiting_for_choice(members, config.grid)
+    stale = []
+    for member, stage in ((one, stage) for one in members for stage in stale_stages(one.config) if stage in asked):
+        if member not in waiting:
+            stale.append(_target(member, stage))
+        elif not dry_run:  # made again if the choice needs it, where forcing would make it in any case
+            manifest_path(member.config.experiment_dir, stage).unlink()
     arguments = [
         "--snakefile",
         str(SNAKEFILE),
@@ -153,9 +160,8 @@ def snakemake_arguments(
         arguments += ["--quiet", "all"]
     if stale:
         arguments += ["--forcerun", *stale]
-    chooses_later = config.grid is not None and bool(choosing(members, config.grid))
-    known = [one for one in members if not (chooses_later and one.choice and one.seed != members[0].seed)]
-    return [*arguments, "--", *([_target(member, until) for member in known] if until else ["all"])]
+    targets = [_target(member, until) for member in members if member not in waiting] if until else ["all"]
+    return [*arguments, "--", *targets]
 
 
 def _target(member: Member, stage: Stage) -> str:
@@ -215,7 +221,7 @@ def _snakemake_note(config: PipelineConfig, target: str) -> Path:
 
 
 def failures(config: PipelineConfig, members: Sequence[Member]) -> list[dict[str, str]]:
-    """What was noted of a user's mistake in the last run, by stages in the order of the DAG and by a grid's table."""
+    """What was noted of a user's mistake in the last run, by stages in the order of the DAG and by those of a grid."""
     found = []
     for member, stage in [*itertools.product(members, STAGE_SECTIONS), (None, "choose"), (None, "grid")]:
         folder = member.folder if member else ""

@@ -1,1 +1,1 @@
-"""Scores, how sure they are, thresholds, and comparisons of systems."""
+"""Label matrices, scores, how sure they are, thresholds, and comparisons of systems."""

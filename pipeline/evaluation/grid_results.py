@@ -1,7 +1,8 @@
 """What a grid found: one row a variant, from the predictions of its members.
 
-For every variant, seed and fold the member with the best validation score is kept; predictions are pooled over folds;
-scores are means over seeds. Differences to the reference variant come with paired bootstrap intervals over documents.
+For every variant, fold and seed that chooses, the member with the best validation score is kept; predictions are
+pooled over folds; scores are means over seeds. Differences to the reference variant come with paired bootstrap
+intervals over documents.
 """
 
 from __future__ import annotations
@@ -106,14 +107,17 @@ class VariantResult:
         return label_lists(self.true) == label_lists(other.true)
 
 
-def collect(members: Sequence[Member], *, choose_by: str, n_resamples: int, seed: int) -> list[VariantResult]:
+def collect(
+    members: Sequence[Member], *, choose_by: str, n_resamples: int, seed: int, chosen_by: int | None = None
+) -> list[VariantResult]:
     """Score every variant.
 
     Args:
-        members: of the grid, all finished.
+        members: of the grid, all finished; where the first seed chose, those that it kept.
         choose_by: validation score by which one of several settings is kept.
         n_resamples: bootstrap samples of the documents.
         seed: of the bootstrap; the same samples for every variant.
+        chosen_by: the seed that chose for all; None: every seed chose.
 
     Raises:
         UserError: if predictions are missing, or folds of one variant share documents.
@@ -131,10 +135,11 @@ def collect(members: Sequence[Member], *, choose_by: str, n_resamples: int, seed
     }
     results: dict[str, VariantResult] = {}
     baseline = VariantResult(BASELINE)
-    for (variant, _), chosen in _kept(members, spaces, choose_by).items():
+    for (variant, seed_of_training), chosen in _kept(members, spaces, choose_by).items():
         result = results.setdefault(variant, VariantResult(variant))
         parts = [_coded(member, spaces, member.config.evaluate.split) for member in chosen]
-        result.add_seed(_pool(parts, labels), [member.choice for member in chosen], **how)
+        choices = [member.choice for member in chosen] if chosen_by in (None, seed_of_training) else []
+        result.add_seed(_pool(parts, labels), choices, **how)
         if variant == members[0].variant:
             lexical = [
                 load_baseline_split(member.config.experiment_dir, part, member.config.evaluate.split)

@@ -17,7 +17,7 @@ from pipeline.experiment.artifacts import PRODUCERS, share_outputs
 from pipeline.experiment.config import PipelineConfig, Stage, stage_settings
 from pipeline.experiment.config_files import put_setting, validate_config
 from pipeline.experiment.settings import Grid
-from pipeline.files import read_json
+from pipeline.files import read_json, write_json
 
 MEMBERS_DIR = "members"
 CHOICE = "choice.json"
@@ -165,6 +165,23 @@ def choosing(members: Sequence[Member], grid: Grid) -> list[Member]:
     return [member for member in members if member.choice and member.seed == members[0].seed]
 
 
+def waiting_for_choice(members: Sequence[Member], grid: Grid | None) -> list[Member]:
+    """Members of which the first seed still has to choose those that are needed."""
+    if grid is None or not choosing(members, grid):
+        return []
+    return [member for member in members if member.choice and member.seed != members[0].seed]
+
+
+def write_choice(config: PipelineConfig, kept: Sequence[Member]) -> None:
+    """Note what the first seed keeps, and of which grid."""
+    rows = [{"variant": one.variant, "fold": one.fold, "choice": one.choice} for one in kept]
+    write_json(config.experiment_dir / CHOICE, {"grid": _as_json(config), "kept": rows})
+
+
+def _as_json(config: PipelineConfig) -> Any:
+    return config.model_dump(mode="json", include={"grid"})["grid"]
+
+
 def read_choice(config: PipelineConfig, members: Sequence[Member]) -> list[Member]:
     """Members of the table, once the first seed has chosen.
 
@@ -176,12 +193,15 @@ def read_choice(config: PipelineConfig, members: Sequence[Member]) -> list[Membe
         Those without a choice, and of the others, for every fold, those with the values that the first seed kept.
 
     Raises:
-        UserError: if it has not chosen yet.
+        UserError: if it has not chosen yet, or chose of another grid than this.
     """
     path = config.experiment_dir / CHOICE
     if not path.exists():
         raise UserError(f"{path} is missing; 'icd run' writes it once the members with the first seed are done.")
-    kept = {(one["variant"], one["fold"], one["choice"]) for one in read_json(path)["kept"]}
+    choice = read_json(path)
+    if choice["grid"] != _as_json(config):
+        raise UserError(f"{path} is of a grid with other settings; 'icd run' chooses again.")
+    kept = {(one["variant"], one["fold"], one["choice"]) for one in choice["kept"]}
     return [one for one in members if not one.choice or (one.variant, one.fold, one.choice) in kept]
 
 

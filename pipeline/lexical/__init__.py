@@ -1,1 +1,1 @@
-"""What words say of codes: TF-IDF, titles found in notes, and their combination."""
+"""What words say of codes: TF-IDF, titles found in notes; and how scores of several models become one."""

@@ -1,7 +1,7 @@
 """What the titles of codes say, found in a note: a channel for codes that have few training documents or none.
 
 A title becomes bags of content words ("Pneumonia, organism unspecified": {pneumonia}), with synonyms and
-abbreviations made one (:mod:`pipeline.lexicon`). A note becomes, for each sentence, the words that it says of the
+abbreviations made one (lexicon/synonyms.tsv). A note becomes, for each sentence, the words that it says of the
 patient now, of the past, as uncertain, or denies or says of the family. How much of a bag stands in a sentence, and
 how it is meant, are the features of a (document, label) pair; no training document of the label is needed for them.
 """

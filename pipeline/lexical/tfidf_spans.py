@@ -18,7 +18,7 @@ from pipeline.notes.text import find_sections
 _WORD = re.compile(r"\S+")
 
 
-def lexical_spans(
+def tfidf_spans(
     model: LexicalModel, texts: Sequence[str], label_ids: Sequence[Sequence[int]]
 ) -> Iterator[list[list[Span]]]:
     """For each text and each label asked of it, the words that carry most of what TF-IDF has for the label.

@@ -23,7 +23,7 @@ from pipeline.reports.report_tables import (
 
 
 def render_page(template: str, **content: Any) -> str:
-    """A page from a template of ``pipeline/templates``; equal content gives equal text."""
+    """A page from a template of ``pipeline/reports/templates``; equal content gives equal text."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("pipeline.reports"),
         autoescape=True,

@@ -23,8 +23,8 @@ from pipeline.evaluation.metrics import (
     label_metrics_table,
 )
 from pipeline.evaluation.paired import paired_differences
-from pipeline.evaluation.scores import LabelGroups, band_groups
 from pipeline.evaluation.selective import choose_confidence, code_curve, selective_curve, take
+from pipeline.evaluation.split_scores import LabelGroups, band_groups
 from pipeline.evaluation.verdicts import add_verdicts
 from pipeline.experiment.artifacts import need, read_manifest
 from pipeline.experiment.config import STAGE_SECTIONS

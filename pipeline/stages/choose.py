@@ -11,8 +11,7 @@ import logging
 from pipeline.errors import UserError
 from pipeline.evaluation.grid_results import keep_best
 from pipeline.experiment.config import PipelineConfig
-from pipeline.experiment.grid import CHOICE, choosing, expand
-from pipeline.files import write_json
+from pipeline.experiment.grid import choosing, expand, write_choice
 from pipeline.stages import script_main
 
 logger = logging.getLogger(__name__)
@@ -30,8 +29,7 @@ def run(config: PipelineConfig) -> None:
     kept = keep_best(searched, choose_by=grid.choose_by)
     for one in kept:
         logger.info("%s: %s", one.variant if one.fold is None else f"{one.variant}, fold {one.fold}", one.choice)
-    rows = [{"variant": one.variant, "fold": one.fold, "choice": one.choice} for one in kept]
-    write_json(config.experiment_dir / CHOICE, {"kept": rows})
+    write_choice(config, kept)
 
 
 if __name__ == "__main__":

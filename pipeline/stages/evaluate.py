@@ -11,7 +11,7 @@ from dataclasses import asdict
 
 from pipeline.errors import UserError
 from pipeline.evaluation.coded import is_sequenced, load_baseline_split, load_coded_split, split_label_sets
-from pipeline.evaluation.scores import compare_coders, find_label_groups, score
+from pipeline.evaluation.split_scores import compare_coders, find_label_groups, score
 from pipeline.experiment.artifacts import need, writing
 from pipeline.experiment.config import PipelineConfig
 from pipeline.experiment.stage_tracking import StageRun

@@ -1,4 +1,4 @@
-"""After the last stage of all members of a grid: their predictions -> grid.json, grid.csv, grid.html.
+"""After the last stage of the members of a grid: their predictions -> grid.json, grid.csv, grid.html.
 
 Run alone:
     python -m pipeline.stages.grid --config work/GRID/config.json
@@ -29,10 +29,16 @@ def run(config: PipelineConfig) -> None:
         raise UserError(
             f"{config.experiment}: the config has no section 'grid', so there is nothing to put in a table."
         )
-    members = expand(config)
+    members, chosen_by = expand(config), None
     if choosing(members, grid):
-        members = read_choice(config, members)
-    results = collect(members, choose_by=grid.choose_by, n_resamples=config.evaluate.n_resamples, seed=config.seed)
+        members, chosen_by = read_choice(config, members), members[0].seed
+    results = collect(
+        members,
+        choose_by=grid.choose_by,
+        n_resamples=config.evaluate.n_resamples,
+        seed=config.seed,
+        chosen_by=chosen_by,
+    )
     rows = as_rows(results, reference=grid.reference)
     folder = config.experiment_dir
     pd.DataFrame(rows).to_csv(folder / "grid.csv", index=False)

@@ -18,11 +18,11 @@ import numpy as np
 from accelerate import Accelerator
 from torch import nn
 
+from pipeline.coding.classifier import MODEL_INPUTS, MODEL_OUTPUTS, Classifier, ClassifierSettings
 from pipeline.coding.corpora import Corpus, build_corpora
 from pipeline.coding.ensemble import Coded, CodingModel
 from pipeline.coding.ensemble_fitting import Fitter, fit_model
 from pipeline.coding.held_out import save_held_out
-from pipeline.coding.serving import MODEL_INPUTS, MODEL_OUTPUTS, Classifier, ClassifierSettings
 from pipeline.encoders.adapters import add_adapters
 from pipeline.encoders.encoder import ProjectionHead
 from pipeline.encoders.heads import LabelAttentionHead, build_head, start_from_prevalence

@@ -13,7 +13,7 @@ import logging
 import datasets
 from accelerate import Accelerator
 
-from pipeline.coding.serving import save_encoder
+from pipeline.coding.classifier import save_encoder
 from pipeline.encoders.adapters import add_adapters
 from pipeline.encoders.encoder import DocumentEncoder, ProjectionHead
 from pipeline.encoders.pretrained import load_encoder, load_tokenizer

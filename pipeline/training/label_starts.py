@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pipeline.coding.serving import embed_texts
+from pipeline.coding.classifier import embed_texts
 from pipeline.encoders.encoder import DocumentEncoder
 from pipeline.encoders.micro_batches import ChunkSettings
 from pipeline.icd.codes import parent, parse_label

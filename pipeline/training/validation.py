@@ -11,7 +11,7 @@ from accelerate.utils import gather_object
 from scipy import sparse
 from torch import nn
 
-from pipeline.coding.serving import predict_rows
+from pipeline.coding.classifier import predict_rows
 from pipeline.errors import UserError
 from pipeline.evaluation.label_counts import label_matrix, set_scores
 from pipeline.evaluation.ranking import rank_scores

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 
 from pipeline.coding.code_files import Code
 from pipeline.coding.ensemble import CodingModel
-from pipeline.coding.new_documents import code_documents, propose
+from pipeline.coding.proposals import code_documents, propose
 from pipeline.errors import UserError
 from pipeline.evaluation.thresholds import apply_thresholds
 from pipeline.icd.labels import LabelSpace

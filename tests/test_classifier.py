@@ -13,10 +13,10 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.coding import serving
-from pipeline.coding.descriptions import digest_of
+from pipeline.coding import classifier as module
+from pipeline.coding.classifier import Classifier, ClassifierSettings, embed_texts, predict_rows
 from pipeline.coding.ensemble import CodingModel
-from pipeline.coding.serving import Classifier, ClassifierSettings, embed_texts, predict_rows
+from pipeline.coding.model_folder import digest_of
 from pipeline.encoders.heads import LabelAttentionHead, build_head
 from pipeline.encoders.micro_batches import build_micro_batches
 from pipeline.encoders.pretrained import load_encoder, load_tokenizer
@@ -71,7 +71,7 @@ def test_texts_and_rows_of_the_same_documents_get_the_same_probabilities(
     tiny_encoder_dir: Path, monkeypatch: pytest.MonkeyPatch, block: int
 ) -> None:
     """Through the tokens of the pipeline in another order, and as texts, cleaned here; blocks of 3 do not divide 8."""
-    monkeypatch.setattr(serving, "_BLOCK", block)
+    monkeypatch.setattr(module, "_BLOCK", block)
     classifier = build(tiny_encoder_dir)
     columns = Tokenize(classifier.tokenizer, 40, has_context=True)([clean(text, "caml") for text in TEXTS])
     tokens = datasets.Dataset.from_dict({name: columns[name] for name in ("input_ids", "context_ids")})
@@ -98,7 +98,7 @@ def test_a_text_without_a_token_gets_finite_probabilities_and_none_at_all_gives_
 
 
 def test_texts_stream_block_by_block(tiny_encoder_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving, "_BLOCK", 2)
+    monkeypatch.setattr(module, "_BLOCK", 2)
     n_read = 0
 
     def texts() -> Iterator[str]:

@@ -13,7 +13,7 @@ from experiment_tables import DIABETES, GOLD, OUTSIDE, PREDICTIONS, PRESSURE, SP
 
 from pipeline.errors import UserError
 from pipeline.evaluation.coded import gold_labels, load_baseline_split, load_coded_split, raise_split
-from pipeline.evaluation.scores import compare_coders, score
+from pipeline.evaluation.split_scores import compare_coders, score
 from pipeline.experiment.config import PipelineConfig, view_for_stage
 from pipeline.experiment.stage_tracking import StageRun
 from pipeline.icd.labels import LabelSpace

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm import tqdm
 
-from pipeline.coding.descriptions import checked_description
+from pipeline.coding.model_folder import checked_description
 from pipeline.encoders.adapters import merge_adapters
 from pipeline.encoders.encoder import DocumentEncoder
 from pipeline.encoders.heads import LabelAttentionHead, LinearHead, build_head
