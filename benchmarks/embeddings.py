@@ -1,7 +1,7 @@
 """Draw what contrastive training did to an encoder: documents of split test, coloured by relation to one anchor.
 
-    python -m benchmarks.embeddings work/hoc_losses/members/none_seed-0 work/hoc_losses/members/sd_seed-0 \
-        --output embeddings.png
+    python -m benchmarks.embeddings work/hoc_losses/members/none_seed-0 \
+        work/hoc_losses/members/sd_temperature-0.3_seed-0 --output embeddings.png
 
 One panel a work folder, in which stage train_encoder has run; without --anchor, the anchor is the document that has
 most of the four relations. Principal components of the mean token states as train_encoder left them. For every panel
