@@ -114,9 +114,13 @@ def _report_failure(config: PipelineConfig, members: Sequence[Member]) -> int:
         member = f"{failure['folder']} " if failure["folder"] else ""
         sys.stderr.write(f"error: {member}stage {failure['stage']}: {failure['message']}\n")
     if not failures:
-        where = ", ".join(map(str, dag.tracebacks(config, members))) or str(config.experiment_dir / "logs")
-        hint = "where that says nothing, add --dry-run to see the DAG"
-        sys.stderr.write(f"error: a stage failed, see {where}; {hint}.\n")
+        bugs = ", ".join(map(str, dag.tracebacks(config, members)))
+        sys.stderr.write(
+            f"error: a stage failed by a bug or a fault of the machine, see {bugs}.\n"
+            if bugs
+            else "error: the run ended early, by Ctrl-C, a kill or a lack of memory, unless "
+            f"{config.experiment_dir / 'logs'} says more. Run it again to go on; --dry-run shows what is left.\n"
+        )
     return _USER_ERROR if failures else 1
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.__main__ import _report_failure
 from pipeline.commands import dag
 from pipeline.errors import UserError
 from pipeline.experiment import artifacts
@@ -87,6 +88,19 @@ def test_ingest_uses_the_recipe_of_the_experiment_and_no_other() -> None:
     assert sources("ingest", "synthetic") & recipes == {
         f"data_recipes/{name}.py" for name in ("synthetic", "_mimic/mimic3", "_mimic/mimic4")
     }
+
+
+def test_a_run_that_ended_early_says_how_to_go_on_and_a_bug_where_it_is_noted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = config_in(tmp_path)
+    assert _report_failure(config, expand(config)) == 1
+    assert "by Ctrl-C, a kill or a lack of memory" in capsys.readouterr().err
+    logs = config.experiment_dir / "logs"
+    logs.mkdir(parents=True)
+    (logs / "split.traceback.txt").touch()
+    assert _report_failure(config, expand(config)) == 1
+    assert f"a bug or a fault of the machine, see {logs / 'split.traceback.txt'}" in capsys.readouterr().err
 
 
 def test_the_dag_names_as_producers_exactly_the_stages_whose_artifacts_are_read() -> None:
