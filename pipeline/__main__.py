@@ -51,11 +51,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     from pipeline.commands import dag
+    from pipeline.commands.machine import check_executor
     from pipeline.experiment import grid
     from pipeline.experiment.tracking import tracked_settings
     from pipeline.files import guarded_io, lock
 
     config = load_config(arguments.config, arguments.set)
+    if not arguments.dry_run:
+        check_executor(arguments.profile)
     members = grid.expand(config)
     for member in members:  # before anything runs
         dag.raw_files(member.config)  # refuses an unknown recipe or option

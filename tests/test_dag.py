@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,6 +74,17 @@ def test_every_source_of_a_stage_is_a_file_and_what_all_stages_run_is_among_them
 )
 def test_a_source_file_belongs_to_exactly_the_stages_that_use_it(source: str, stages: set[Stage]) -> None:
     assert {stage for stage in STAGE_SECTIONS if source in sources(stage)} == stages
+
+
+def test_a_stage_asks_a_scheduler_for_cpus_where_snakemake_has_no_cores(tmp_path: Path) -> None:
+    """As on Slurm, where --cores is not given; a dry run would have one core."""
+    config = config_in(tmp_path)
+    config.experiment_dir.mkdir(parents=True)
+    told = dag.snakemake_arguments(config, expand(config), profile="slurm", cores=None, until="ingest", dry_run=False)
+    command = [sys.executable, "-m", "snakemake", *told[: told.index("--")], "--summary"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "manifests/ingest.json" in result.stdout
 
 
 def test_the_page_of_a_grid_depends_on_its_template_and_on_the_rooms_it_passes() -> None:
@@ -158,7 +171,7 @@ def test_snakemake_is_told_what_is_stale_and_reads_the_config_asked_for(tmp_path
     assert "--dry-run" in told
     request = json.loads(Path(told[told.index("--configfile") + 1]).read_text(encoding="utf-8"))
     assert validate_config(request, source="test") == config
-    with pytest.raises(UserError, match="no such profile; known: local, slurm"):
+    with pytest.raises(UserError, match="no such profile; known: local, slurm, or a folder"):
         dag.snakemake_arguments(config, expand(config), profile="lsf", cores=None, until=None, dry_run=False)
 
 

@@ -12,7 +12,7 @@ import psutil
 import pytest
 import torch
 
-from pipeline.commands.machine import Finding, machine_findings
+from pipeline.commands.machine import Finding, check_executor, machine_findings
 from pipeline.errors import UserError
 from pipeline.experiment.config import PipelineConfig
 
@@ -206,6 +206,20 @@ def test_slurm_needs_its_plugin_and_commands(make_config: MakeConfig, monkeypatc
     assert (plugin.state, plugin.advice) == ("wrong", "pip install 'icd-contrast[slurm]'")
 
 
+def test_a_run_is_refused_where_the_scheduler_of_its_profile_is_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda command: None)
+    with pytest.raises(UserError, match="--profile slurm: no sbatch and no squeue on this machine; run on a node"):
+        check_executor("slurm")
+    check_executor("local")
+    (tmp_path / "config.yaml").write_text("executor: local\n")
+    check_executor(str(tmp_path))
+    (tmp_path / "config.yaml").write_text("executor: pbs\n")
+    with pytest.raises(UserError, match="plugin snakemake_executor_plugin_pbs is not installed"):
+        check_executor(str(tmp_path))
+
+
 def test_an_unknown_profile_is_a_users_mistake(make_config: MakeConfig) -> None:
-    with pytest.raises(UserError, match="--profile pbs: no such profile; known: local, slurm"):
+    with pytest.raises(UserError, match="--profile pbs: no such profile; known: local, slurm, or a folder"):
         list(machine_findings(make_config(), (), profile="pbs"))

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from pipeline.experiment.config import STAGE_SECTIONS
 
+_PROFILE = "where stages run: local (default), slurm, or a folder of your own with a config.yaml of Snakemake"
+
 
 def build_parser(commands_by_name: Mapping[str, Callable[[argparse.Namespace], int]]) -> argparse.ArgumentParser:
     """The parser of `icd`.
@@ -20,7 +22,9 @@ def build_parser(commands_by_name: Mapping[str, Callable[[argparse.Namespace], i
     run = commands.add_parser("run", help="run the stages of an experiment that are not up to date")
     run.add_argument("config", type=Path, help="YAML file of the experiment")
     run.add_argument("--set", action="append", default=[], metavar="section.key=value", help="override a setting")
-    run.add_argument("--profile", default="local", help="where stages run: local (default) or slurm")
+    run.add_argument(
+        "--profile", default="local", help="where stages run: local (default), slurm, or a folder of your own"
+    )
     run.add_argument("--cores", type=int, help="CPU cores to use (default: all)")
     run.add_argument(
         "--until",
@@ -33,7 +37,9 @@ def build_parser(commands_by_name: Mapping[str, Callable[[argparse.Namespace], i
     doctor = commands.add_parser("doctor", help="check raw files, machine and settings before anything runs")
     doctor.add_argument("config", type=Path, help="YAML file of the experiment")
     doctor.add_argument("--set", action="append", default=[], metavar="section.key=value", help="override a setting")
-    doctor.add_argument("--profile", default="local", help="where stages are to run: local (default) or slurm")
+    doctor.add_argument(
+        "--profile", default="local", help="where stages are to run: local (default), slurm, or a folder of your own"
+    )
     doctor.set_defaults(function=commands_by_name["doctor"])
     predict = commands.add_parser("predict", help="code new documents with a trained classifier")
     predict.add_argument("--model", type=Path, required=True, help="classifier folder, such as work/demo/classifier")

@@ -121,7 +121,7 @@ def snakemake_arguments(
     Args:
         config: of the experiment or grid.
         members: what it expands to.
-        profile: name of a folder in profiles/.
+        profile: name of a folder in profiles/, or the path of one of a site's own.
         cores: to use; None: all of this machine, or what the profile says.
         until: last stage to run, of all members that are needed whatever the first seed of a grid chooses.
         dry_run: only show what would run.
@@ -169,15 +169,16 @@ def _target(member: Member, stage: Stage) -> str:
 
 
 def profile_dir(profile: str) -> Path:
-    """Folder of a profile of Snakemake's.
+    """Folder of a profile of Snakemake's: one of ours by its name, or a site's own by its path.
 
     Raises:
-        UserError: if there is none of that name.
+        UserError: if there is none.
     """
-    folder = PACKAGE_DIR / "profiles" / profile
-    if not folder.is_dir():
-        known = ", ".join(sorted(path.name for path in folder.parent.iterdir()))
-        raise UserError(f"--profile {profile}: no such profile; known: {known}.")
+    ours = {path.name: path for path in (PACKAGE_DIR / "profiles").iterdir()}
+    folder = ours.get(profile, Path(profile).absolute())
+    if not (folder / "config.yaml").is_file():
+        known = ", ".join(sorted(ours))
+        raise UserError(f"--profile {profile}: no such profile; known: {known}, or a folder with a config.yaml.")
     return folder
 
 

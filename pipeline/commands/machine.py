@@ -124,6 +124,18 @@ def _encoder_finding(config: PipelineConfig) -> tuple[Finding, int]:
     return Finding("ok", "encoder", f"{model}, {weights / 1e6:,.0f} MB of weights"), weights
 
 
+def check_executor(profile: str) -> None:
+    """Refuse a profile whose scheduler cannot be reached from here; Snakemake would say so in a log at best.
+
+    Raises:
+        UserError: if there is no such profile, or its plugin or a command of the scheduler is not here.
+    """
+    executor = _executor(profile)
+    for finding in () if executor == "local" else _executor_findings(executor):
+        if finding.state == "wrong":
+            raise UserError(f"--profile {profile}: {finding.found}; {finding.advice}.")
+
+
 def _executor(profile: str) -> str:
     """What a profile hands its jobs to."""
     settings = yaml.safe_load((dag.profile_dir(profile) / "config.yaml").read_text(encoding="utf-8"))

@@ -2,7 +2,8 @@
 
 An experiment is one YAML file that holds only what differs from the defaults below. Precedence: default in
 code < YAML < ``--set section.key=value``. Unknown keys are refused with the nearest known name.
-``STAGE_SECTIONS`` says which sections a stage reads; the DAG reruns a stage exactly when one of them changed.
+``STAGE_SECTIONS`` says which sections a stage reads; the DAG reruns a stage when one of them, its inputs or its
+source files changed.
 """
 
 from __future__ import annotations

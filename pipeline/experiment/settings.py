@@ -98,9 +98,11 @@ class SplitSettings(Section):
     method: Literal["stratified", "random", "temporal"] = Field(
         "stratified",
         description="patients are dealt out so that labels are spread evenly, by chance alone, or by date: train on "
-        "the past, val and test on what came after (recipe 'table' with a date)",
+        "the past, val and test on what came after (recipe 'table' with a date); of folds this is about val alone",
     )
-    val: Annotated[float, Field(gt=0, lt=1)] = Field(0.10, description="share of patients in split val")
+    val: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.10, description="share of patients in split val; with n_folds, of those outside the test fold"
+    )
     test: Fraction = Field(0.15, description="share of patients in split test; not used where n_folds is given")
     n_folds: Annotated[int, Field(ge=2)] | None = Field(
         None, description="cut the patients into so many folds; split test is one of them, val is taken from the rest"
@@ -148,7 +150,9 @@ class LabelSpaceSettings(Section):
 class Tokens(Section):
     """How text becomes tokens."""
 
-    max_tokens: PositiveInt = Field(4096, description="tokens kept of a document, from its beginning")
+    max_tokens: PositiveInt = Field(
+        4096, description="tokens of a document, from its beginning, that the encoder reads"
+    )
     context: bool = Field(True, description="mark negated, family, historical and uncertain tokens (spaCy)")
 
 
@@ -234,7 +238,9 @@ class Evaluate(Section):
 class Compute(Section):
     """Where and how stages run; changes rounding and, by the number of processes, dropout, so nothing reruns for it."""
 
-    n_threads: PositiveInt | None = Field(None, description="CPU threads of a stage; null: all cores")
+    n_threads: PositiveInt | None = Field(
+        None, description="CPU threads of a process of a stage; null: what --cores gives, or 4 in a job of Slurm"
+    )
     n_workers: Annotated[int, Field(ge=0)] = Field(2, description="processes that prepare data")
     accelerate_config: Path | None = Field(None, description="launch file of configs/accelerate for trainings")
     n_gpus: Annotated[int, Field(ge=0)] = Field(0, description="GPUs asked of the scheduler for a training")

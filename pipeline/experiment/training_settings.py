@@ -27,8 +27,12 @@ class Contrastive(Section):
 
     loss: ContrastiveLossName = Field("sd", description="'none', or a loss that docs/losses.md describes")
     temperature: Annotated[float, Field(gt=0, le=10)] = Field(0.1, description="divides cosine similarities")
-    normalise: Literal["positives", "weights"] = Field("positives", description="divide by |P| or by sum of K")
-    weight_in: Literal["loss", "log"] = Field("loss", description="where SD's factor stands; 'log' equals any")
+    normalise: Literal["positives", "weights"] = Field(
+        "positives", description="divide by |P| (label rows in sd_mulsupcon) or by the sum of weights"
+    )
+    weight_in: Literal["loss", "log"] = Field(
+        "loss", description="where SD's factor stands; 'log' has the gradient of any"
+    )
     loss_settings: dict[str, Any] = Field(default_factory=dict, description="what this loss alone has; docs/losses.md")
     projection_dim: PositiveInt = Field(128, description="width of what the loss sees")
     partner_probability: Annotated[float, Field(ge=0, le=1)] = Field(
@@ -80,7 +84,7 @@ class Training(Section):
     n_epochs: Annotated[int, Field(ge=0)] = Field(10, description="passes over split train")
     global_batch_size: Annotated[int, Field(ge=1)] = Field(32, description="documents a step, over all processes")
     micro_batch_tokens: PositiveInt = Field(
-        2048, description="tokens (padding included) that go through the encoder at a time"
+        2048, description="tokens (padding included) that go through the encoder at a time, one document at least"
     )
     gradient_cache: bool = Field(False, description="recompute micro-batches in backward: memory flat in the batch")
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 5e-5
@@ -88,7 +92,9 @@ class Training(Section):
     warmup: Fraction = Field(0.1, description="share of steps with rising learning rate")
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     ema_decay: Fraction | None = Field(
-        None, description="score and keep a running average of the weights, which keeps this share of itself a step"
+        None,
+        description="of a running average of the weights, which is scored and kept: the share it keeps in a step, "
+        "n / (n + 9) in step n where that is less",
     )
     mixed_precision: Precision = Field("no", description="'no' is float32")
 
@@ -138,7 +144,8 @@ class Lexical(Section):
     max_weights: PositiveInt = Field(5_000, description="largest weights kept of a label")
     n_folds: Annotated[int, Field(ge=0)] = Field(
         5,
-        description="folds of train and val to fit titles, calibration and thresholds on; 0: train, then val, streamed",
+        description="folds of train and val to fit titles, calibration and thresholds on; 0, and more than 20 million "
+        "(document, code) pairs: train, then val, streamed",
     )
 
     @model_validator(mode="after")
@@ -152,19 +159,25 @@ class TrainClassifier(Training):
     """The classifier: encoder and head trained on codes, a lexical model, or both together."""
 
     ema_decay: Fraction | None = Field(
-        0.99, description="score and keep a running average of the weights, which keeps this share of itself a step"
+        0.99,
+        description="of a running average of the weights, which is scored and kept: the share it keeps in a step, "
+        "n / (n + 9) in step n where that is less",
     )
     model: ModelKind = Field(
         "ensemble", description="'lexical' is 'tfidf' with titles of codes, 'ensemble' is 'neural' and 'lexical'"
     )
-    baseline: bool = Field(True, description="fit TF-IDF beside another model, for the report")
+    baseline: bool = Field(
+        True,
+        description="fit TF-IDF beside model 'neural', for the report; other models have it anyway",
+    )
     threshold: ThresholdRule = Field(
         "per_band",
         description="'per_band': by training frequency; 'per_label' is shrunk to the global one; see decisions/0004",
     )
     lexical: Lexical = Field(default_factory=Lexical)
     head: Literal["label_attention", "laat", "linear"] = Field(
-        "label_attention", description="cross-attention of labels over tokens, that of LAAT, or one layer over the mean"
+        "label_attention",
+        description="attention of labels over tokens, that of LAAT, or one layer over the pooled embedding",
     )
     head_learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(
         1e-3, description="rate of all that is not the encoder"

@@ -2,19 +2,19 @@
 
 Run alone:
     python -m pipeline.stages.train_classifier --config configs/demo.yaml
-On several GPUs:
-    accelerate launch --config_file configs/accelerate/one_node.yaml -m pipeline.stages.train_classifier --config ...
+On several GPUs, which it launches itself, with
+    --set compute.accelerate_config=configs/accelerate/one_node.yaml
 """
 
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
+import torch
 from accelerate import Accelerator
 from torch import nn
 
@@ -146,7 +146,7 @@ def _fit_model(
     settings = config.train_classifier
     lexical = None
     if settings.model != "neural" or settings.baseline:
-        n_threads = config.compute.n_threads or os.cpu_count() or 1
+        n_threads = config.compute.n_threads or torch.get_num_threads()
         fitter = Fitter(settings.model, settings.lexical, n_threads=n_threads, seed=config.seed)
         lexical = fitter.fit_channel(train, val, label_space)
     return fit_model(

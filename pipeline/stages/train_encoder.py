@@ -2,8 +2,8 @@
 
 Run alone:
     python -m pipeline.stages.train_encoder --config configs/demo.yaml
-On several GPUs:
-    accelerate launch --config_file configs/accelerate/one_node.yaml -m pipeline.stages.train_encoder --config ...
+On several GPUs, which it launches itself, with
+    --set compute.accelerate_config=configs/accelerate/one_node.yaml
 """
 
 from __future__ import annotations
