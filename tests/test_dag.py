@@ -81,6 +81,7 @@ def test_a_stage_asks_a_scheduler_for_cpus_where_snakemake_has_no_cores(tmp_path
     config = config_in(tmp_path)
     config.experiment_dir.mkdir(parents=True)
     told = dag.snakemake_arguments(config, expand(config), profile="slurm", cores=None, until="ingest", dry_run=False)
+    assert "all" not in told[: told.index("--")], "why a scheduler refused a job is told by Snakemake alone"
     command = [sys.executable, "-m", "snakemake", *told[: told.index("--")], "--summary"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr

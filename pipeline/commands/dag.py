@@ -157,7 +157,8 @@ def snakemake_arguments(
     if dry_run:
         arguments += ["--dry-run", "--quiet", "host"]
     else:
-        arguments += ["--quiet", "all"]
+        # Stages say what happens. Of a scheduler only Snakemake knows why it refused a job.
+        arguments += ["--quiet", *(["all"] if profile == "local" else ["host", "progress"])]
     if stale:
         arguments += ["--forcerun", *stale]
     targets = [_target(member, until) for member in members if member not in waiting] if until else ["all"]
