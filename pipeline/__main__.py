@@ -122,7 +122,8 @@ def _report_failure(config: PipelineConfig, members: Sequence[Member]) -> int:
             f"error: a stage failed by a bug or a fault of the machine, see {bugs}.\n"
             if bugs
             else "error: the run ended early, by Ctrl-C, a kill or a lack of memory, unless "
-            f"Snakemake above or {config.experiment_dir / 'logs'} says more. Run it again to go on; --dry-run shows what is left.\n"
+            f"Snakemake above or {config.experiment_dir / 'logs'} says more. Run it again to go on; --dry-run shows "
+            "what is left.\n"
         )
     return _USER_ERROR if failures else 1
 
