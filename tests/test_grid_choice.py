@@ -141,7 +141,6 @@ def test_the_grid_trains_with_other_seeds_what_the_first_one_chose(
         assert result.returncode == 0, result.stderr
         return result.stdout + result.stderr
 
-    run("--until", "ingest")
     for member in grid.expand(load_config(tmp_path / "study.yaml", [])):
         if member.seed == 0:
             dag.write_snapshot(member.config)
