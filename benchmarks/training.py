@@ -76,7 +76,13 @@ SIZES = {
 
 
 def time_ours(
-    stage: Stage, tokens: datasets.Dataset, precision: str, batch_size: int, asked: argparse.Namespace
+    stage: Stage,
+    tokens: datasets.Dataset,
+    precision: str,
+    batch_size: int,
+    asked: argparse.Namespace,
+    *,
+    group_by_length: bool = False,
 ) -> float:
     """Documents per second of an epoch of the real loop."""
     AcceleratorState._reset_state(reset_partial_state=True)
@@ -86,7 +92,7 @@ def time_ours(
     with tempfile.TemporaryDirectory() as folder:
         history = fit(
             build_ours(stage, attention_dropout=asked.attention_dropout),
-            build_loader(tokens, batch_size), settings, accelerator,
+            build_loader(tokens, batch_size, group_by_length=group_by_length), settings, accelerator,
             checkpoint_dir=Path(folder) / "checkpoints", signature="benchmark",
         )  # fmt: skip
     return next(row["documents_per_second"] for row in history if "documents_per_second" in row)
@@ -185,21 +191,26 @@ def speed_rows(sizes: Sizes, asked: argparse.Namespace) -> Iterator[list[str]]:
             real = " / ".join(f"{100 * share:.0f}" for share in real_tokens(tokens, batch_size))
             for precision in ("no", "bf16") if has_bf16("cpu") else ("no",):
                 plain = partial(time_plain, stage, tokens, precision, batch_size, asked)
-                rates = fastest(
-                    {
-                        "ours": partial(time_ours, stage, tokens, precision, batch_size, asked),
-                        "plain": partial(plain, is_frozen=False),
-                        "frozen": partial(plain, is_frozen=True),
-                    },
-                    sizes.n_rounds,
-                )
+                ours = partial(time_ours, stage, tokens, precision, batch_size, asked)
+                candidates: dict[str, Callable[[], float]] = {
+                    "ours": ours,
+                    "plain": partial(plain, is_frozen=False),
+                    "frozen": partial(plain, is_frozen=True),
+                }
+                if stage == "classifier":
+                    candidates["grouped"] = partial(ours, group_by_length=True)
+                rates = fastest(candidates, sizes.n_rounds)
                 name = "fp32" if precision == "no" else precision
                 ratios = [f"{rates[one]:.1f} ({rates['ours'] / rates[one]:.1f}×)" for one in ("plain", "frozen")]
                 share = "–"
                 if stage == "contrastive":
                     seconds = batch_size / rates["ours"]
                     share = " / ".join(f"{100 * one / seconds:.2f}" for one in loss_seconds(tokens, batch_size))
-                yield [stage, str(max_tokens), name, str(batch_size), f"{rates['ours']:.1f}", *ratios, real, share]
+                grouped = "–"
+                if "grouped" in rates:
+                    grouped = f"{rates['grouped']:.1f} ({rates['grouped'] / rates['plain']:.1f}×)"
+                row = [stage, str(max_tokens), name, str(batch_size), f"{rates['ours']:.1f}", *ratios, grouped]
+                yield [*row, real, share]
 
 
 def growth_in_a_step(batch_size: int, *, gradient_cache: bool) -> float:
@@ -258,7 +269,16 @@ def main() -> None:
     print(where, flush=True)
     parts = []
     if "speed" in arguments.parts:
-        header = ["stage", "longest", "precision", "B", "ours", "plain (ours is)", "plain, frozen (ours is)"]
+        header = [
+            "stage",
+            "longest",
+            "precision",
+            "B",
+            "ours",
+            "plain (ours is)",
+            "plain, frozen (ours is)",
+            "grouped by length (times plain)",
+        ]
         header += ["real tokens, ours / plain, %", "loss / its statistics, % of a step"]
         parts.append("Documents per second of training steps.")
         parts.append(results.printed_table(header, speed_rows(sizes, arguments)))

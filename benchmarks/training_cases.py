@@ -58,7 +58,9 @@ def build_ours(stage: Stage, *, gradient_cache: bool = False, attention_dropout:
     return ClassificationObjective(encoder, head, loss, n_labels=N_LABELS)
 
 
-def build_loader(tokens: datasets.Dataset, batch_size: int) -> BatchLoader:
+def build_loader(tokens: datasets.Dataset, batch_size: int, *, group_by_length: bool = False) -> BatchLoader:
     """Batches as the stages make them."""
     chunks = ChunkSettings(chunk_tokens=512, chunk_overlap=0, cls_id=101, sep_id=102, pad_id=0)
-    return BatchLoader(tokens, BatchPlan(range(len(tokens)), batch_size, 0), chunks, TrainEncoder().micro_batch_tokens)
+    lengths = [len(ids) for ids in tokens["input_ids"]] if group_by_length else None
+    plan = BatchPlan(range(len(tokens)), batch_size, 0, lengths=lengths)
+    return BatchLoader(tokens, plan, chunks, TrainEncoder().micro_batch_tokens)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from small_training import made_up_tokens
 
 from pipeline.errors import UserError
+from pipeline.experiment.settings import Compute, Encoding
+from pipeline.experiment.training_settings import TrainClassifier
+from pipeline.training.loading import build_loader
 from pipeline.training.sampling import BatchPlan, Partners
 
 ROWS = st.lists(st.integers(0, 10_000), min_size=1, max_size=60, unique=True)
@@ -56,6 +63,50 @@ def test_batches_hold_different_documents_from_epoch_to_epoch() -> None:
     plan = BatchPlan(range(64), 8, seed=0)
     first, second = ([frozenset(batch.tolist()) for batch in plan.global_batches(epoch)] for epoch in (0, 1))
     assert not set(first) & set(second)
+
+
+@given(ROWS, st.integers(1, 9), st.integers(0, 3), st.data())
+def test_steps_of_similar_length_hold_every_row_once_and_differ_from_epoch_to_epoch(
+    rows: list[int], global_batch_size: int, epoch: int, data: st.DataObject
+) -> None:
+    lengths = data.draw(st.lists(st.integers(1, 50), min_size=len(rows), max_size=len(rows)))
+    plan = BatchPlan(rows, global_batch_size, seed=2, lengths=lengths)
+    batches = plan.global_batches(epoch)
+    assert sorted(np.concatenate(batches).tolist()) == sorted(rows)
+    plain = BatchPlan(rows, global_batch_size, seed=2).global_batches(epoch)
+    assert sorted(map(len, batches)) == sorted(map(len, plain))
+    length_of = dict(zip(rows, lengths, strict=True))
+    found = [[length_of[int(row)] for row in batch] for batch in batches]
+    if len(batches) <= 16:  # one pool: no two steps overlap in their lengths
+        ordered = sorted(found, key=lambda one: (min(one), max(one)))
+        assert all(max(one) <= min(other) for one, other in itertools.pairwise(ordered))
+
+
+def test_steps_of_similar_length_leave_less_padding_and_come_in_no_order_of_length() -> None:
+    """Lengths up to a hundred, 40 steps of 8, padded to the longest of each: 44 % are padding without, 6 % with."""
+    lengths = np.random.default_rng(0).integers(1, 101, size=320)
+    shares, means = [], []
+    for given_lengths in (None, lengths.tolist()):
+        batches = BatchPlan(range(320), 8, seed=0, lengths=given_lengths).global_batches(0)
+        shares.append(lengths.sum() / sum(len(batch) * lengths[batch].max() for batch in batches))
+        means = [lengths[batch].mean() for batch in batches]
+    assert shares[0] < 0.62
+    assert shares[1] > 0.93
+    assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.4
+    plan = BatchPlan(range(320), 8, seed=0, lengths=lengths.tolist())
+    first, second = (plan.global_batches(epoch) for epoch in (0, 1))
+    assert {frozenset(one.tolist()) for one in first} != {frozenset(one.tolist()) for one in second}
+
+
+def test_lengths_are_those_of_the_rows_asked_for() -> None:
+    tokens = made_up_tokens(12)
+    rows, chunks = [3, 7, 1], Encoding(chunk_tokens=16)
+    tokenizer = SimpleNamespace(cls_token_id=2, sep_token_id=3, pad_token_id=0)
+    for asked in (True, False):
+        loader = build_loader(
+            tokens, rows, tokenizer, TrainClassifier(), chunks, seed=0, compute=Compute(), group_by_length=asked
+        )
+        assert loader.plan.lengths == ([len(tokens[row]["input_ids"]) for row in rows] if asked else None)
 
 
 def test_a_step_of_fewer_documents_than_processes_is_refused() -> None:

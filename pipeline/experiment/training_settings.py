@@ -189,6 +189,7 @@ class TrainClassifier(Training):
     loss: HeadLossName = "bce"
     loss_settings: dict[str, Any] = Field(default_factory=dict, description="what this loss alone has; docs/losses.md")
     freeze_encoder: bool = False
+    group_by_length: bool = Field(False, description="steps of documents about as long: less padding, faster")
     joint: Joint = Field(default_factory=Joint)
     patience: PositiveInt = Field(3, description="epochs without a better validation score before stopping")
     select_by: Literal["map", "micro_f1", "macro_f1"] = Field("micro_f1", description="validation score to choose by")
@@ -201,3 +202,9 @@ class TrainClassifier(Training):
     @model_validator(mode="after")
     def _queue_holds_a_batch(self) -> Self:
         return _with_queue_for(self, self.joint, self.global_batch_size)
+
+    @model_validator(mode="after")
+    def _has_one_order(self) -> Self:
+        if self.group_by_length and self.joint.partner_probability:
+            raise ValueError("group_by_length and joint.partner_probability exclude each other: both order documents")
+        return self

@@ -109,6 +109,7 @@ def _train_neural(
         seed=config.seed,
         compute=config.compute,
         partner_probability=settings.joint.partner_probability if settings.joint.loss != "none" else 0.0,
+        group_by_length=settings.group_by_length,
     )
     _start_labels(objective, label_space, tokenizer, loader.settings, title_init=settings.title_init)
     validator = Validator(

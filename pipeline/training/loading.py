@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import datasets
+import pyarrow.compute as pc
 import torch
 from accelerate import Accelerator
 from torch.utils.data import DataLoader
@@ -93,19 +94,27 @@ def build_loader(
     seed: int,
     compute: Compute,
     partner_probability: float = 0.0,
+    group_by_length: bool = False,
 ) -> BatchLoader:
-    """Batches of ``rows`` as settings ask for them."""
-    partners = None
+    """Batches of ``rows`` as settings ask for them; with partners or of similar length, not both."""
+    partners, lengths = None, _lengths(tokens, rows) if group_by_length else None
     if partner_probability:
         partners = Partners(partner_probability, tokens.select_columns(["label_ids"])[rows]["label_ids"])
     return BatchLoader(
         tokens,
-        BatchPlan(rows, settings.global_batch_size, seed, partners),
+        BatchPlan(rows, settings.global_batch_size, seed, partners, lengths),
         chunk_settings(tokenizer, chunk_tokens=encoding.chunk_tokens, chunk_overlap=encoding.chunk_overlap),
         settings.micro_batch_tokens,
         # On a machine without a GPU the cores are better spent on the encoder.
         compute.n_workers if torch.cuda.is_available() else 0,
     )
+
+
+def _lengths(tokens: datasets.Dataset, rows: Sequence[int]) -> list[int]:
+    """Tokens of each row."""
+    ids = tokens.select_columns(["input_ids"]).with_format("arrow")[rows]["input_ids"]
+    lengths: list[int] = pc.list_value_length(ids).to_pylist()
+    return lengths
 
 
 def cache_frozen_layers(

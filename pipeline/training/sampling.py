@@ -10,6 +10,8 @@ import numpy as np
 
 from pipeline.errors import UserError
 
+_POOL_STEPS = 16
+
 
 @dataclass(frozen=True)
 class Partners:
@@ -49,12 +51,15 @@ class BatchPlan:
         global_batch_size: documents a step over all processes; batches of an epoch differ by at most one.
         seed: of the shuffle.
         partners: brings documents that share rare labels into one batch, or None.
+        lengths: tokens of each row, in the order of the rows: documents of about the same length then make up a step,
+            out of the next 16 steps of the shuffle, and steps come in a random order. None: whatever their length.
     """
 
     rows: Sequence[int]
     global_batch_size: int
     seed: int
     partners: Partners | None = None
+    lengths: Sequence[int] | None = None
 
     @property
     def n_steps(self) -> int:
@@ -71,6 +76,9 @@ class BatchPlan:
             raise UserError("split train has no document to learn from; see split and label_space in the config.")
         chance = np.random.default_rng([self.seed, epoch])
         order = chance.permutation(len(self.rows))
+        if self.lengths is not None:
+            parts = _of_similar_length(np.array_split(order, self.n_steps), np.asarray(self.lengths))
+            return [np.asarray(self.rows)[parts[step]] for step in chance.permutation(len(parts))]
         if self.partners is not None:
             sizes = [len(part) for part in np.array_split(order, self.n_steps)]
             brings = chance.random(len(order)) < self.partners.probability
@@ -90,6 +98,17 @@ class BatchPlan:
                 f"a step has {smallest} documents, fewer than the {n_processes} processes; raise global_batch_size."
             )
         return [(np.array_split(batch, n_processes)[rank], len(batch)) for batch in batches]
+
+
+def _of_similar_length(parts: list[np.ndarray], lengths: np.ndarray) -> list[np.ndarray]:
+    """Exchange documents among each 16 parts, which keep their sizes, so that those of a part are about as long."""
+    found = []
+    for first in range(0, len(parts), _POOL_STEPS):
+        pool = np.concatenate(parts[first : first + _POOL_STEPS])
+        pool = pool[np.argsort(lengths[pool], kind="stable")]
+        stops = np.cumsum([len(part) for part in parts[first : first + _POOL_STEPS]])
+        found += np.split(pool, stops[:-1])
+    return found
 
 
 def _bring_partners(order: list[int], sizes: list[int], brings: list[bool], labels: list[list[int]]) -> np.ndarray:
