@@ -134,7 +134,7 @@ def test_a_value_out_of_range_is_refused_by_its_name(tmp_path: Path, setting: st
         ("train_classifier: {joint: {queue_size: 64, loss: probmcl}}", "joint: queue_size must be 0 for loss"),
         ("train_encoder: {momentum: 0.99}", "train_encoder: momentum is for queued projections: set queue_size"),
         (
-            "train_classifier: {group_by_length: true, joint: {partner_probability: 0.5}}",
+            "train_classifier: {group_by_length: true, joint: {loss: sd, partner_probability: 0.5}}",
             "train_classifier: group_by_length and joint.partner_probability exclude each other",
         ),
         ("train_encoder: {queue_size: 63}", "queue_size must be 0 or at least global_batch_size, which is 64; got 63"),
