@@ -56,6 +56,7 @@ from pipeline.training.objectives import multi_hot
 from pipeline.training.sampling import BatchPlan
 
 PARTS = ("speed", "memory")
+STAGES = ("contrastive", "classifier")
 
 
 @dataclass(frozen=True)
@@ -186,8 +187,11 @@ def loss_seconds(tokens: datasets.Dataset, batch_size: int) -> tuple[float, floa
 def speed_rows(sizes: Sizes, asked: argparse.Namespace) -> Iterator[list[str]]:
     """Cells of the table of speeds."""
     for max_tokens, n_documents in sizes.n_documents.items():
+        if max_tokens not in asked.longest:
+            continue
         tokens = build_tokens(n_documents, max_tokens)
-        for stage, batch_size in sizes.batch_size.items():
+        for stage in asked.stages:
+            batch_size = sizes.batch_size[stage]
             real = " / ".join(f"{100 * share:.0f}" for share in real_tokens(tokens, batch_size))
             for precision in ("no", "bf16") if has_bf16("cpu") else ("no",):
                 plain = partial(time_plain, stage, tokens, precision, batch_size, asked)
@@ -255,6 +259,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     parser.add_argument("--write", action="store_true", help="append the tables to benchmarks/RESULTS.md")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure")
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES, help="whose speed")
+    parser.add_argument("--longest", nargs="+", type=int, default=(128, 512), help="longest documents, in tokens")
     parser.add_argument("--attention-dropout", type=float, help="of ours and the plain loops (default: the encoder's)")
     parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--gradient-cache", action="store_true", help=argparse.SUPPRESS)
