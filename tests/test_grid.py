@@ -205,6 +205,7 @@ def test_a_grid_runs_end_to_end_and_a_second_time_does_nothing(
     assert Counter(planned) == Counter(["all", "ingest", "share_ingest", *of_a_fold, *of_a_fold, "grid"])
     first = run("--until", "split")
     assert [first.count(f"{stage}: start") for stage in ("ingest", "split", "tokenize")] == [1, 2, 0]
+    assert set(statuses(tmp_path)) == {"FINISHED"}, "a run that went as far as it was asked to is no failure"
     for member in grid.expand(load_config(tmp_path / "study.yaml", [])):
         run_stages(member.config, " ".join(stage for stage in of_a_fold if stage != "split"))
     table = run()
@@ -226,6 +227,16 @@ def test_a_grid_runs_end_to_end_and_a_second_time_does_nothing(
     planned = re.findall(r"^(?:local)?rule (\w+):", run("--dry-run"), flags=re.MULTILINE)
     assert "tokenize" in planned, "other weights under the same name are seen"
     assert "split" not in planned
+
+
+def statuses(folder: Path) -> list[str]:
+    """Of all runs in MLflow."""
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{folder}/mlruns/mlflow.db")
+    return [
+        run.info.status for run in client.search_runs([client.get_experiment_by_name("icd-contrast").experiment_id])
+    ]
 
 
 def other_weights(encoder: Path) -> None:
