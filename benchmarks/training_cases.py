@@ -15,7 +15,7 @@ from pipeline.encoders.pretrained import load_encoder
 from pipeline.experiment.encoder_files import find_encoder
 from pipeline.experiment.training_settings import TrainEncoder
 from pipeline.losses import build_contrastive_loss, build_head_loss
-from pipeline.training.loading import BatchLoader
+from pipeline.training.loading import BatchLoader, lengths_of
 from pipeline.training.objectives import ClassificationObjective, ContrastiveObjective
 from pipeline.training.sampling import BatchPlan
 
@@ -61,6 +61,6 @@ def build_ours(stage: Stage, *, gradient_cache: bool = False, attention_dropout:
 def build_loader(tokens: datasets.Dataset, batch_size: int, *, group_by_length: bool = False) -> BatchLoader:
     """Batches as the stages make them."""
     chunks = ChunkSettings(chunk_tokens=512, chunk_overlap=0, cls_id=101, sep_id=102, pad_id=0)
-    lengths = [len(ids) for ids in tokens["input_ids"]] if group_by_length else None
-    plan = BatchPlan(range(len(tokens)), batch_size, 0, lengths=lengths)
+    rows = range(len(tokens))
+    plan = BatchPlan(rows, batch_size, 0, lengths=lengths_of(tokens, rows) if group_by_length else None)
     return BatchLoader(tokens, plan, chunks, TrainEncoder().micro_batch_tokens)

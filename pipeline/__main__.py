@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     from pipeline.commands import dag
-    from pipeline.commands.machine import check_executor
+    from pipeline.commands.executors import check_executor
     from pipeline.experiment import grid
     from pipeline.experiment.tracking import tracked_settings
     from pipeline.files import guarded_io, lock

@@ -16,7 +16,7 @@ import pytest
 
 from pipeline.__main__ import main
 from pipeline.commands.doctor import examine, render
-from pipeline.commands.machine import Finding
+from pipeline.commands.executors import Finding
 from pipeline.experiment.artifacts import writing
 from pipeline.experiment.config import PipelineConfig
 from pipeline.files import write_json

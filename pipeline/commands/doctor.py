@@ -15,7 +15,8 @@ from typing import Any
 import data_recipes
 from data_recipes._raw.checks import RowCount, count_rows
 from pipeline.commands import dag
-from pipeline.commands.machine import Finding, machine_findings
+from pipeline.commands.executors import Finding
+from pipeline.commands.machine import machine_findings
 from pipeline.errors import UserError
 from pipeline.experiment.artifacts import read_manifest
 from pipeline.experiment.config import PipelineConfig, stage_settings

@@ -5,7 +5,6 @@ Needs are estimates from the sizes of raw files and weights, on the safe side.
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
 import importlib.util
 import os
@@ -13,45 +12,24 @@ import platform
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
 
 import psutil
-import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from pipeline.commands import dag
+from pipeline.commands.executors import PACKAGE, Finding, State, executor_findings, executor_of, installed
 from pipeline.encoders.pretrained import load_tokenizer
 from pipeline.errors import UserError
 from pipeline.experiment.config import PipelineConfig
 from pipeline.experiment.encoder_files import find_encoder
 from pipeline.experiment.launch import processes_of
 
-State = Literal["ok", "warning", "wrong"]
-
-_PACKAGE = "icd-contrast"
 _GB = 1e9
 _UNPACKED = 4  # times the size of gzipped text
 _DISK_PER_TEXT = 2  # documents and tokens together, times the unpacked text
 _DISK_PER_WEIGHTS = 6  # encoder, classifier, a checkpoint with the optimizer's state
 _MEMORY_PER_WEIGHTS = 5  # weights, gradient, two moments, activations
 _BASE_GB = 3  # a training on CPU: what glibc keeps between micro-batches of different sizes counts
-
-
-class Finding(NamedTuple):
-    """What was looked at and what was found.
-
-    Attributes:
-        state: ``wrong`` is what a run would stop at, ``warning`` what a user should know.
-        what: was looked at.
-        found: there.
-        advice: what to do about it; empty where nothing is to be done or ``found`` says it.
-    """
-
-    state: State
-    what: str
-    found: str
-    advice: str = ""
 
 
 def machine_findings(config: PipelineConfig, raw_paths: Sequence[Path], *, profile: str) -> Iterator[Finding]:
@@ -65,13 +43,13 @@ def machine_findings(config: PipelineConfig, raw_paths: Sequence[Path], *, profi
     Raises:
         UserError: if there is no such profile.
     """
-    executor = _executor(profile)
+    executor = executor_of(profile)
     yield from _package_findings({executor} - {"local"})
     encoder, weights = _encoder_finding(config)
     yield encoder
     yield from _launch_findings(config, executor)
     if executor != "local":
-        yield from _executor_findings(executor)
+        yield from executor_findings(executor)
     yield _memory_finding(config, executor, weights)
     yield _disk_finding(config, raw_paths, weights)
 
@@ -79,10 +57,10 @@ def machine_findings(config: PipelineConfig, raw_paths: Sequence[Path], *, profi
 def _package_findings(extras: set[str]) -> Iterator[Finding]:
     """Installed versions against the ranges that this package asks for."""
     try:
-        required = importlib.metadata.requires(_PACKAGE) or []
-        python = str(importlib.metadata.metadata(_PACKAGE)["Requires-Python"])
+        required = importlib.metadata.requires(PACKAGE) or []
+        python = str(importlib.metadata.metadata(PACKAGE)["Requires-Python"])
     except importlib.metadata.PackageNotFoundError:
-        yield Finding("warning", "packages", f"{_PACKAGE} itself is not installed", "pip install --editable .")
+        yield Finding("warning", "packages", f"{PACKAGE} itself is not installed", "pip install --editable .")
         return
     version = platform.python_version()
     if not SpecifierSet(python).contains(version, prereleases=True):
@@ -92,7 +70,7 @@ def _package_findings(extras: set[str]) -> Iterator[Finding]:
         environments = [{"extra": extra} for extra in ("", *sorted(extras))]
         if requirement.marker and not any(requirement.marker.evaluate(one) for one in environments):
             continue
-        found = _installed(requirement.name)
+        found = installed(requirement.name)
         if found is not None and requirement.specifier.contains(found, prereleases=True):
             n_right += 1
             continue
@@ -102,12 +80,6 @@ def _package_findings(extras: set[str]) -> Iterator[Finding]:
         yield Finding("wrong", "packages", f"{wanted} is needed, found {found or 'none'}", advice)
     if is_right:
         yield Finding("ok", "packages", f"Python {version}; {n_right} packages in the ranges asked for")
-
-
-def _installed(name: str) -> str | None:
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        return importlib.metadata.version(name)
-    return None
 
 
 def _encoder_finding(config: PipelineConfig) -> tuple[Finding, int]:
@@ -122,37 +94,6 @@ def _encoder_finding(config: PipelineConfig) -> tuple[Finding, int]:
         return Finding("wrong", "encoder", str(error)), 0
     weights = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     return Finding("ok", "encoder", f"{model}, {weights / 1e6:,.0f} MB of weights"), weights
-
-
-def check_executor(profile: str) -> None:
-    """Refuse a profile whose scheduler cannot be reached from here; Snakemake would say so in a log at best.
-
-    Raises:
-        UserError: if there is no such profile, or its plugin or a command of the scheduler is not here.
-    """
-    executor = _executor(profile)
-    for finding in () if executor == "local" else _executor_findings(executor):
-        if finding.state == "wrong":
-            raise UserError(f"--profile {profile}: {finding.found}; {finding.advice}.")
-
-
-def _executor(profile: str) -> str:
-    """What a profile hands its jobs to."""
-    settings = yaml.safe_load((dag.profile_dir(profile) / "config.yaml").read_text(encoding="utf-8"))
-    return str(settings.get("executor", "local"))
-
-
-def _executor_findings(executor: str) -> Iterator[Finding]:
-    plugin = f"snakemake_executor_plugin_{executor}"
-    if importlib.util.find_spec(plugin) is None:
-        advice = f"pip install '{_PACKAGE}[{executor}]'"
-        yield Finding("wrong", executor, f"Snakemake's plugin {plugin} is not installed", advice)
-    else:
-        yield Finding("ok", executor, f"plugin {plugin.replace('_', '-')} {_installed(plugin) or ''}".rstrip())
-    commands = ("sbatch", "squeue") if executor == "slurm" else ()
-    if absent := [command for command in commands if shutil.which(command) is None]:
-        found = f"no {' and no '.join(absent)} on this machine"
-        yield Finding("wrong", executor, found, "run on a node from which jobs can be submitted")
 
 
 def _launch_findings(config: PipelineConfig, executor: str) -> Iterator[Finding]:

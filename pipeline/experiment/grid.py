@@ -154,22 +154,25 @@ def _member(
     return Member(f"{MEMBERS_DIR}/{name}/", variant, choice, seed, fold, resolved)
 
 
-def choosing(members: Sequence[Member], grid: Grid) -> list[Member]:
+def choosing(members: Sequence[Member], grid: Grid | None) -> list[Member]:
     """Members whose validation scores say which others are needed: those of the first seed where it chooses for all.
 
     Returns:
         Of variants that offer values, the members with the first seed; none where every seed chooses for itself.
     """
-    if grid.choose_on == "each_seed":
-        return []
-    return [member for member in members if member.choice and member.seed == members[0].seed]
+    return [member for member in _searched(members, grid) if member.seed == members[0].seed]
 
 
 def waiting_for_choice(members: Sequence[Member], grid: Grid | None) -> list[Member]:
     """Members of which the first seed still has to choose those that are needed."""
-    if grid is None or not choosing(members, grid):
+    return [member for member in _searched(members, grid) if member.seed != members[0].seed]
+
+
+def _searched(members: Sequence[Member], grid: Grid | None) -> list[Member]:
+    """Members of variants that offer values, where the first seed chooses among these for all."""
+    if grid is None or grid.choose_on == "each_seed":
         return []
-    return [member for member in members if member.choice and member.seed != members[0].seed]
+    return [member for member in members if member.choice]
 
 
 def write_choice(config: PipelineConfig, kept: Sequence[Member]) -> None:

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 def run(config: PipelineConfig) -> None:
     """Write what the first seed chooses."""
     grid = config.grid
-    searched = [] if grid is None else choosing(expand(config), grid)
+    searched = choosing(expand(config), grid)
     if grid is None or not searched:
         raise UserError(
             f"{config.experiment}: the first seed has nothing to choose; that takes a grid with choose_on: first_seed "

@@ -97,7 +97,7 @@ def build_loader(
     group_by_length: bool = False,
 ) -> BatchLoader:
     """Batches of ``rows`` as settings ask for them; with partners or of similar length, not both."""
-    partners, lengths = None, _lengths(tokens, rows) if group_by_length else None
+    partners, lengths = None, lengths_of(tokens, rows) if group_by_length else None
     if partner_probability:
         partners = Partners(partner_probability, tokens.select_columns(["label_ids"])[rows]["label_ids"])
     return BatchLoader(
@@ -110,7 +110,7 @@ def build_loader(
     )
 
 
-def _lengths(tokens: datasets.Dataset, rows: Sequence[int]) -> list[int]:
+def lengths_of(tokens: datasets.Dataset, rows: Sequence[int]) -> list[int]:
     """Tokens of each row."""
     ids = tokens.select_columns(["input_ids"]).with_format("arrow")[rows]["input_ids"]
     lengths: list[int] = pc.list_value_length(ids).to_pylist()
