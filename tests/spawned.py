@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch.distributed as dist
 import torch.multiprocessing as mp
 
 
@@ -26,3 +31,23 @@ def run_processes(worker: Callable[..., None], *args: Any, n_processes: int, tim
     finally:
         for process in context.processes:
             process.kill()
+
+
+@contextlib.contextmanager
+def gloo_group(rank: int, n_processes: int, *, timeout_s: float, folder: Path) -> Iterator[None]:
+    """One process of several as accelerate launch would start it; a failure is left as failure_<rank>.txt."""
+    # The group exists before accelerate asks for it, so nobody ever connects to this address.
+    address = {"MASTER_ADDR": "localhost", "MASTER_PORT": "1", "LOCAL_WORLD_SIZE": str(n_processes)}
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(n_processes)} | address
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder / f'group_{n_processes}'}", rank=rank, world_size=n_processes,
+        timeout=timedelta(seconds=timeout_s),
+    )  # fmt: skip
+    try:
+        yield
+        dist.barrier()
+    except BaseException:
+        (folder / f"failure_{rank}.txt").write_text(traceback.format_exc())
+        raise
+    finally:
+        dist.destroy_process_group()

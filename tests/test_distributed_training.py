@@ -8,23 +8,19 @@ from __future__ import annotations
 
 import copy
 import functools
-import os
-import traceback
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pytest
 import torch
-import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from small_training import build_objective
-from spawned import run_processes
+from spawned import gloo_group, run_processes
 from torch import Tensor, nn
 
 from pipeline import distributed
@@ -144,26 +140,13 @@ def check(case: Case, found: list[dict[str, Tensor]], expected: list[dict[str, T
 
 
 def run_world(rank: int, world: int, folder: Path, encoder_dir: Path) -> None:
-    # The group exists before accelerate asks for it, so nobody ever connects to this address.
-    address = {"MASTER_ADDR": "localhost", "MASTER_PORT": "1", "LOCAL_WORLD_SIZE": str(world)}
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)} | address
-    dist.init_process_group(
-        "gloo", init_method=f"file://{folder / f'world_{world}'}", rank=rank, world_size=world,
-        timeout=timedelta(seconds=TIMEOUT_S),
-    )  # fmt: skip
-    try:
+    with gloo_group(rank, world, timeout_s=TIMEOUT_S, folder=folder):
         AcceleratorState._reset_state(reset_partial_state=True)
         accelerator = Accelerator(cpu=True)
         assert accelerator.num_processes == world
         references, batches = torch.load(folder / "references.pt"), local_batches(build_loader())
         for case, expected in zip(cases(), references, strict=True):
             check(case, run_case(case, encoder_dir, batches, accelerator), expected)
-        dist.barrier()
-    except Exception:
-        (folder / f"failure_{rank}.txt").write_text(traceback.format_exc())
-        raise
-    finally:
-        dist.destroy_process_group()
 
 
 def worker(rank: int, folder: Path, encoder_dir: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import traceback
 import typing
 from collections.abc import Callable
 from pathlib import Path
@@ -17,11 +16,10 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 from accelerate.state import AcceleratorState
 from encoder_cases import without_dropout
 from safetensors.torch import load_file
-from spawned import run_processes
+from spawned import gloo_group, run_processes
 
 from pipeline.experiment.config import PipelineConfig
 from pipeline.experiment.config_files import load_config
@@ -45,30 +43,13 @@ def train_every_loss(folder: Path, n_processes: int) -> None:
 
 
 def worker(rank: int, folder: Path) -> None:
-    """One process of three that accelerate launch would start, then of two."""
+    """One process of three, then of two."""
     torch.set_num_threads(1)
-    try:
-        for n_processes in (3, 2):
-            if rank < n_processes:
-                train_in_group(rank, n_processes, folder)
-    except BaseException:
-        (folder / f"failure_{rank}.txt").write_text(traceback.format_exc())
-        raise
-
-
-def train_in_group(rank: int, n_processes: int, folder: Path) -> None:
-    # The group exists before accelerate asks for it, so nobody ever connects to this address.
-    address = {"MASTER_ADDR": "localhost", "MASTER_PORT": "1", "LOCAL_WORLD_SIZE": str(n_processes)} | {
-        "ACCELERATE_USE_CPU": "true"
-    }
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(n_processes)} | address
-    group = f"file://{folder / f'group_{n_processes}'}"
-    dist.init_process_group("gloo", init_method=group, rank=rank, world_size=n_processes)
-    try:
-        train_every_loss(folder, n_processes)
-        dist.barrier()
-    finally:
-        dist.destroy_process_group()
+    os.environ |= {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    for n_processes in (3, 2):
+        if rank < n_processes:
+            with gloo_group(rank, n_processes, timeout_s=TIMEOUT_S, folder=folder):
+                train_every_loss(folder, n_processes)
 
 
 @pytest.fixture
