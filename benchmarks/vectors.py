@@ -192,7 +192,8 @@ def score(result: VariantResult, network: Network, parts: dict[str, Part], choic
     threshold = fit_global_threshold(matrix(parts["val"].labels), probabilities(network, parts["val"]))
     true, given = matrix(parts["test"].labels), probabilities(network, parts["test"])
     predicted = apply_thresholds(given, threshold)
-    pooled = Pooled([str(row) for row in range(true.shape[0])], true, predicted, given)
+    rows = [str(row) for row in range(true.shape[0])]
+    pooled = Pooled(rows, rows, true, predicted, given)
     train_counts = parts["train"].labels.sum(dim=0).numpy()
     result.add_seed(pooled, [choice], train_counts=train_counts, n_resamples=N_RESAMPLES, seed=0)
     labels = parts["test"].labels.numpy()

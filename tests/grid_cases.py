@@ -21,7 +21,8 @@ def finish(
     folder = member.config.experiment_dir
     folder.mkdir(parents=True)
     LabelSpace(tuple(labels), (None,) * len(labels), (2,) * len(labels)).save(folder / "label_space.json")
-    pq.write_table(pa.table({"document_id": list(gold), "labels": list(gold.values())}), folder / "documents.parquet")
+    documents = {"document_id": list(gold), "patient_id": list(gold), "labels": list(gold.values())}
+    pq.write_table(pa.table(documents), folder / "documents.parquet")
     probabilities = pa.array([row for _, row in coded.values()], type=pa.list_(pa.float32(), len(labels)))
     predicted = [[index for index, value in enumerate(row) if value >= 0.5] for _, row in coded.values()]
     columns = {

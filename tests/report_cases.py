@@ -35,7 +35,8 @@ def build_content(*, n_labels: int = 6, title: str = "Essential (primary) hypert
     names = [f"icd10cm:I{index // 10 % 100:02d}.{index % 10}" for index in range(n_labels)]
     space = LabelSpace(tuple(names), (title,) * n_labels, tuple(train_counts.tolist()))
     gold = [[names[index] for index in row] for row in label_lists(true)]
-    coded = CodedSplit(space, [f"d{n}" for n in range(40)], gold, true, predicted, probabilities, 0)
+    documents = [f"d{n}" for n in range(40)]
+    coded = CodedSplit(space, documents, documents, gold, true, predicted, probabilities, 0)
     other = dataclasses.replace(coded, predicted=sparse.csr_array(probabilities > 0.7))
     curve = threshold_curve(true, probabilities)
     coders = {EVIL: true, "coder 2": predicted}

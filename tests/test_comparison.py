@@ -45,7 +45,7 @@ def write_run(
     gold = [[label for label, is_true in zip(labels, row, strict=True) if is_true] for row in truth]
     gold[0] = gold[0] if gold_of_first is None else gold_of_first
     rows = [
-        {"document_id": f"d{n}", "patient_id": "p", "text": "SECRET", "labels": gold[n], "given_split": None}
+        {"document_id": f"d{n}", "patient_id": f"p{n}", "text": "SECRET", "labels": gold[n], "given_split": None}
         for n in documents
     ]
     pq.write_table(pa.Table.from_pylist(rows, DOCUMENT_SCHEMA), folder / "documents.parquet")

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from metric_cases import Bools, Probabilities, csr, random_split, splits
 
+from pipeline.evaluation.intervals import few_patients_note
 from pipeline.evaluation.label_counts import label_matrix
 from pipeline.evaluation.metrics import bootstrap_distributions, bootstrap_intervals, evaluate_predictions
 
@@ -63,3 +64,50 @@ def test_intervals_depend_on_the_seed_alone() -> None:
 
 def test_no_samples_give_no_intervals() -> None:
     assert bootstrap_intervals(*random_split(5, seed=0), n_resamples=0, seed=0) == {}
+
+
+@given(splits(), st.integers(0, 2**16), st.data())
+@settings(max_examples=30, deadline=None)
+def test_a_patient_is_drawn_with_all_documents(
+    split: tuple[Bools, Bools, Probabilities], seed: int, data: st.DataObject
+) -> None:
+    true, predicted, probabilities = split
+    n_documents = true.shape[0]
+    patients = data.draw(st.lists(st.sampled_from("abc"), min_size=n_documents, max_size=n_documents))
+    found = bootstrap_distributions(
+        csr(true), csr(predicted), probabilities, n_resamples=3, seed=seed, patients=patients
+    )
+    names = list(dict.fromkeys(patients))
+    for sample, drawn in enumerate(np.random.default_rng(seed).integers(len(names), size=(3, len(names)))):
+        rows = [row for place in drawn for row in range(n_documents) if patients[row] == names[place]]
+        scores = evaluate_predictions(csr(true[rows]), csr(predicted[rows]), probabilities[rows])
+        for name, values in found.items():
+            assert values[sample] == pytest.approx(scores[name])
+
+
+def test_copies_of_documents_make_nothing_surer_where_the_patient_is_known() -> None:
+    """Each document four times, as if a patient came back with the same note: by patient the same intervals."""
+    once = random_split(100, seed=2)
+    copied = tuple(part[np.repeat(np.arange(100), 4)] for part in once)
+    patients = [f"p{n}" for n in np.repeat(np.arange(100), 4)]
+    expected = bootstrap_intervals(*once, n_resamples=200, seed=0)
+    found = bootstrap_intervals(*copied, n_resamples=200, seed=0, patients=patients)
+    assert {name: pytest.approx(ends) for name, ends in expected.items()} == found
+    by_document = bootstrap_intervals(*copied, n_resamples=200, seed=0)
+    assert np.diff(by_document["micro_f1"]) < 0.7 * np.diff(found["micro_f1"])
+
+
+def test_documents_that_are_each_a_patient_are_drawn_one_by_one() -> None:
+    split = random_split(30, seed=3)
+    by_patient = bootstrap_intervals(*split, n_resamples=50, seed=0, patients=[f"p{n}" for n in range(30)])
+    assert by_patient == bootstrap_intervals(*split, n_resamples=50, seed=0)
+
+
+def test_patients_that_are_not_one_a_document_are_refused() -> None:
+    with pytest.raises(ValueError, match="got 2 for 5 documents"):
+        bootstrap_intervals(*random_split(5, seed=0), n_resamples=1, seed=0, patients=["a", "b"])
+
+
+def test_few_patients_are_told() -> None:
+    assert few_patients_note([f"p{n}" for n in range(20)]) is None
+    assert "40 documents are of 19 patients" in str(few_patients_note([f"p{n % 19}" for n in range(40)]))

@@ -161,3 +161,29 @@ def test_sign_test_equals_the_binomial_test_of_scipy(n_a: int, n_b: int) -> None
     table = label_wins(true, a, b, labels=["x"], titles=[""], train_counts=[1])
     expected = stats.binomtest(min(n_a, n_b), n_a + n_b).pvalue if n_a + n_b else 1.0
     assert table["p_value"].tolist() == pytest.approx([expected])
+
+
+def test_copies_of_documents_are_no_evidence_where_the_patient_is_known() -> None:
+    """A is right on 3 documents of 4 where B is not; copied 10 times p would fall, by patient it stays 1/4."""
+    true = label_matrix([[0], [0], [1], [1]] * 10, 2)
+    b = label_matrix([[1], [], [], [1]] * 10, 2)
+    patients = list("wxyz") * 10
+    by_document = paired_differences(true, true, None, b, None, n_resamples=999, seed=0)["exact_match"]
+    found = paired_differences(true, true, None, b, None, n_resamples=4000, seed=0, patients=patients)["exact_match"]
+    assert by_document.p_value < 0.01
+    assert found.p_value == pytest.approx(1 / 4, abs=0.03)
+    assert found.difference == by_document.difference == 3 / 4
+    assert found.high - found.low > 2 * (by_document.high - by_document.low)
+
+
+def test_wins_by_code_count_a_patient_once() -> None:
+    """Patient p: A alone right on 5 documents, B on 1; q: B on 1; r: each on 1, for nobody. Documents 6 to 3, patients
+    1 to 1: a sign test of p = 1, where that of 6 to 3 had 0.51."""
+    true = label_matrix([[0]] * 9, 1)
+    a = label_matrix([[0]] * 5 + [[], [], [0], []], 1)
+    b = label_matrix([[]] * 5 + [[0], [0], [], [0]], 1)
+    options = {"labels": ["x"], "titles": [""], "train_counts": [1]}
+    found = label_wins(true, a, b, **options, patients=list("ppppppqrr"))  # type: ignore[arg-type]
+    assert found[["n_only_a_right", "n_only_b_right"]].values.tolist() == [[6, 3]]
+    assert found["p_value"].tolist() == [1.0]
+    assert label_wins(true, a, b, **options)["p_value"].tolist() == [pytest.approx(0.5078125)]  # type: ignore[arg-type]

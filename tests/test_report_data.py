@@ -35,7 +35,7 @@ def test_a_commit_is_shown_short_with_the_plus_of_a_modified_tree(commit: str | 
 
 
 def test_splits_are_counted_by_document_patient_and_label(tmp_path: Path) -> None:
-    """d1, d2, d3 are of patient pd and carry 2, 2 and 1 labels, 4 different ones; nobody is in train."""
+    """d1 and d2 are of one patient; d1, d2, d3 carry 2, 2 and 1 labels, 4 different ones; nobody is in train."""
     folder = write(tmp_path)
     splits = {"document_id": ["d1", "d2", "d3", "v1"], "split": ["test", "test", "test", "val"]}
     pq.write_table(pa.table(splits), folder / "splits.parquet")
@@ -45,7 +45,7 @@ def test_splits_are_counted_by_document_patient_and_label(tmp_path: Path) -> Non
     }  # fmt: skip
     assert rows["val"]["n_documents"] == 1
     assert rows["test"] == {
-        "n_documents": 3, "n_patients": 1, "n_labels_given": 5, "labels_per_document": 5 / 3, "n_labels_present": 4,
+        "n_documents": 3, "n_patients": 2, "n_labels_given": 5, "labels_per_document": 5 / 3, "n_labels_present": 4,
     }  # fmt: skip
     (folder / "manifests").mkdir()
     write_json(folder / "manifests" / "split.json", {"facts": {"years": {"test": [2019, 2020]}}})

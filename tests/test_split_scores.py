@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from experiment_tables import DIABETES, GOLD, OUTSIDE, PREDICTIONS, PRESSURE, SPACE, write
 
 from pipeline.errors import UserError
-from pipeline.evaluation.coded import gold_labels, load_baseline_split, load_coded_split, raise_split
+from pipeline.evaluation.coded import load_baseline_split, load_coded_split, raise_split
 from pipeline.evaluation.split_scores import compare_coders, score
 from pipeline.experiment.config import PipelineConfig, view_for_stage
 from pipeline.experiment.stage_tracking import StageRun
@@ -25,6 +26,7 @@ def test_gold_and_predictions_are_joined_by_document(tmp_path: Path) -> None:
     coded = load_coded_split(write(tmp_path), "test", SPACE)
     assert coded is not None
     assert coded.document_ids == ["d3", "d2", "d1"]
+    assert coded.patients == ["pd3", "pd1", "pd1"]
     assert coded.true.toarray().astype(int).tolist() == [[0, 0, 1], [1, 1, 0], [0, 1, 0]]
     assert coded.predicted.toarray().astype(int).tolist() == [[0, 0, 0], [0, 1, 1], [0, 1, 0]]
     np.testing.assert_allclose(coded.probabilities, [[0.2, 0.3, 0.1], [0.3, 0.8, 0.6], [0.1, 0.9, 0.2]], rtol=1e-6)
@@ -212,8 +214,10 @@ def test_what_cannot_be_scored_is_refused_or_said(tmp_path: Path) -> None:
     assert load_coded_split(folder, "train", SPACE) is None
     with pytest.raises(UserError, match="predictions and label space differ; run the stage 'predict' again"):
         load_coded_split(folder, "test", LabelSpace(SPACE.labels[:2], (None, None), (1, 1)))
-    with pytest.raises(UserError, match=r"2 coded documents are not in documents.parquet \(first: x\)"):
-        gold_labels(folder, ["d1", "x", "y"])
+    rows = pq.read_table(folder / "documents.parquet")
+    pq.write_table(rows.filter(pc.is_in(rows["document_id"], pa.array(["d1", "v1"]))), folder / "documents.parquet")
+    with pytest.raises(UserError, match=r"2 coded documents are not in documents.parquet \(first: d3\)"):
+        load_coded_split(folder, "test", SPACE)
     (folder / "predictions.parquet").unlink()
     with pytest.raises(UserError, match=r"predictions.parquet is missing; run the stage 'predict' first"):
         load_coded_split(folder, "test", SPACE)

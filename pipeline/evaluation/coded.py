@@ -31,6 +31,7 @@ class CodedSplit:
     Attributes:
         label_space: what the columns below stand for.
         document_ids: in the order of the rows below.
+        patients: whose each document is.
         gold: labels of each document as ingested, in the order of their source.
         true: (n_documents, n_labels) bool CSR, labels of the label space.
         predicted: the same shape.
@@ -40,6 +41,7 @@ class CodedSplit:
 
     label_space: LabelSpace
     document_ids: list[str]
+    patients: list[str]
     gold: list[list[str]]
     true: sparse.csr_array
     predicted: sparse.csr_array
@@ -59,6 +61,7 @@ class CodedSplit:
         return CodedSplit(
             self.label_space,
             [self.document_ids[row] for row in rows],
+            [self.patients[row] for row in rows],
             gold,
             self.true[rows],
             self.predicted[rows],
@@ -90,13 +93,13 @@ def load_coded_split(
     if table.schema.field("probabilities").type.list_size != n_labels:
         raise UserError(f"{experiment_dir}: predictions and label space differ; run the stage 'predict' again.")
     document_ids = table["document_id"].to_pylist()
-    by_document = gold_labels(experiment_dir, document_ids)
-    gold = [by_document[document_id] for document_id in document_ids]
+    patients, gold = _patients_and_gold(experiment_dir, document_ids)
     flat = table["probabilities"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     true, n_outside = _encode(gold, label_space)
     return CodedSplit(
         label_space,
         document_ids,
+        patients,
         gold,
         true,
         label_matrix(table["predicted"].to_pylist(), n_labels),
@@ -126,22 +129,25 @@ def load_baseline_split(experiment_dir: Path, coded: CodedSplit, split: str) -> 
     return ordered
 
 
-def gold_labels(experiment_dir: Path, document_ids: Sequence[str]) -> dict[str, list[str]]:
-    """Labels of documents as ingested, in the order of their source.
+def _patients_and_gold(experiment_dir: Path, document_ids: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """Patients of documents, and their labels as ingested, in the order of their source.
 
     Raises:
         UserError: if one is missing.
     """
-    documents = pq.read_table(need(experiment_dir, "documents.parquet"), columns=["document_id", "labels"])
+    documents = pq.read_table(
+        need(experiment_dir, "documents.parquet"), columns=["document_id", "patient_id", "labels"]
+    )
     documents = documents.filter(pc.is_in(documents["document_id"], pa.array(document_ids, pa.string())))
-    gold = dict(zip(documents["document_id"].to_pylist(), documents["labels"].to_pylist(), strict=True))
-    missing = [document_id for document_id in document_ids if document_id not in gold]
+    places = {document_id: row for row, document_id in enumerate(documents["document_id"].to_pylist())}
+    missing = [document_id for document_id in document_ids if document_id not in places]
     if missing:
         raise UserError(
             f"{experiment_dir}: {len(missing)} coded documents are not in documents.parquet (first: {missing[0]}); "
             "run the stages again from 'tokenize' on."
         )
-    return gold
+    documents = documents.take([places[document_id] for document_id in document_ids])
+    return documents["patient_id"].to_pylist(), documents["labels"].to_pylist()
 
 
 def split_label_sets(experiment_dir: Path, split: str) -> list[list[str]]:
@@ -193,7 +199,7 @@ def raise_split(coded: CodedSplit, level: Level, train_label_sets: Iterable[Sequ
     true, n_outside = _encode(coded.gold, raised)
     predicted = label_matrix([groups[labels].tolist() for labels in label_lists(coded.predicted)], len(names))
     probabilities = raise_probabilities(coded.probabilities, groups, len(names))
-    return CodedSplit(raised, coded.document_ids, coded.gold, true, predicted, probabilities, n_outside)
+    return CodedSplit(raised, coded.document_ids, coded.patients, coded.gold, true, predicted, probabilities, n_outside)
 
 
 def _count_raised(label_sets: Iterable[Sequence[str]], level: Level) -> Counter[str]:

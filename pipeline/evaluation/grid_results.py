@@ -2,7 +2,7 @@
 
 For every variant, fold and seed that chooses, the member with the best validation score is kept; predictions are
 pooled over folds; scores are means over seeds. Differences to the reference variant come with paired bootstrap
-intervals over documents.
+intervals over patients, each with all documents.
 """
 
 from __future__ import annotations
@@ -42,12 +42,14 @@ class Pooled:
 
     Attributes:
         document_ids: sorted, one a row of the matrices.
+        patients: whose each document is.
         true: (n_documents, n_labels) bool CSR.
         predicted: the same shape.
         probabilities: the same shape, float32; 0 for a label that the document's fold did not know.
     """
 
     document_ids: list[str]
+    patients: list[str]
     true: sparse.csr_array
     predicted: sparse.csr_array
     probabilities: NDArray[np.float32]
@@ -82,7 +84,7 @@ class VariantResult:
             pooled: of all folds.
             choices: what was chosen on validation, one a fold; "" where nothing was.
             train_counts: of each label, for the frequency bands.
-            n_resamples: bootstrap samples of the documents.
+            n_resamples: bootstrap samples of the patients.
             seed: of the bootstrap; the same samples for every variant and seed.
 
         Raises:
@@ -96,7 +98,8 @@ class VariantResult:
         self.scores.append(evaluate_predictions(*data, train_counts=train_counts, ks=(5,)))
         for choice in filter(None, choices):
             self.choices[choice] = self.choices.get(choice, 0) + 1
-        for name, values in bootstrap_distributions(*data, n_resamples=n_resamples, seed=seed).items():
+        drawn = bootstrap_distributions(*data, n_resamples=n_resamples, seed=seed, patients=pooled.patients)
+        for name, values in drawn.items():
             before = self.distributions.get(name, np.zeros_like(values))
             self.distributions[name] = (before * n_before + values) / (n_before + 1)
 
@@ -115,7 +118,7 @@ def collect(
     Args:
         members: of the grid, all finished; where the first seed chose, those that it kept.
         choose_by: validation score by which one of several settings is kept.
-        n_resamples: bootstrap samples of the documents.
+        n_resamples: bootstrap samples of the patients.
         seed: of the bootstrap; the same samples for every variant.
         chosen_by: the seed that chose for all; None: every seed chose.
 
@@ -199,6 +202,7 @@ def _pool(parts: Sequence[CodedSplit], labels: Sequence[str]) -> Pooled:
     """Put folds under each other, in the label space of the whole grid, in the order of document ids."""
     place = {label: index for index, label in enumerate(labels)}
     document_ids: list[str] = []
+    patients: list[str] = []
     true: list[list[int]] = []
     predicted: list[list[int]] = []
     blocks = []
@@ -206,6 +210,7 @@ def _pool(parts: Sequence[CodedSplit], labels: Sequence[str]) -> Pooled:
         space = coded.label_space
         columns = [place[label] for label in space.labels]
         document_ids += coded.document_ids
+        patients += coded.patients
         # Not coded.true, which lacks what this fold's label space lacks.
         true += [sorted(place[one] for one in space.raised(labels) if one in place) for labels in coded.gold]
         predicted += [[columns[one] for one in row] for row in label_lists(coded.predicted)]
@@ -218,8 +223,8 @@ def _pool(parts: Sequence[CodedSplit], labels: Sequence[str]) -> Pooled:
     sorted_true, sorted_predicted = (
         label_matrix([rows[index] for index in order], len(labels)) for rows in (true, predicted)
     )
-    ids = [document_ids[index] for index in order]
-    return Pooled(ids, sorted_true, sorted_predicted, np.concatenate(blocks)[order])
+    ids, whose = ([names[index] for index in order] for names in (document_ids, patients))
+    return Pooled(ids, whose, sorted_true, sorted_predicted, np.concatenate(blocks)[order])
 
 
 def as_rows(results: Sequence[VariantResult], *, reference: str | None) -> list[dict[str, Any]]:

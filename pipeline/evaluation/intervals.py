@@ -1,10 +1,15 @@
-"""How sure a score is: random samples of the documents, and the intervals they give."""
+"""How sure a score is: random samples of the documents, and the intervals they give.
+
+Documents of one patient resemble each other, so patients are drawn, each with all documents: taken for independent, the
+documents would make intervals too narrow.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
@@ -23,6 +28,7 @@ from pipeline.evaluation.label_counts import (
 from pipeline.evaluation.ranking import rank_true_labels, scores_by_document
 
 RESAMPLES_AT_A_TIME = 50
+_FEW_PATIENTS = 20
 _SHORT = {"average_precision": "map"}  # its mean over documents has a name of its own
 
 
@@ -114,10 +120,11 @@ def bootstrap_distributions(
     *,
     n_resamples: int,
     seed: int,
+    patients: Sequence[str] | None = None,
     ks: Sequence[int] = (5, 8, 15),
     label_groups: Mapping[str, NDArray[np.int64]] | None = None,
 ) -> dict[str, Floats]:
-    """Scores on random samples of the documents, drawn with replacement, as many as there are.
+    """Scores on random samples of the documents: patients drawn with replacement, as many as there are.
 
     Two systems scored on the same documents with the same seed and ``n_resamples`` are scored on the same
     samples: differences of their distributions are those of a paired bootstrap.
@@ -128,6 +135,8 @@ def bootstrap_distributions(
         probabilities: float32, the same shape, values in [0, 1]; None leaves out what needs them.
         n_resamples: samples drawn, at least 0.
         seed: of the draw.
+        patients: whose each document is, (n_documents,); they are drawn with all their documents. None: every document
+            is drawn by itself.
         ks: cut-offs of precision and recall.
         label_groups: name -> label indices; their label scores are named ``<name>/<score>``.
 
@@ -137,30 +146,55 @@ def bootstrap_distributions(
 
     Raises:
         TypeError: if an argument has the wrong type.
-        ValueError: if shapes differ or a probability is not in [0, 1].
+        ValueError: if shapes differ, a probability is not in [0, 1], or patients are not one a document.
     """
     scorer = SampleScorer(true, predicted, probabilities, ks=ks, label_groups=label_groups)
-    return _distributions(scorer, n_resamples, seed)
+    return _distributions(scorer, number_patients(patients, scorer.n_documents), n_resamples, seed)
 
 
-def _distributions(scorer: SampleScorer, n_resamples: int, seed: int) -> dict[str, Floats]:
+def _distributions(scorer: SampleScorer, patients: NDArray[np.int64], n_resamples: int, seed: int) -> dict[str, Floats]:
     generator = np.random.default_rng(seed)
     parts: dict[str, list[Floats]] = {}
     for start in range(0, n_resamples, RESAMPLES_AT_A_TIME):
         n_samples = min(RESAMPLES_AT_A_TIME, n_resamples - start)
-        for name, values in scorer(draw_documents(generator, scorer.n_documents, n_samples)).items():
+        for name, values in scorer(draw_documents(generator, patients, n_samples)).items():
             parts.setdefault(name, []).append(values)
     return {name: np.concatenate(values) for name, values in parts.items()}
 
 
-def draw_documents(generator: np.random.Generator, n_documents: int, n_samples: int) -> NDArray[np.int32]:
-    """How often each document was drawn, shape (n_documents, n_samples)."""
-    if not n_documents:
+def number_patients(patients: Sequence[str] | None, n_documents: int) -> NDArray[np.int64]:
+    """Number of each document's patient, 0, 1, ... in the order in which they come; without patients its own.
+
+    Raises:
+        ValueError: if there are not as many as documents.
+    """
+    if patients is None:
+        return np.arange(n_documents)
+    if len(patients) != n_documents:
+        raise ValueError(f"patients must have one entry a document, got {len(patients)} for {n_documents} documents.")
+    return pd.factorize(np.asarray(patients, dtype=object))[0].astype(np.int64)
+
+
+def few_patients_note(patients: Sequence[str]) -> str | None:
+    """What a reader of intervals should know where few patients stand behind them; None where there are enough."""
+    n_patients = len(set(patients))
+    if n_patients >= _FEW_PATIENTS:
+        return None
+    return (
+        f"These {len(patients):,} documents are of {n_patients} patients. Intervals and p-values from fewer than "
+        f"{_FEW_PATIENTS} say too little: take differences for undecided."
+    )
+
+
+def draw_documents(generator: np.random.Generator, patients: NDArray[np.int64], n_samples: int) -> NDArray[np.int32]:
+    """How often each document was drawn, shape (n_documents, n_samples): as often as its patient was."""
+    if not patients.size:
         return np.zeros((0, n_samples), dtype=np.int32)
-    drawn = generator.integers(n_documents, size=(n_samples, n_documents))
-    cells = drawn + n_documents * np.arange(n_samples)[:, np.newaxis]
-    counts = np.bincount(cells.ravel(), minlength=n_samples * n_documents)
-    return np.ascontiguousarray(counts.reshape(n_samples, n_documents).T, dtype=np.int32)
+    n_patients = int(patients.max()) + 1
+    drawn = generator.integers(n_patients, size=(n_samples, n_patients))
+    cells = drawn + n_patients * np.arange(n_samples)[:, np.newaxis]
+    counts = np.bincount(cells.ravel(), minlength=n_samples * n_patients).astype(np.int32)
+    return np.ascontiguousarray(counts.reshape(n_samples, n_patients).T[patients])
 
 
 def _label_scores_of_samples(n_true: Counts, n_predicted: Counts, n_found: Counts) -> dict[str, Floats]:
@@ -202,11 +236,12 @@ def bootstrap_intervals(
     *,
     n_resamples: int,
     seed: int,
+    patients: Sequence[str] | None = None,
     ks: Sequence[int] = (5, 8, 15),
     label_groups: Mapping[str, NDArray[np.int64]] | None = None,
     level: float = 0.95,
 ) -> dict[str, tuple[float, float]]:
-    """How far scores move with the choice of documents: bootstrap intervals around them.
+    """How far scores move with the choice of patients: bootstrap intervals around them.
 
     The percentiles of ``bootstrap_distributions``, moved so that the distribution's mean is the score
     itself. For means over many documents that changes nothing; for macro-F1 it matters, because a sample
@@ -220,6 +255,8 @@ def bootstrap_intervals(
         probabilities: float32, the same shape, values in [0, 1]; None leaves out what needs them.
         n_resamples: samples drawn; 0 gives no intervals.
         seed: of the draw.
+        patients: whose each document is, (n_documents,); they are drawn with all their documents. None: every document
+            is drawn by itself.
         ks: cut-offs of precision and recall.
         label_groups: name -> label indices; their label scores are named ``<name>/<score>``.
         level: share of the samples inside the interval, in (0, 1).
@@ -229,12 +266,13 @@ def bootstrap_intervals(
 
     Raises:
         TypeError: if an argument has the wrong type.
-        ValueError: if shapes differ or a probability is not in [0, 1].
+        ValueError: if shapes differ, a probability is not in [0, 1], or patients are not one a document.
     """
     scorer = SampleScorer(true, predicted, probabilities, ks=ks, label_groups=label_groups)
     whole = scorer(np.ones((scorer.n_documents, 1), dtype=np.int32))
     intervals = {}
-    for name, values in _distributions(scorer, n_resamples, seed).items():
+    drawn = _distributions(scorer, number_patients(patients, scorer.n_documents), n_resamples, seed)
+    for name, values in drawn.items():
         moved = values - values.mean() + whole[name][0]
         low, high = np.clip(percentile_interval(moved, level=level), 0.0, 1.0).tolist()
         intervals[name] = (low, high)

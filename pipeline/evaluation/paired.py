@@ -1,11 +1,12 @@
 """Whether one system is better than another on the same documents: differences, how sure they are, and where.
 
 Both systems answer for the same documents, so an easy document is easy for both; what is resampled is the
-document with both answers. Two methods, each with random draws of its own:
+document with both answers. Documents of one patient are no independent witnesses, so they stay together. Two
+methods, each with random draws of its own:
 
-- the interval comes from a paired bootstrap: documents drawn with replacement, both systems scored on them;
+- the interval comes from a paired bootstrap: patients drawn with replacement, both systems scored on their documents;
 - the p-value from a permutation test: were the systems equally good, it would not matter whose answer is
-  whose, so the answers of a random half of the documents change sides. The p-value is the share of such draws
+  whose, so the answers for a random half of the patients change sides. The p-value is the share of such draws
   whose difference is at least as large, in either direction, as the one observed.
 
 Neither says anything of another hospital or of another training run with another seed.
@@ -19,17 +20,21 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import sparse, stats
 
-from pipeline.evaluation.intervals import RESAMPLES_AT_A_TIME, SampleScorer, draw_documents, percentile_interval
+from pipeline.evaluation.intervals import (
+    RESAMPLES_AT_A_TIME,
+    SampleScorer,
+    draw_documents,
+    number_patients,
+    percentile_interval,
+)
 from pipeline.evaluation.label_counts import (
     Counts,
     Floats,
     LabelMatrix,
     as_label_matrices,
-    count_by_label,
     count_labels,
-    shared_labels,
 )
 
 _ROUNDING = 1e-12  # differences closer than this are equal: sums of floats depend on their order
@@ -65,6 +70,7 @@ def paired_differences(
     *,
     n_resamples: int,
     seed: int,
+    patients: Sequence[str] | None = None,
     ks: Sequence[int] = (5, 8, 15),
     label_groups: Mapping[str, NDArray[np.int64]] | None = None,
 ) -> dict[str, PairedDifference]:
@@ -78,6 +84,7 @@ def paired_differences(
         probabilities_b: float32, the same shape; None as above.
         n_resamples: draws of the bootstrap and of the permutation test, at least 1.
         seed: of both.
+        patients: whose each document is, (n_documents,); None: every document stands by itself.
         ks: cut-offs of precision and recall.
         label_groups: name -> label indices; their label scores are named ``<name>/<score>``.
 
@@ -88,7 +95,8 @@ def paired_differences(
 
     Raises:
         TypeError: if an argument has the wrong type.
-        ValueError: if shapes differ, a probability is not in [0, 1], there is no document or no draw.
+        ValueError: if shapes differ, a probability is not in [0, 1], there is no document or no draw, or patients
+            are not one a document.
 
     Example:
         >>> from pipeline.evaluation.label_counts import label_matrix
@@ -104,15 +112,16 @@ def paired_differences(
     a = SampleScorer(true, predicted_a, probabilities_a, ks=ks, label_groups=label_groups)
     b = SampleScorer(true, predicted_b, probabilities_b, ks=ks, label_groups=label_groups)
     whole = _minus(a(np.ones((a.n_documents, 1), dtype=np.int32)), b(np.ones((a.n_documents, 1), dtype=np.int32)))
+    patient_of = number_patients(patients, a.n_documents)
     generators = [np.random.default_rng(one) for one in np.random.SeedSequence(seed).spawn(2)]
     drawn: dict[str, list[Floats]] = {name: [] for name in whole}
     n_as_large = dict.fromkeys(whole, 0)
     for start in range(0, n_resamples, RESAMPLES_AT_A_TIME):
         n_samples = min(RESAMPLES_AT_A_TIME, n_resamples - start)
-        sample = draw_documents(generators[0], a.n_documents, n_samples)
+        sample = draw_documents(generators[0], patient_of, n_samples)
         for name, values in _minus(a(sample), b(sample)).items():
             drawn[name].append(values)
-        is_swapped = generators[1].integers(2, size=(a.n_documents, n_samples), dtype=np.int32)
+        is_swapped = generators[1].integers(2, size=(patient_of.max() + 1, n_samples), dtype=np.int32)[patient_of]
         for name, values in _minus(*a.swapped(b, is_swapped)).items():
             n_as_large[name] += int((np.abs(values) >= abs(whole[name][0]) - _ROUNDING).sum())
     return {
@@ -137,13 +146,15 @@ def label_wins(
     labels: Sequence[str],
     titles: Sequence[str],
     train_counts: ArrayLike,
+    patients: Sequence[str] | None = None,
     false_discovery_rate: float = 0.05,
 ) -> pd.DataFrame:
     """Which system wins on which code.
 
-    A document counts for A at a code where A is right about it (given or rightly not given) and B is wrong.
-    Whether the counts of both sides differ by more than chance is an exact sign test (McNemar) for each code,
-    over all codes with the false discovery rate of Benjamini and Hochberg (1995).
+    A document counts for A at a code where A is right about it (given or rightly not given) and B is wrong; a patient
+    where more documents count for A than for B. Whether the patients of both sides differ by more than chance is an
+    exact sign test (McNemar, where patients have one document each) for each code, over all codes with the false
+    discovery rate of Benjamini and Hochberg (1995).
 
     Args:
         true: bool CSR, shape (n_documents, n_labels).
@@ -152,20 +163,23 @@ def label_wins(
         labels: n_labels.
         titles: n_labels.
         train_counts: documents of each label in split train, shape (n_labels,).
+        patients: whose each document is, (n_documents,); None: every document stands by itself.
         false_discovery_rate: expected share of wrong wins among the wins, in (0, 1).
 
     Returns:
         One row for each label that is true or predicted by either, most frequent first: label, title,
-        train_count, n_true, f1_a, f1_b, f1_difference, n_only_a_right, n_only_b_right, p_value (of the label
-        alone) and winner ("A", "B", or "" where the two cannot be told apart).
+        train_count, n_true, f1_a, f1_b, f1_difference, n_only_a_right, n_only_b_right (documents), p_value (of
+        the label alone) and winner ("A", "B", or "" where the two cannot be told apart).
 
     Raises:
         TypeError: if a matrix is not a CSR matrix of bool.
-        ValueError: if shapes differ.
+        ValueError: if shapes differ, or patients are not one a document.
     """
     counts_a, counts_b = count_labels(true, predicted_a), count_labels(true, predicted_b)
-    n_a, n_b = _only_right(true, predicted_a, predicted_b)
-    p_values = _sign_test(n_a, n_b)
+    only_right = _only_right(true, predicted_a, predicted_b)
+    n_a, n_b = _count_signs(only_right)
+    patients_for_a, patients_for_b = _count_signs(_sum_by_patient(only_right, patients))
+    p_values = _sign_test(patients_for_a, patients_for_b)
     frame = pd.DataFrame(
         {
             "label": list(labels),
@@ -182,21 +196,33 @@ def label_wins(
     )
     frame = frame[(counts_a.n_true + counts_a.n_predicted + counts_b.n_predicted) > 0]
     adjusted = stats.false_discovery_control(frame["p_value"]) if len(frame) else np.zeros(0)
-    winner = np.where(frame["n_only_a_right"] > frame["n_only_b_right"], "A", "B")
+    winner = np.where((patients_for_a > patients_for_b)[frame.index], "A", "B")
     frame = frame.assign(winner=np.where(adjusted <= false_discovery_rate, winner, ""))
     return frame.sort_values(["n_true", "label"], ascending=[False, True], ignore_index=True)
 
 
-def _only_right(true: LabelMatrix, predicted_a: LabelMatrix, predicted_b: LabelMatrix) -> tuple[Counts, Counts]:
-    """Documents of each label where A alone is right, and where B alone is."""
+def _only_right(true: LabelMatrix, predicted_a: LabelMatrix, predicted_b: LabelMatrix) -> sparse.csr_array:
+    """1 where A alone is right about a label of a document, -1 where B alone is, shape (n_documents, n_labels)."""
     true, predicted_a = as_label_matrices("true", true, "predicted_a", predicted_a)
     _, predicted_b = as_label_matrices("true", true, "predicted_b", predicted_b)
-    both = shared_labels(predicted_a, predicted_b)
-    n_both, n_both_true = count_by_label(both), count_by_label(shared_labels(both, true))
-    only_a, only_b = (count_by_label(one) - n_both for one in (predicted_a, predicted_b))
-    true_a, true_b = (count_by_label(shared_labels(one, true)) - n_both_true for one in (predicted_a, predicted_b))
-    # A is right where it alone gives a true label, and where B alone gives a false one.
-    return true_a + only_b - true_b, true_b + only_a - true_a
+    only_a_gives_it = predicted_a.astype(np.int8) - predicted_b.astype(np.int8)  # -1 where only B does
+    return sparse.csr_array(2 * only_a_gives_it.multiply(true.astype(np.int8)) - only_a_gives_it)
+
+
+def _sum_by_patient(values: sparse.csr_array, patients: Sequence[str] | None) -> sparse.csr_array:
+    """Sums of the documents of each patient, shape (n_patients, n_labels)."""
+    n_documents = values.shape[0]
+    patient_of = number_patients(patients, n_documents)
+    whose = (np.ones(n_documents, np.int32), (patient_of, np.arange(n_documents)))
+    n_patients = patient_of.max(initial=-1) + 1
+    return sparse.csr_array(sparse.csr_array(whose, shape=(n_patients, n_documents)) @ values)
+
+
+def _count_signs(values: sparse.csr_array) -> tuple[Counts, Counts]:
+    """How many rows are above 0 and below 0, by column."""
+    columns, n_columns = values.indices, values.shape[1]
+    above, below = (np.bincount(columns[is_one], minlength=n_columns) for is_one in (values.data > 0, values.data < 0))
+    return above, below
 
 
 def _sign_test(n_a: Counts, n_b: Counts) -> Floats:

@@ -143,6 +143,7 @@ def _score_level(
         coded.probabilities,
         n_resamples=n_resamples,
         seed=seed,
+        patients=coded.patients,
         ks=ks,
         label_groups=groups,
     )

@@ -215,7 +215,9 @@ class Evaluate(Section):
 
     split: Split = "test"
     ks: tuple[PositiveInt, ...] = Field((5, 8, 15), description="cut-offs of P@k and R@k")
-    n_resamples: Annotated[int, Field(ge=0)] = Field(1000, description="bootstrap resamples; 0 for no intervals")
+    n_resamples: Annotated[int, Field(ge=0)] = Field(
+        1000, description="bootstrap resamples of the patients; 0: no intervals"
+    )
     target_precision: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.95, description="precision asked of what is taken without a human"
     )

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from pipeline.errors import UserError
 from pipeline.evaluation.coded import CodedSplit, load_coded_split
+from pipeline.evaluation.intervals import few_patients_note
 from pipeline.evaluation.metrics import evaluate_predictions, metrics_by_frequency_band
 from pipeline.evaluation.paired import PairedDifference, label_wins, paired_differences
 from pipeline.experiment.artifacts import need
@@ -45,6 +46,7 @@ class Comparison:
         differences: ``paired.paired_differences``, A minus B.
         bands: one row a band of training frequency, scores of both.
         wins: ``paired.label_wins``.
+        few_patients: ``intervals.few_patients_note``.
     """
 
     name_a: str
@@ -58,6 +60,7 @@ class Comparison:
     differences: dict[str, PairedDifference]
     bands: pd.DataFrame
     wins: pd.DataFrame
+    few_patients: str | None = None
 
 
 def find_run(run: str, tracking_dir: Path) -> Path:
@@ -106,9 +109,8 @@ def compare_coded(
     """Compare what two systems said of the same documents, given in the same order."""
     space = a.label_space
     scores = [evaluate_predictions(one.true, one.predicted, one.probabilities, ks=KS) for one in (a, b)]
-    differences = paired_differences(
-        a.true, a.predicted, a.probabilities, b.predicted, b.probabilities, n_resamples=n_resamples, seed=seed, ks=KS
-    )
+    answers = (a.predicted, a.probabilities, b.predicted, b.probabilities)
+    differences = paired_differences(a.true, *answers, n_resamples=n_resamples, seed=seed, patients=a.patients, ks=KS)
     return Comparison(
         name_a,
         name_b,
@@ -127,7 +129,9 @@ def compare_coded(
             labels=space.labels,
             titles=[title or "" for title in space.titles],
             train_counts=space.train_counts,
+            patients=a.patients,
         ),
+        few_patients_note(a.patients),
     )
 
 
@@ -189,7 +193,11 @@ def _names(dir_a: Path, dir_b: Path) -> tuple[str, str]:
 
 
 def verdict(comparison: Comparison) -> str:
-    """What micro-F1 says, in a sentence."""
+    """What micro-F1 says, in a sentence, and whether too few patients say it."""
+    return " ".join(filter(None, (_verdict(comparison), comparison.few_patients)))
+
+
+def _verdict(comparison: Comparison) -> str:
     one = comparison.differences["micro_f1"]
     numbers = f"95 % interval {points(one.low)} to {points(one.high)}, p {p_value(one.p_value)}"
     if not one.is_apart:

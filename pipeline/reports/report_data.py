@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from pipeline.evaluation.coded import CodedSplit, load_coded_split
 from pipeline.evaluation.confusions import confusion_table, error_distances
 from pipeline.evaluation.curves import reliability_table, threshold_curve
+from pipeline.evaluation.intervals import few_patients_note
 from pipeline.evaluation.metrics import (
     bootstrap_intervals,
     evaluate_predictions,
@@ -91,7 +92,7 @@ def report_content(
             f"sha256 {known['ingest']['outputs']['documents.parquet'][:12]}",
             "code": short_commit(known["train_classifier"]["git_commit"]),
         },
-        notes=_notes(scores, report),
+        notes=_notes(scores, report, coded),
     )
 
 
@@ -156,7 +157,13 @@ def compare_baseline(
     """The lexical baseline on the same documents, and how far the model is above it, also by band and group."""
     ks = sorted({*ks, 5, 8})
     groups = band_groups(coded.label_space) | {name: np.asarray(labels) for name, labels in label_groups.items()}
-    options: dict[str, Any] = {"n_resamples": n_resamples, "seed": seed, "ks": ks, "label_groups": groups}
+    options: dict[str, Any] = {
+        "n_resamples": n_resamples,
+        "seed": seed,
+        "patients": coded.patients,
+        "ks": ks,
+        "label_groups": groups,
+    }
     answers = (coded.predicted, coded.probabilities, baseline.predicted, baseline.probabilities)
     return Baseline(
         name="lexical baseline",
@@ -181,8 +188,9 @@ _CODER_NOTE = (
 )
 
 
-def _notes(scores: Mapping[str, float], ingest_report: Mapping[str, Any]) -> list[str]:
-    notes = []
+def _notes(scores: Mapping[str, float], ingest_report: Mapping[str, Any], coded: CodedSplit) -> list[str]:
+    few = few_patients_note(coded.patients)
+    notes = [few] if few else []
     if scores["n_true_outside_label_space"]:
         notes.append(
             f"{scores['n_true_outside_label_space']:.0f} given codes of these documents lie outside the label space, "
