@@ -1,11 +1,19 @@
-"""What the stages of a grid's member leave, by hand."""
+"""What the stages of a grid's member leave, by hand, and a small grid that runs."""
 
 from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.experiment import grid
+from pipeline.files import write_json
 from pipeline.icd.labels import LabelSpace
 
 GOLD = {"a": ["none:1", "none:2"], "b": ["none:1"], "c": ["none:3"], "d": ["none:2"]}
@@ -30,3 +38,24 @@ def finish(
         "predicted": pa.array(predicted, type=pa.list_(pa.int32())),
     }  # fmt: skip
     pq.write_table(pa.table(columns), folder / "predictions.parquet")
+
+
+def write_study(folder: Path, notes: Sequence[Mapping[str, Any]], sections: dict[str, Any]) -> dict[str, Any]:
+    """Write notes and the config of a grid over them, study.yaml; give the config."""
+    (folder / "notes.jsonl").write_text("".join(json.dumps(note) + "\n" for note in notes), encoding="utf-8")
+    config = sections | {
+        "experiment": "study",
+        "work_dir": str(folder / "work"),
+        "data": {"recipe": "table", "raw": str(folder / "notes.jsonl")} | sections.get("data", {}),
+        "train_encoder": {"loss": "none"},
+    }
+    write_json(folder / "study.yaml", config)
+    return config
+
+
+def run_study(folder: Path, *more: str) -> str:
+    """What `icd run study.yaml` says; it has to end well."""
+    command = [sys.executable, "-m", "pipeline", "run", "study.yaml", *more]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout + result.stderr

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from grid_cases import run_study, write_study
 from safetensors.numpy import load_file, save_file
 
 from pipeline.commands import dag
@@ -177,29 +177,16 @@ def test_a_grid_runs_end_to_end_and_a_second_time_does_nothing(
     """
     from mlflow.tracking import MlflowClient
 
-    with (tmp_path / "notes.jsonl").open("w", encoding="utf-8") as file:
-        for note in small_notes:
-            file.write(json.dumps({name: value for name, value in note.items() if name != "split"}) + "\n")
-    config = small_sections | {
-        "experiment": "study",
-        "work_dir": str(tmp_path / "work"),
+    sections = small_sections | {
         "tracking": {"dir": str(tmp_path / "mlruns")},
-        "data": {"recipe": "table", "raw": str(tmp_path / "notes.jsonl")},
         "encoder": {"model": str(tmp_path / "encoder")},
         "split": {"n_folds": 2, "val": 0.2},
-        "train_encoder": {"loss": "none"},
         "train_classifier": {"model": "lexical"},
         "grid": {"variants": {"none": {"train_encoder.loss": "none"}}, "folds": True},
     }
     shutil.copytree(tiny_encoder_dir, tmp_path / "encoder")
-    (tmp_path / "study.yaml").write_text(json.dumps(config), encoding="utf-8")
-
-    def run(*more: str) -> str:
-        command = [sys.executable, "-m", "pipeline", "run", "study.yaml", *more]
-        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert result.returncode == 0, result.stderr
-        return result.stdout + result.stderr
-
+    write_study(tmp_path, [{name: note[name] for name in note if name != "split"} for note in small_notes], sections)
+    run = partial(run_study, tmp_path)
     planned = re.findall(r"^(?:local)?rule (\w+):", run("--dry-run"), flags=re.MULTILINE)
     of_a_fold = [stage for stage in STAGE_SECTIONS if stage != "ingest"]
     assert Counter(planned) == Counter(["all", "ingest", "share_ingest", *of_a_fold, *of_a_fold, "grid"])

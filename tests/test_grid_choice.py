@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from grid_cases import finish
+from grid_cases import finish, run_study, write_study
 
 from pipeline.commands import dag
 from pipeline.errors import UserError
@@ -119,28 +118,18 @@ def test_the_grid_trains_with_other_seeds_what_the_first_one_chose(
     run_stages: Callable[[PipelineConfig, str], None],
 ) -> None:
     """The first seed runs alone, in this process; Snakemake then chooses and trains one more member, not two."""
-    (tmp_path / "notes.jsonl").write_text("".join(json.dumps(note) + "\n" for note in small_notes), encoding="utf-8")
-    config = small_sections | {
-        "experiment": "study",
-        "work_dir": str(tmp_path / "work"),
+    sections = small_sections | {
         "tracking": {"enabled": False},
-        "data": {"recipe": "table", "raw": str(tmp_path / "notes.jsonl"), "options": {"split": "split"}},
+        "data": {"options": {"split": "split"}},
         "encoder": {"model": str(tiny_encoder_dir)},
-        "train_encoder": {"loss": "none"},
         "grid": {
             "variants": {"one": {"train_classifier.model": ["tfidf", "lexical"]}},
             "seeds": [0, 1],
             "choose_on": "first_seed",
         },
     }
-    write_json(tmp_path / "study.yaml", config)
-    command = [sys.executable, "-m", "pipeline", "run", "study.yaml"]
-
-    def run(*more: str) -> str:
-        result = subprocess.run([*command, *more], cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert result.returncode == 0, result.stderr
-        return result.stdout + result.stderr
-
+    config = write_study(tmp_path, small_notes, sections)
+    run = partial(run_study, tmp_path)
     for member in grid.expand(load_config(tmp_path / "study.yaml", [])):
         if member.seed == 0:
             dag.write_snapshot(member.config)
