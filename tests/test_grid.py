@@ -111,6 +111,20 @@ def test_a_choice_on_validation_is_refused_where_split_val_is_not_predicted(make
     assert len(grid.expand(make_config(predict={"splits": ["test"]}, grid={"variants": one_each}))) == 2
 
 
+@pytest.mark.parametrize(
+    ("sections", "values", "message"),
+    [
+        ({"evaluate": {"split": "val"}}, {"train_classifier.patience": [1, 2]}, r"evaluate\.split is val, too"),
+        ({}, {"train_classifier.threshold": ["global", "per_label"]}, "make each rule a variant of its own"),
+    ],
+)
+def test_what_split_val_cannot_choose_fairly_is_refused(
+    make_config: MakeConfig, sections: dict[str, Any], values: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        grid.expand(make_config(**sections, grid={"variants": {"a": values}}))
+
+
 def test_members_share_a_stage_exactly_where_nothing_up_to_it_differs(make_config: MakeConfig) -> None:
     """The seed is read by trainings and the bootstrap, the temperature by train_encoder: before it all are equal."""
     members = grid.expand(make_config(grid={"variants": VARIANTS, "seeds": [3, 4]}))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from grid_cases import GOLD, finish
 
@@ -76,6 +78,40 @@ def test_folds_are_pooled_in_the_label_space_of_all_of_them(make_config: MakeCon
     assert (row["n_documents"], row["n_labels"], row["n_true"]) == (4, 3, 5)
 
 
+def test_a_code_that_no_fold_with_it_in_training_tests_is_in_the_band_of_no_training_documents(
+    make_config: MakeConfig,
+) -> None:
+    """Only document a, of fold 0, has code 2 there; fold 1 trained on it twice, and tests c without it."""
+    (member,) = grid.expand(make_config(grid={"variants": {"one": {}}}))
+    members = []
+    for fold, (labels, name) in enumerate([(["none:1"], "a"), (["none:2", "none:3"], "c")]):
+        raw = member.config.model_copy(update={"experiment": f"fold-{fold}"})
+        members.append(grid.Member(f"members/fold-{fold}/", "one", "", 0, fold, raw))
+        finish(members[-1], labels, {name: ("test", [0.9] * len(labels))})
+    (row,) = as_rows(collect(members, choose_by="map", n_resamples=0, seed=0), reference=None)
+    assert (row["train_count_0/n_labels"], row["train_count_1_10/n_labels"]) == (1, 2)
+
+
+def test_variants_whose_documents_are_of_other_patients_are_not_subtracted(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    config = make_config(grid={"variants": {"one": {}, "other": {"train_classifier.threshold": "global"}}})
+    members = grid.expand(config)
+    for member in members:
+        finish(member, ["none:1"], {"a": ("test", [0.9]), "b": ("test", [0.9])})
+    path = members[1].config.experiment_dir / "documents.parquet"
+    table = pq.read_table(path)
+    same_patient = pa.array(["p"] * len(table))
+    pq.write_table(table.set_column(table.schema.get_field_index("patient_id"), "patient_id", same_patient), path)
+    rows = as_rows(collect(members, choose_by="map", n_resamples=5, seed=0), reference=None)
+    assert [row["n_patients"] for row in rows] == [2, 1]
+    assert "micro_f1_difference" not in rows[1]
+    assert config.grid is not None
+    write_grid_report(tmp_path / "grid.html", "study", rows, config.grid, split="test")
+    page = (tmp_path / "grid.html").read_text(encoding="utf-8")
+    assert "These 2 documents are of 2 patients" in page
+
+
 def test_means_and_deviations_are_over_seeds_and_the_page_shows_them(make_config: MakeConfig, tmp_path: Path) -> None:
     """F1 is 1 with one seed and 0 with the other: mean 0.5, standard deviation 1/sqrt(2)."""
     config = make_config(grid={"variants": {"one": {}}, "seeds": [0, 1]})
@@ -86,9 +122,10 @@ def test_means_and_deviations_are_over_seeds_and_the_page_shows_them(make_config
     assert rows[0]["micro_f1"] == 0.5
     assert rows[0]["micro_f1_sd"] == pytest.approx(0.5**0.5)
     assert config.grid is not None
-    write_grid_report(tmp_path / "grid.html", "study", rows, config.grid)
+    write_grid_report(tmp_path / "grid.html", "study", rows, config.grid, split="test")
     page = (tmp_path / "grid.html").read_text(encoding="utf-8")
     assert "0.500 <small>± 0.707</small>" in page
+    assert "1 documents of split test;" in page
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org/2000/svg", "")
     write_json(tmp_path / "grid.json", {"rows": rows})
     assert "0.500 ± 0.707" in text_table(tmp_path / "grid.json")

@@ -109,5 +109,5 @@ def test_patients_that_are_not_one_a_document_are_refused() -> None:
 
 
 def test_few_patients_are_told() -> None:
-    assert few_patients_note([f"p{n}" for n in range(20)]) is None
-    assert "40 documents are of 19 patients" in str(few_patients_note([f"p{n % 19}" for n in range(40)]))
+    assert few_patients_note(20, 20) is None
+    assert "40 documents are of 19 patients" in str(few_patients_note(40, 19))

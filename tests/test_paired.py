@@ -187,3 +187,13 @@ def test_wins_by_code_count_a_patient_once() -> None:
     assert found[["n_only_a_right", "n_only_b_right"]].values.tolist() == [[6, 3]]
     assert found["p_value"].tolist() == [1.0]
     assert label_wins(true, a, b, **options)["p_value"].tolist() == [pytest.approx(0.5078125)]  # type: ignore[arg-type]
+
+
+def test_a_code_has_no_winner_where_patients_and_documents_point_different_ways() -> None:
+    """12 patients with a document each for A, one with 60 for B: by patient A is ahead (p = 0.003), by document B."""
+    true = label_matrix([[0]] * 72, 1)
+    a, b = label_matrix([[0]] * 12 + [[]] * 60, 1), label_matrix([[]] * 12 + [[0]] * 60, 1)
+    patients = [f"p{n}" for n in range(12)] + ["q"] * 60
+    found = label_wins(true, a, b, labels=["x"], titles=[""], train_counts=[1], patients=patients)
+    assert found["p_value"].tolist() == [pytest.approx(0.0034179688)]
+    assert found["winner"].tolist() == [""]

@@ -21,7 +21,7 @@ from scipy import sparse
 from pipeline.errors import UserError
 from pipeline.evaluation.coded import CodedSplit, load_baseline_split, load_coded_split
 from pipeline.evaluation.intervals import bootstrap_distributions, percentile_interval
-from pipeline.evaluation.label_counts import label_lists, label_matrix, set_scores
+from pipeline.evaluation.label_counts import label_lists, label_matrix, ratio, set_scores
 from pipeline.evaluation.metrics import evaluate_predictions
 from pipeline.evaluation.ranking import rank_scores
 from pipeline.experiment.artifacts import need
@@ -65,6 +65,7 @@ class VariantResult:
         scores: one dict a seed.
         distributions: bootstrap scores, (n_resamples,) a name, mean over seeds.
         document_ids: what was scored.
+        patients: whose each document is.
         true: its labels, as in :class:`Pooled`.
     """
 
@@ -73,6 +74,7 @@ class VariantResult:
     scores: list[dict[str, float]] = field(default_factory=list)
     distributions: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     document_ids: list[str] = field(default_factory=list)
+    patients: list[str] = field(default_factory=list)
     true: sparse.csr_array | None = None
 
     def add_seed(
@@ -92,7 +94,7 @@ class VariantResult:
         """
         if self.true is not None and not self.has_truth_of(pooled):
             raise UserError(f"variant {self.variant}: its seeds were tested on different documents; set split.seed.")
-        self.document_ids, self.true = pooled.document_ids, pooled.true
+        self.document_ids, self.patients, self.true = pooled.document_ids, pooled.patients, pooled.true
         data = pooled.true, pooled.predicted, pooled.probabilities
         n_before = len(self.scores)
         self.scores.append(evaluate_predictions(*data, train_counts=train_counts, ks=(5,)))
@@ -104,8 +106,10 @@ class VariantResult:
             self.distributions[name] = (before * n_before + values) / (n_before + 1)
 
     def has_truth_of(self, other: Pooled | VariantResult) -> bool:
-        """Whether both were tested on the same documents with the same labels, so that they can be paired."""
+        """Whether both were tested on the same documents of the same patients with the same labels: can be paired."""
         if self.true is None or other.true is None or self.document_ids != other.document_ids:
+            return False
+        if self.patients != other.patients:
             return False
         return label_lists(self.true) == label_lists(other.true)
 
@@ -127,20 +131,13 @@ def collect(
     """
     spaces = _spaces(members)
     labels = sorted({label for space in spaces.values() for label in space.labels})
-    counts: dict[str, int] = {}
-    for space in spaces.values():
-        for label, n in zip(space.labels, space.train_counts, strict=True):
-            counts[label] = max(counts.get(label, 0), n)
-    how: dict[str, Any] = {
-        "train_counts": [counts[label] for label in labels],
-        "n_resamples": n_resamples,
-        "seed": seed,
-    }
+    how: dict[str, Any] = {"n_resamples": n_resamples, "seed": seed}
     results: dict[str, VariantResult] = {}
     baseline = VariantResult(BASELINE)
     for (variant, seed_of_training), chosen in _kept(members, spaces, choose_by).items():
         result = results.setdefault(variant, VariantResult(variant))
         parts = [_coded(member, spaces, member.config.evaluate.split) for member in chosen]
+        how.setdefault("train_counts", _counts_where_tested(parts, labels))  # the same bands for all
         choices = [member.choice for member in chosen] if chosen_by in (None, seed_of_training) else []
         result.add_seed(_pool(parts, labels), choices, **how)
         if variant == members[0].variant:
@@ -198,6 +195,23 @@ def _coded(member: Member, spaces: Mapping[str, LabelSpace], split: str) -> Code
     return coded
 
 
+def _counts_where_tested(parts: Sequence[CodedSplit], labels: Sequence[str]) -> list[int]:
+    """Training documents of each label in the folds that test it: mean over its uses, rounded.
+
+    A code with one document has one training document in every fold but the one that tests it, which has none.
+    """
+    place = {label: index for index, label in enumerate(labels)}
+    n_uses, sums, highest = (np.zeros(len(labels)) for _ in range(3))
+    for coded in parts:
+        space = coded.label_space
+        counts = np.zeros(len(labels))
+        counts[[place[label] for label in space.labels]] = space.train_counts
+        used = [place[one] for given in coded.gold for one in space.raised(given) if one in place]
+        uses = np.bincount(np.asarray(used, dtype=np.int64), minlength=len(labels))
+        n_uses, sums, highest = n_uses + uses, sums + uses * counts, np.maximum(highest, counts)
+    return [round(float(n)) for n in np.where(n_uses > 0, ratio(sums, n_uses), highest)]
+
+
 def _pool(parts: Sequence[CodedSplit], labels: Sequence[str]) -> Pooled:
     """Put folds under each other, in the label space of the whole grid, in the order of document ids."""
     place = {label: index for index, label in enumerate(labels)}
@@ -230,7 +244,8 @@ def _pool(parts: Sequence[CodedSplit], labels: Sequence[str]) -> Pooled:
 def as_rows(results: Sequence[VariantResult], *, reference: str | None) -> list[dict[str, Any]]:
     """One row a variant: means and standard deviations over seeds, and differences to the reference with intervals.
 
-    A variant that was tested on other documents than the reference, or has other labels for them, gets no difference.
+    A variant that was tested on other documents than the reference, or has other patients or labels for them, gets no
+    difference.
 
     Args:
         results: of :func:`collect`.
@@ -244,6 +259,7 @@ def as_rows(results: Sequence[VariantResult], *, reference: str | None) -> list[
             "variant": result.variant,
             "n_seeds": len(table),
             "n_documents": len(result.document_ids),
+            "n_patients": len(set(result.patients)),
         }
         for name in table.columns:
             row[name] = float(table[name].mean())
@@ -251,7 +267,9 @@ def as_rows(results: Sequence[VariantResult], *, reference: str | None) -> list[
                 row[f"{name}_sd"] = float(table[name].std(ddof=1))
         row["chosen"] = "; ".join(f"{choice} ({n}x)" for choice, n in sorted(result.choices.items()))
         if result is not base and not result.has_truth_of(base):
-            logger.warning("variant %s: tested on other documents or labels than %s", result.variant, base.variant)
+            logger.warning(
+                "variant %s: tested on other documents, patients or labels than %s", result.variant, base.variant
+            )
         elif result is not base and result.distributions:
             for name in COMPARED:
                 row |= _difference(name, row[name] - pd.DataFrame(base.scores)[name].mean(), result, base)

@@ -175,13 +175,12 @@ def number_patients(patients: Sequence[str] | None, n_documents: int) -> NDArray
     return pd.factorize(np.asarray(patients, dtype=object))[0].astype(np.int64)
 
 
-def few_patients_note(patients: Sequence[str]) -> str | None:
+def few_patients_note(n_documents: int, n_patients: int) -> str | None:
     """What a reader of intervals should know where few patients stand behind them; None where there are enough."""
-    n_patients = len(set(patients))
     if n_patients >= _FEW_PATIENTS:
         return None
     return (
-        f"These {len(patients):,} documents are of {n_patients} patients. Intervals and p-values from fewer than "
+        f"These {n_documents:,} documents are of {n_patients} patients. Intervals and p-values from fewer than "
         f"{_FEW_PATIENTS} say too little: take differences for undecided."
     )
 

@@ -154,7 +154,8 @@ def label_wins(
     A document counts for A at a code where A is right about it (given or rightly not given) and B is wrong; a patient
     where more documents count for A than for B. Whether the patients of both sides differ by more than chance is an
     exact sign test (McNemar, where patients have one document each) for each code, over all codes with the false
-    discovery rate of Benjamini and Hochberg (1995).
+    discovery rate of Benjamini and Hochberg (1995). Where more documents count for the one and more patients for the
+    other there is no winner.
 
     Args:
         true: bool CSR, shape (n_documents, n_labels).
@@ -196,8 +197,9 @@ def label_wins(
     )
     frame = frame[(counts_a.n_true + counts_a.n_predicted + counts_b.n_predicted) > 0]
     adjusted = stats.false_discovery_control(frame["p_value"]) if len(frame) else np.zeros(0)
-    winner = np.where((patients_for_a > patients_for_b)[frame.index], "A", "B")
-    frame = frame.assign(winner=np.where(adjusted <= false_discovery_rate, winner, ""))
+    by_patient = np.sign(patients_for_a - patients_for_b)[frame.index]
+    is_sure = (adjusted <= false_discovery_rate) & (by_patient == np.sign(n_a - n_b)[frame.index])
+    frame = frame.assign(winner=np.where(is_sure, np.where(by_patient > 0, "A", "B"), ""))
     return frame.sort_values(["n_true", "label"], ascending=[False, True], ignore_index=True)
 
 

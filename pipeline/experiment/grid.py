@@ -58,7 +58,7 @@ def expand(config: PipelineConfig) -> list[Member]:
     Raises:
         UserError: if a variant names a setting that does not exist, has a wrong value or is not its own, or folds are
             asked for without ``split.n_folds``, or two members would share a folder, or values are to be chosen on
-            split val, which is not predicted.
+            split val, which is not predicted, or is scored itself, or which fitted them.
     """
     grid = config.grid
     if grid is None:
@@ -77,7 +77,7 @@ def expand(config: PipelineConfig) -> list[Member]:
     folder, n = Counter(member.folder for member in members).most_common(1)[0]
     if n > 1:
         raise UserError(f"grid: {n} members would lie in {folder}; give variants other names, and each seed once.")
-    _refuse_choice_without_val(members)
+    _refuse_choice_on_wrong_val(members)
     _refuse_other_truths(members)
     return members
 
@@ -88,14 +88,21 @@ def _refuse_same_for_all(variant: str, settings: Mapping[str, Any], same_for_all
             raise UserError(f"grid.variants.{variant}.{key}: a variant cannot set {same}; {instead}.")
 
 
-def _refuse_choice_without_val(members: Sequence[Member]) -> None:
+def _refuse_choice_on_wrong_val(members: Sequence[Member]) -> None:
     n_candidates = Counter((member.variant, member.seed, member.fold) for member in members)
     for member in members:
         n = n_candidates[member.variant, member.seed, member.fold]
-        if n > 1 and "val" not in member.config.predict.splits:
+        if n == 1:
+            continue
+        where = f"grid.variants.{member.variant}: the best of {n} settings is chosen on split val, but "
+        if "val" not in member.config.predict.splits:
+            raise UserError(f"{where}predict.splits is {list(member.config.predict.splits)}; add val to it.")
+        if member.config.evaluate.split == "val":
+            raise UserError(f"{where}evaluate.split is val, too: the best would be scored on what chose it.")
+        if "train_classifier.threshold=" in member.choice:
             raise UserError(
-                f"grid.variants.{member.variant}: the best of {n} settings is chosen on split val, but predict.splits "
-                f"is {list(member.config.predict.splits)}; add val to it."
+                f"{where}thresholds are fitted on it, so the rule that fits closest looks best; make each rule a "
+                "variant of its own."
             )
 
 

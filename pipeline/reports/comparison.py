@@ -131,7 +131,7 @@ def compare_coded(
             train_counts=space.train_counts,
             patients=a.patients,
         ),
-        few_patients_note(a.patients),
+        few_patients_note(len(a.patients), len(set(a.patients))),
     )
 
 

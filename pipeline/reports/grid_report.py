@@ -9,13 +9,16 @@ from typing import Any
 from markupsafe import Markup
 
 from pipeline.evaluation.grid_results import COMPARED, HEADLINE
+from pipeline.evaluation.intervals import few_patients_note
 from pipeline.experiment.settings import Grid
 from pipeline.reports.drawing import pretty_name
 from pipeline.reports.figures import SystemScore, systems_figure
 from pipeline.reports.page import render_page, write_page
 
 
-def write_grid_report(path: Path, experiment: str, rows: Sequence[Mapping[str, Any]], grid: Grid) -> None:
+def write_grid_report(
+    path: Path, experiment: str, rows: Sequence[Mapping[str, Any]], grid: Grid, *, split: str
+) -> None:
     """Write one HTML file that needs no network and holds no text of a document.
 
     Args:
@@ -23,6 +26,7 @@ def write_grid_report(path: Path, experiment: str, rows: Sequence[Mapping[str, A
         experiment: name of the grid.
         rows: of :func:`pipeline.evaluation.grid_results.as_rows`.
         grid: what was varied.
+        split: that was scored.
     """
     page = render_page(
         "grid.html.j2",
@@ -31,6 +35,8 @@ def write_grid_report(path: Path, experiment: str, rows: Sequence[Mapping[str, A
         headline=HEADLINE,
         compared=COMPARED,
         grid=grid,
+        split=split,
+        few_patients=few_patients_note(int(rows[0]["n_documents"]), rows[0]["n_patients"]),
         reference=grid.reference or rows[0]["variant"],
         bands=_bands(rows),
         figures={name: Markup(_figure(rows, name)) for name in COMPARED},

@@ -189,7 +189,7 @@ _CODER_NOTE = (
 
 
 def _notes(scores: Mapping[str, float], ingest_report: Mapping[str, Any], coded: CodedSplit) -> list[str]:
-    few = few_patients_note(coded.patients)
+    few = few_patients_note(len(coded.patients), len(set(coded.patients)))
     notes = [few] if few else []
     if scores["n_true_outside_label_space"]:
         notes.append(

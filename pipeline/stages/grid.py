@@ -42,7 +42,7 @@ def run(config: PipelineConfig) -> None:
     rows = as_rows(results, reference=grid.reference)
     folder = config.experiment_dir
     pd.DataFrame(rows).to_csv(folder / "grid.csv", index=False)
-    write_grid_report(folder / "grid.html", config.experiment, rows, grid)
+    write_grid_report(folder / "grid.html", config.experiment, rows, grid, split=config.evaluate.split)
     write_json(folder / "grid.json", {"rows": rows})
     logger.info("%s", text_table(folder / "grid.json"))
     log_grid(config, rows, [folder / name for name in ("grid.html", "grid.csv", "grid.json")])
