@@ -115,6 +115,23 @@ def test_a_code_with_five_positives_has_no_offset_of_its_own_and_one_with_many_i
     assert platt.slope > 0
 
 
+def test_scores_of_a_model_that_had_nothing_of_a_label_do_not_bend_the_sigmoid() -> None:
+    """200 labels, each true once, in documents whose model never saw it: their score is the same, true or not."""
+    draw = np.random.default_rng(1)
+    scores = draw.normal(size=(400, 300)).astype(np.float32)
+    true = draw.random(scores.shape) < expit(4 * scores - 6)
+    scores[:, 100:], true[:, 100:] = -1.5, False
+    true[np.arange(200), 100 + np.arange(200)] = True
+    is_seen = np.arange(300) < 100
+    expected = Platt.fit(scores[:, :100], sparse.csr_array(true[:, :100]))
+    bent = Platt.fit(scores, sparse.csr_array(true))
+    for seen in (is_seen, np.tile(is_seen, (400, 1))):
+        found = Platt.fit(scores, sparse.csr_array(true), is_seen=seen)
+        assert (found.slope, found.intercept) == (pytest.approx(expected.slope), pytest.approx(expected.intercept))
+        assert found.offsets.tolist() == pytest.approx([*expected.offsets, *[0] * 200])
+    assert bent.slope < 0.8 * expected.slope
+
+
 def test_offsets_stay_finite_for_labels_of_all_and_of_no_documents() -> None:
     scores = np.zeros((20, 2), dtype=np.float32)
     true = sparse.csr_array(np.tile([True, False], (20, 1)))

@@ -22,9 +22,11 @@ from pipeline.coding.proposals import code_documents
 from pipeline.encoders.heads import LabelAttentionHead, build_head
 from pipeline.encoders.pretrained import load_encoder, load_tokenizer
 from pipeline.errors import UserError
+from pipeline.evaluation.label_counts import FITTING_BAND_STARTS
 from pipeline.experiment.artifacts import read_manifest
 from pipeline.experiment.config import PipelineConfig
 from pipeline.icd.labels import LabelSpace
+from pipeline.lexical.combination import BandedLogistic
 from pipeline.lexical.mentions import TitleIndex, load_synonyms
 from pipeline.notes.spans import Span
 
@@ -231,6 +233,21 @@ def test_a_label_without_anything_for_it_has_no_span(tiny_encoder_dir: Path) -> 
         classifier.head.weight.mul_(-1)  # type: ignore[operator, union-attr]
     assert explain(classifier, ["fever"], [[0]]) == [[[]]]
     assert np.isfinite(next(classifier.code_texts(["fever"], max_tokens=64))).all()
+
+
+def test_a_label_in_which_the_encoder_has_no_weight_has_no_evidence_of_its(tiny_encoder_dir: Path) -> None:
+    """Label 1 has two training documents; in bands below three the encoder counts nothing."""
+    classifier = build(tiny_encoder_dir)
+    of_band = [[1.0, 0.0 if first < 3 else 0.5, 0.0] for first in FITTING_BAND_STARTS]
+    model = replace(CodingModel.of_classifier(classifier), kind="ensemble", mixture=BandedLogistic(np.asarray(of_band)))
+    assert model.labels_without_encoder() == {1}
+    explainer = Explainer.of_model(model, max_tokens=64)
+    assert explainer.without_encoder == {1}
+    texts = ["fever and pneumonia", "pneumonia"]
+    both, only = explainer.explain_texts(texts, [[1, 0], [1]])
+    assert [[texts[0][one.start : one.end] for one in spans] for spans in both] == [[], ["fever"]]
+    assert only == [[]]
+    assert CodingModel.of_classifier(classifier).labels_without_encoder() == frozenset()
 
 
 @pytest.mark.parametrize("block", [1, 4, 10])

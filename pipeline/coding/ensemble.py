@@ -85,6 +85,13 @@ class CodingModel:
         """Whether TF-IDF alone stands beside the model."""
         return self.lexical is not None and self.kind != "tfidf"
 
+    def labels_without_encoder(self) -> frozenset[int]:
+        """Labels of an ensemble in which the encoder has no weight: those with too few training documents for it."""
+        if self.kind != "ensemble":
+            return frozenset()
+        of_encoder = self.mixture.weights[fitting_bands(self.label_space.train_counts), 1]
+        return frozenset(np.flatnonzero(of_encoder == 0).tolist())
+
     def to(self, device: torch.device | str, mixed_precision: str | None = None) -> CodingModel:
         """Move the weights of the neural part, and set its precision; see :meth:`Classifier.to`."""
         if self.neural is None:

@@ -106,6 +106,7 @@ class Fitter:
         statistics = _statistics(true, mentions)
         scores = np.empty(true.shape, dtype=np.float32)
         features = np.empty((*true.shape, N_CELL_FEATURES), dtype=np.float32) if mentions is not None else None
+        is_seen = np.empty(true.shape, dtype=np.bool_)
         cells, parts = [], []
         share = _share_of_negatives(both.true)
         for fold in range(folds.max() + 1):
@@ -113,11 +114,12 @@ class Fitter:
             scores[inside] = self._linear(rows[outside], both.true[outside]).scores(rows[inside])
             others = statistics - _statistics(true[inside], None if mentions is None else mentions[inside])
             parts.append((inside, others))
+            is_seen[inside] = others.n_documents > 0
             if mentions is not None and features is not None:
                 features[inside] = cell_features(scores[inside], mentions[inside], others)
                 bands = fitting_bands(others.n_documents)
                 cells.append(draw_cells(features[inside], both.true[inside], bands, share=share, seed=self.seed + fold))
-        platt = Platt.fit(scores, both.true)
+        platt = Platt.fit(scores, both.true, is_seen=is_seen)
         channel = LexicalChannel(LexicalModel(vectorizer, self._linear(rows, both.true)), platt, statistics, titles)
         baseline, lexical = np.empty_like(scores), np.empty_like(scores)
         if features is not None:
@@ -134,7 +136,9 @@ class Fitter:
         vectorizer = Vectorizer.fit(train.texts, self.settings)
         model = LexicalModel(vectorizer, self._linear(vectorizer.transform_all(train.texts()), train.true))
         scores = np.concatenate([model.scores(block) for block in blocks_of(val.texts(), BLOCK)])
-        channel = LexicalChannel(model, Platt.fit(scores, val.true), _streamed_statistics(titles, train), titles)
+        statistics = _streamed_statistics(titles, train)
+        platt = Platt.fit(scores, val.true, is_seen=statistics.n_documents > 0)
+        channel = LexicalChannel(model, platt, statistics, titles)
         if titles is not None:
             channel = replace(channel, combiner=_fit_combiner(self._cells_of_val(channel, scores, titles, val)))
         parts = list(channel.blocks(val.texts()))

@@ -46,6 +46,7 @@ class Explainer:
         neural: of the encoder, None where the model has none.
         titles: what the lexical part looks for; None where it takes no part.
         lexical: TF-IDF; None where it takes no part.
+        without_encoder: labels whose probability does not rest on the encoder, though the model has one.
     """
 
     label_space: LabelSpace
@@ -53,6 +54,7 @@ class Explainer:
     neural: EncoderExplainer | None = None
     titles: TitleIndex | None = None
     lexical: LexicalModel | None = None
+    without_encoder: frozenset[int] = frozenset()
 
     @classmethod
     def of_model(cls, model: CodingModel, *, max_tokens: int) -> Explainer:
@@ -73,6 +75,7 @@ class Explainer:
             neural,
             None if channel is None else channel.titles,
             None if channel is None else channel.model,
+            model.labels_without_encoder(),
         )
 
     def explain_texts(self, texts: Sequence[str], label_ids: Sequence[Sequence[int]]) -> list[LabelSpans]:
@@ -137,8 +140,11 @@ class Explainer:
         if self.titles is not None and texts is not None:
             found = list(title_spans(self.titles, texts, label_ids))
         if self.neural is not None:
-            for place, spans in self.neural.explain_columns(columns, label_ids):
-                found[place] = [one + more for one, more in zip(found[place], spans, strict=True)]
+            places = [[at for at, one in enumerate(ids) if one not in self.without_encoder] for ids in label_ids]
+            asked = [[ids[at] for at in kept] for ids, kept in zip(label_ids, places, strict=True)]
+            for row, spans in self.neural.explain_columns(columns, asked):
+                for at, more in zip(places[row], spans, strict=True):
+                    found[row][at] = found[row][at] + more
         if self.lexical is not None and texts is not None:
             for place, spans in enumerate(tfidf_spans(self.lexical, texts, label_ids)):
                 found[place] = [one + _not_in(one, more) for one, more in zip(found[place], spans, strict=True)]

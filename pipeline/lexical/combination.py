@@ -181,29 +181,38 @@ class Platt:
 
     @classmethod
     def fit(
-        cls, scores: NDArray[np.float32], true: LabelMatrix, *, shrinkage: float = 20.0, min_positives: int = 6
+        cls,
+        scores: NDArray[np.float32],
+        true: LabelMatrix,
+        *,
+        is_seen: NDArray[np.bool_] | None = None,
+        shrinkage: float = 20.0,
+        min_positives: int = 6,
     ) -> Platt:
         """Fit on split val: a shared sigmoid, then an offset for each label, pulled to 0 the less is known of it.
 
         Args:
             scores: (n_documents, n_labels) float32.
             true: bool CSR, the same shape.
+            is_seen: whether the model that scored a document had any of the label, (n_documents, n_labels) or
+                (n_labels,); the score of others says nothing, and they are left out. None: it had all.
             shrinkage: positives that the shared sigmoid is worth.
             min_positives: positives a label needs for an offset of its own.
         """
-        is_true = true.toarray()
-        columns = np.column_stack([scores.reshape(-1), np.ones(scores.size)])
+        counts = np.broadcast_to(True if is_seen is None else is_seen, scores.shape)
+        is_true = true.toarray() & counts
+        columns = np.column_stack([scores[counts], np.ones(counts.sum())])
         slope, intercept = fit_logistic(
-            columns, is_true.reshape(-1), sample_weights=np.ones(scores.size), prior=np.array([4.0, 0.0]), strength=1e-3
+            columns, is_true[counts], sample_weights=np.ones(len(columns)), prior=np.array([4.0, 0.0]), strength=1e-3
         )
         n_true = is_true.sum(axis=0)
         offsets = np.zeros(scores.shape[1])
         shared = slope * scores.astype(np.float64) + intercept
         for _ in range(_N_STEPS):  # each label's own offset: as many expected as there are
-            p = expit(shared + offsets)
+            p = expit(shared + offsets) * counts
             offsets += np.clip((n_true - p.sum(axis=0)) / np.maximum((p * (1 - p)).sum(axis=0), 1e-3), -1, 1)
         share = np.where(n_true >= min_positives, n_true / (n_true + shrinkage), 0.0)
-        own = np.where(n_true < len(is_true), offsets, 0.0)
+        own = np.where(n_true < counts.sum(axis=0), offsets, 0.0)
         return cls(float(slope), float(intercept), (share * own).astype(np.float32))
 
     def logits(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
