@@ -57,7 +57,7 @@ def build_content(*, n_labels: int = 6, title: str = "Essential (primary) hypert
         label_space=count_label_space(coded),
         split_counts=pd.DataFrame({"split": ["train", "test"], "n_documents": [100, 40]}),
         threshold_curves={"test": curve, "val": curve},
-        threshold=0.5,
+        thresholds=(0.5, 0.5),
         history=build_history(n_steps=30),
         baseline=compare_baseline(coded, other, ks=(5, 8), n_resamples=40, seed=0),
         coder_comparison=coder_comparison(coders, true, predicted),

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from metric_cases import Bools, Probabilities, csr, random_split, splits
 
-from pipeline.evaluation.intervals import few_patients_note
 from pipeline.evaluation.label_counts import label_matrix
 from pipeline.evaluation.metrics import bootstrap_distributions, bootstrap_intervals, evaluate_predictions
+from pipeline.evaluation.patients import few_patients_note
 
 
 @given(splits(), st.integers(0, 2**16))

@@ -187,6 +187,18 @@ def test_label_table_has_one_row_a_label_in_order() -> None:
     assert table["precision"].tolist() == pytest.approx([2 / 3, 1, 0, 0])
     assert table["recall"].tolist() == pytest.approx([1, 1 / 2, 0, 0])
     assert table["f1"].tolist() == pytest.approx([4 / 5, 2 / 3, 0, 0])
+    assert table["n_predicted_patients"].tolist() == table["n_predicted"].tolist()
+
+
+def test_label_table_counts_patients_beside_documents() -> None:
+    """Documents 0 and 1 are of one patient: label 0, given to both and proposed for all three, has 1 and 2 patients."""
+    names = ["a", "b", "c", "d"]
+    table = label_metrics_table(
+        TRUE, PREDICTED, labels=names, titles=names, train_counts=[4, 3, 2, 0], patients=["p", "p", "q"]
+    )
+    assert table[["n_true", "n_true_patients", "n_predicted", "n_predicted_patients"]].values.tolist() == [
+        [2, 1, 3, 2], [2, 2, 1, 1], [1, 1, 0, 0], [0, 0, 0, 0],
+    ]  # fmt: skip
 
 
 def test_stored_zeros_and_duplicates_do_not_count_and_the_input_stays_as_it_is() -> None:

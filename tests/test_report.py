@@ -143,7 +143,6 @@ def test_report_without_anything_optional_says_that_it_stands_alone(content: Rep
         "history",
         "baseline",
         "coder_comparison",
-        "threshold",
         "selective",
         "confusions",
         "label_space",
@@ -155,7 +154,7 @@ def test_report_without_anything_optional_says_that_it_stands_alone(content: Rep
     }
     html = render_report(dataclasses.replace(content, **nothing, **empty))
     assert "the numbers above stand alone" in html
-    assert "the threshold of that code" in html
+    assert "probability reaches 0.500 (" in html
     assert "<h2>Training</h2>" not in html
 
 
@@ -177,6 +176,7 @@ def test_undefined_scores_of_a_code_are_dashes_and_codes_never_seen_are_left_out
             "label": ["a", "b", "c", "d"], "title": ["A", "B", "C", None], "train_count": [1, 2, 3, 4],
             "n_true": [3, 0, 0, 50], "n_predicted": [0, 2, 0, 50], "n_true_positive": [0, 0, 0, 50],
             "precision": [0.0, 0.0, 0.0, 1.0], "recall": [0.0, 0.0, 0.0, 1.0], "f1": [0.0, 0.0, 0.0, 1.0],
+            "n_true_patients": [3, 0, 0, 50], "n_predicted_patients": [0, 2, 0, 50],
         }
     )  # fmt: skip
     html = render_report(dataclasses.replace(content, label_table=add_verdicts(table)))

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import sparse
 
 from pipeline.evaluation.label_counts import label_matrix
-from pipeline.evaluation.selective import choose_confidence, code_curve, selective_curve, take
+from pipeline.evaluation.selective import choose_confidence, code_curve, independent_taken, selective_curve, take
 
 # d0: {0} right, sure 0.9. d1: {0, 1}, 0 right, sure (0.8 + 0.6) / 2 = 0.7. d2: {1} wrong, 0 missed, sure 0.5.
 # d3: nothing proposed, never sure.
@@ -80,3 +80,33 @@ def test_curves_equal_slow_definitions(data: st.DataObject) -> None:
         taken = predicted & (probabilities >= row["confidence"])
         assert row["n_predicted"] == taken.sum()
         assert row["precision"] == pytest.approx((taken & true).sum() / taken.sum())
+
+
+def test_the_interval_counts_patients_and_not_the_codes_of_their_documents() -> None:
+    """d0 is of p, d1 and d2 of q. Taken from 0.5 on: p 1 of 1 right, q 1 of 3: shares 1/2, residuals 1/2 and -1/2.
+
+    Variance 2 * (1/4 + 1/4) / 4**2 = 1/16, so 4 codes are worth 1/4 / (1/16) = 4, no more than there are; with d1 of p
+    p has 2 of 3 and q 0 of 1: again residuals of 1/2. From 0.7 on all codes are right: worth the patients, 2.
+    """
+    of = (TRUE, PREDICTED, PROBABILITIES)
+    assert independent_taken(*of, list("pqqr"), 0.5, kind="documents") == pytest.approx(4)
+    assert independent_taken(*of, list("pqqr"), 0.7, kind="codes") == 2
+    assert independent_taken(*of, list("pppp"), 0.5, kind="documents") == 1
+    assert independent_taken(*of, list("pqrs"), None, kind="codes") == 0
+    curve = selective_curve(*of)
+    by_code, by_patient = (take(curve, 0.5, kind="documents", n_independent=n) for n in (None, 1.0))
+    assert by_patient.precision_low < by_code.precision_low
+    assert by_patient.precision == by_code.precision == 0.5
+
+
+def test_copies_of_documents_make_nothing_surer() -> None:
+    """Ten documents, then each ten times for the same patient: worth as much as before."""
+    generator = np.random.default_rng(0)
+    true, predicted = (sparse.csr_array(generator.random((10, 6)) < 0.5) for _ in range(2))
+    probabilities = generator.random((10, 6)).astype(np.float32)
+    rows = np.repeat(np.arange(10), 10)
+    once = independent_taken(true, predicted, probabilities, list("abcdefghij"), 0.0, kind="codes")
+    often = independent_taken(
+        true[rows], predicted[rows], probabilities[rows], [f"p{row}" for row in rows], 0.0, kind="codes"
+    )
+    assert once == pytest.approx(often)

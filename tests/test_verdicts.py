@@ -10,7 +10,8 @@ from pipeline.evaluation.verdicts import VERDICTS, add_verdicts, count_verdicts
 
 def table(*rows: tuple[int, int, int]) -> pd.DataFrame:
     """Rows of (given, proposed, right)."""
-    return pd.DataFrame(list(rows), columns=["n_true", "n_predicted", "n_true_positive"])
+    frame = pd.DataFrame(list(rows), columns=["n_true", "n_predicted", "n_true_positive"])
+    return frame.assign(n_true_patients=frame["n_true"], n_predicted_patients=frame["n_predicted"])
 
 
 @pytest.mark.parametrize(
@@ -48,3 +49,12 @@ def test_verdicts_are_counted_with_what_they_weigh_and_what_never_came_up_is_lef
     assert counts["share_of_true"].tolist() == pytest.approx([40 / 45, 5 / 45])
     assert count_verdicts(add_verdicts(table((0, 0, 0)))).empty
     assert set(add_verdicts(table((40, 40, 38), (0, 0, 0)))["verdict"]) <= VERDICTS.keys()
+
+
+def test_many_documents_of_one_patient_are_not_many_witnesses() -> None:
+    """50 documents of one patient, all right: nothing is known of others. Of 30 patients it would be."""
+    frame = table((50, 50, 50)).assign(n_true_patients=1, n_predicted_patients=1)
+    assert add_verdicts(frame)["verdict"].tolist() == ["too few to tell"]
+    assert add_verdicts(frame)["precision_low"].item() < 0.25
+    of_many = frame.assign(n_true_patients=30, n_predicted_patients=30)
+    assert add_verdicts(of_many)["verdict"].tolist() == ["trust"]

@@ -72,13 +72,15 @@ def coder_comparison(
         ValueError: if the shapes differ.
     """
     systems = {"model": as_label_matrix("model_predicted", model_predicted), "gold": as_label_matrix("gold", gold)}
+    coders = {f"coder {name}" if name in systems else name: labels for name, labels in coders.items()}
+    has_coded = {f"coder {name}" if name in systems else name: seen for name, seen in (has_coded or {}).items()}
     systems |= {name: as_label_matrix(name, labels) for name, labels in coders.items()}
     pairs = [("model vs gold", "model", "gold")]
     pairs += [("coder vs gold", name, "gold") for name in coders]
     pairs += [("coder vs coder", first, second) for first, second in combinations(coders, 2)]
     pairs += [("model vs coder", "model", name) for name in coders]
     everything = np.ones(gold.shape[0], dtype=np.bool_)
-    seen = {name: (has_coded or {}).get(name, everything) for name in systems}
+    seen = {name: has_coded.get(name, everything) for name in systems}
     rows = []
     for kind, first, second in pairs:
         is_common = seen[first] & seen[second]

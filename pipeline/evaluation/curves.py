@@ -95,12 +95,15 @@ def _at_least(counts: Counts) -> Counts:
     return sums
 
 
-def wilson_interval(n_right: Counts, n: Counts, *, z: float = 1.96) -> tuple[Floats, Floats]:
+def wilson_interval(
+    n_right: Counts, n: Counts, *, n_independent: Counts | Floats | None = None, z: float = 1.96
+) -> tuple[Floats, Floats]:
     """Interval of a share from its counts, sound for few cases too; 0 to 1 where n is 0.
 
     Args:
         n_right: cases counted, at most ``n``.
         n: cases in all, the same shape.
+        n_independent: how many of them tell something of their own, such as patients; None: all.
         z: standard normal quantile; 1.96 gives 95 %.
 
     Returns:
@@ -113,7 +116,8 @@ def wilson_interval(n_right: Counts, n: Counts, *, z: float = 1.96) -> tuple[Flo
         >>> round(float(low[0]), 3), float(high[0])
         (0.722, 1.0)
     """
-    n, share = n.astype(np.float64), ratio(n_right, n)
+    share = ratio(n_right, n)
+    n = np.asarray(n if n_independent is None else n_independent, dtype=np.float64)
     middle, spread = (
         share + z**2 / (2 * np.maximum(n, 1)),
         z * np.sqrt(share * (1 - share) / np.maximum(n, 1) + z**2 / (4 * np.maximum(n, 1) ** 2)),

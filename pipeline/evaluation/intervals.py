@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
@@ -25,10 +24,10 @@ from pipeline.evaluation.label_counts import (
     ratio,
     shared_labels,
 )
+from pipeline.evaluation.patients import draw_documents, number_patients
 from pipeline.evaluation.ranking import rank_true_labels, scores_by_document
 
 RESAMPLES_AT_A_TIME = 50
-_FEW_PATIENTS = 20
 _SHORT = {"average_precision": "map"}  # its mean over documents has a name of its own
 
 
@@ -160,40 +159,6 @@ def _distributions(scorer: SampleScorer, patients: NDArray[np.int64], n_resample
         for name, values in scorer(draw_documents(generator, patients, n_samples)).items():
             parts.setdefault(name, []).append(values)
     return {name: np.concatenate(values) for name, values in parts.items()}
-
-
-def number_patients(patients: Sequence[str] | None, n_documents: int) -> NDArray[np.int64]:
-    """Number of each document's patient, 0, 1, ... in the order in which they come; without patients its own.
-
-    Raises:
-        ValueError: if there are not as many as documents.
-    """
-    if patients is None:
-        return np.arange(n_documents)
-    if len(patients) != n_documents:
-        raise ValueError(f"patients must have one entry a document, got {len(patients)} for {n_documents} documents.")
-    return pd.factorize(np.asarray(patients, dtype=object))[0].astype(np.int64)
-
-
-def few_patients_note(n_documents: int, n_patients: int) -> str | None:
-    """What a reader of intervals should know where few patients stand behind them; None where there are enough."""
-    if n_patients >= _FEW_PATIENTS:
-        return None
-    return (
-        f"These {n_documents:,} documents are of {n_patients} patients. Intervals and p-values from fewer than "
-        f"{_FEW_PATIENTS} say too little: take differences for undecided."
-    )
-
-
-def draw_documents(generator: np.random.Generator, patients: NDArray[np.int64], n_samples: int) -> NDArray[np.int32]:
-    """How often each document was drawn, shape (n_documents, n_samples): as often as its patient was."""
-    if not patients.size:
-        return np.zeros((0, n_samples), dtype=np.int32)
-    n_patients = int(patients.max()) + 1
-    drawn = generator.integers(n_patients, size=(n_samples, n_patients))
-    cells = drawn + n_patients * np.arange(n_samples)[:, np.newaxis]
-    counts = np.bincount(cells.ravel(), minlength=n_samples * n_patients).astype(np.int32)
-    return np.ascontiguousarray(counts.reshape(n_samples, n_patients).T[patients])
 
 
 def _label_scores_of_samples(n_true: Counts, n_predicted: Counts, n_found: Counts) -> dict[str, Floats]:

@@ -20,11 +20,13 @@ from pipeline.evaluation.label_counts import (
     LabelMatrix,
     as_label_matrices,
     as_label_matrix,
+    count_by_label,
     count_labels,
     count_scores,
     mean_or,
     set_scores,
 )
+from pipeline.evaluation.patients import sum_by_patient
 from pipeline.evaluation.ranking import map_among, mean_auc, rank_true_labels, ranking_scores, roc_auc_by_label
 
 __all__ = [
@@ -118,6 +120,7 @@ def label_metrics_table(
     labels: Sequence[str],
     titles: Sequence[str],
     train_counts: ArrayLike,
+    patients: Sequence[str] | None = None,
 ) -> pd.DataFrame:
     """One row a label, in the order of the label space: what was true, what was predicted, how well.
 
@@ -127,16 +130,18 @@ def label_metrics_table(
         labels: of the label space, n_labels.
         titles: of the labels, n_labels.
         train_counts: documents of each label in split train, shape (n_labels,).
+        patients: whose each document is, (n_documents,); None: every document stands by itself.
 
     Returns:
-        Columns label, title, train_count, n_true, n_predicted, n_true_positive, precision, recall, f1; the
-        scores are 0 where undefined.
+        Columns label, title, train_count, n_true, n_predicted, n_true_positive (documents), n_true_patients,
+        n_predicted_patients, precision, recall, f1; the scores are 0 where undefined.
 
     Raises:
         TypeError: if a matrix is not a CSR matrix of bool.
         ValueError: if shapes or lengths differ.
     """
     counts = count_labels(true, predicted)
+    n_true_patients, n_predicted_patients = (count_by_label(sum_by_patient(one, patients)) for one in (true, predicted))
     return pd.DataFrame(
         {
             "label": list(labels),
@@ -145,6 +150,8 @@ def label_metrics_table(
             "n_true": counts.n_true,
             "n_predicted": counts.n_predicted,
             "n_true_positive": counts.n_true_positive,
+            "n_true_patients": n_true_patients,
+            "n_predicted_patients": n_predicted_patients,
             "precision": counts.precision,
             "recall": counts.recall,
             "f1": counts.f1,

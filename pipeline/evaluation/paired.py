@@ -22,13 +22,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse, stats
 
-from pipeline.evaluation.intervals import (
-    RESAMPLES_AT_A_TIME,
-    SampleScorer,
-    draw_documents,
-    number_patients,
-    percentile_interval,
-)
+from pipeline.evaluation.intervals import RESAMPLES_AT_A_TIME, SampleScorer, percentile_interval
 from pipeline.evaluation.label_counts import (
     Counts,
     Floats,
@@ -36,6 +30,7 @@ from pipeline.evaluation.label_counts import (
     as_label_matrices,
     count_labels,
 )
+from pipeline.evaluation.patients import draw_documents, number_patients, sum_by_patient
 
 _ROUNDING = 1e-12  # differences closer than this are equal: sums of floats depend on their order
 
@@ -179,7 +174,7 @@ def label_wins(
     counts_a, counts_b = count_labels(true, predicted_a), count_labels(true, predicted_b)
     only_right = _only_right(true, predicted_a, predicted_b)
     n_a, n_b = _count_signs(only_right)
-    patients_for_a, patients_for_b = _count_signs(_sum_by_patient(only_right, patients))
+    patients_for_a, patients_for_b = _count_signs(sum_by_patient(only_right, patients))
     p_values = _sign_test(patients_for_a, patients_for_b)
     frame = pd.DataFrame(
         {
@@ -209,15 +204,6 @@ def _only_right(true: LabelMatrix, predicted_a: LabelMatrix, predicted_b: LabelM
     _, predicted_b = as_label_matrices("true", true, "predicted_b", predicted_b)
     only_a_gives_it = predicted_a.astype(np.int8) - predicted_b.astype(np.int8)  # -1 where only B does
     return sparse.csr_array(2 * only_a_gives_it.multiply(true.astype(np.int8)) - only_a_gives_it)
-
-
-def _sum_by_patient(values: sparse.csr_array, patients: Sequence[str] | None) -> sparse.csr_array:
-    """Sums of the documents of each patient, shape (n_patients, n_labels)."""
-    n_documents = values.shape[0]
-    patient_of = number_patients(patients, n_documents)
-    whose = (np.ones(n_documents, np.int32), (patient_of, np.arange(n_documents)))
-    n_patients = patient_of.max(initial=-1) + 1
-    return sparse.csr_array(sparse.csr_array(whose, shape=(n_patients, n_documents)) @ values)
 
 
 def _count_signs(values: sparse.csr_array) -> tuple[Counts, Counts]:

@@ -7,6 +7,7 @@ what the evaluated split shows is what to expect of new documents, not the best 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +27,7 @@ from pipeline.evaluation.label_counts import (
     ratio,
     shared_labels,
 )
+from pipeline.evaluation.patients import independent_cases, number_patients
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Taken:
         coverage: share of the documents, or of the predicted codes, that is taken.
         n_taken: how many.
         precision: share of the taken codes (of the taken documents) that is right; 0 where none is taken.
-        precision_low: end of its 95 % interval (Wilson).
+        precision_low: end of its 95 % interval (Wilson, with as many cases as ``independent_cases`` of the patients).
         precision_high: end of the same.
         recall: share of the true codes of the taken documents that is found; for codes, of all documents.
         exact_match: share of the taken documents whose codes are exactly right; None for codes.
@@ -120,11 +122,7 @@ def code_curve(true: LabelMatrix, predicted: LabelMatrix, probabilities: NDArray
     """
     true, predicted = as_label_matrices("true", true, "predicted", predicted)
     values = true_cell_values(predicted, probabilities).astype(np.float64)
-    rows = np.repeat(np.arange(true.shape[0]), count_by_document(predicted))
-    is_right = np.isin(
-        rows * true.shape[1] + predicted.indices,
-        np.repeat(np.arange(true.shape[0]), count_by_document(true)) * true.shape[1] + true.indices,
-    )
+    is_right = _is_right(true, predicted)
     order = np.argsort(-values, kind="stable")
     ends = _ends_of_runs(values[order])
     n_found = is_right[order].cumsum()[ends]
@@ -159,19 +157,60 @@ def choose_confidence(curve: pd.DataFrame, *, target: float) -> float | None:
     return float(reached.iloc[-1]) if len(reached) else None
 
 
-def take(curve: pd.DataFrame, confidence: float | None, *, kind: str) -> Taken:
+def independent_taken(
+    true: LabelMatrix,
+    predicted: LabelMatrix,
+    probabilities: NDArray[np.float32],
+    patients: Sequence[str],
+    confidence: float | None,
+    *,
+    kind: str,
+) -> float:
+    """How many independent cases the taken codes are worth; see :func:`pipeline.evaluation.patients.independent_cases`.
+
+    Args:
+        true: bool CSR, shape (n_documents, n_labels).
+        predicted: the same shape.
+        probabilities: float32, the same shape.
+        patients: whose each document is, (n_documents,).
+        confidence: from which on documents, or codes, are taken; None takes nothing.
+        kind: "documents" or "codes".
+    """
+    true, predicted = as_label_matrices("true", true, "predicted", predicted)
+    n_predicted = count_by_document(predicted)
+    if kind == "documents":
+        of_cell = np.repeat(document_confidence(predicted, probabilities), n_predicted)
+    else:
+        of_cell = true_cell_values(predicted, probabilities).astype(np.float64)
+    is_taken = of_cell >= (np.inf if confidence is None else confidence)
+    patient_of_cell = np.repeat(number_patients(patients, true.shape[0]), n_predicted)[is_taken]
+    n_right = np.bincount(patient_of_cell, weights=_is_right(true, predicted)[is_taken])
+    return independent_cases(n_right.astype(np.int64), np.bincount(patient_of_cell))
+
+
+def _is_right(true: sparse.csr_array, predicted: sparse.csr_array) -> NDArray[np.bool_]:
+    """Whether each predicted cell is true, in the order of the predicted cells."""
+    first_of_row = np.arange(true.shape[0]) * true.shape[1]
+    given, proposed = (np.repeat(first_of_row, count_by_document(one)) + one.indices for one in (true, predicted))
+    return np.isin(proposed, given)
+
+
+def take(curve: pd.DataFrame, confidence: float | None, *, kind: str, n_independent: float | None = None) -> Taken:
     """What a confidence chosen elsewhere takes on the documents of a curve.
 
     Args:
         curve: ``selective_curve`` or ``code_curve`` of the split that is shown.
         confidence: chosen on split val; None takes nothing.
         kind: "documents" or "codes".
+        n_independent: cases that the interval of the precision counts, ``independent_taken``; None: every code.
     """
     taken = curve[curve["confidence"] >= (np.inf if confidence is None else confidence)]
     if taken.empty:
         return Taken(kind, confidence, 0.0, 0, 0.0, 0.0, 1.0, 0.0, None)
     last = taken.iloc[-1]
-    low, high = wilson_interval(np.array([int(last["n_found"])]), np.array([int(last["n_predicted"])]))
+    n_found, n_predicted = np.array([int(last["n_found"])]), np.array([int(last["n_predicted"])])
+    worth = n_predicted if n_independent is None else np.array([n_independent])
+    low, high = wilson_interval(n_found, n_predicted, n_independent=worth)
     return Taken(
         kind,
         confidence,

@@ -7,8 +7,8 @@ import pandas as pd
 
 from pipeline.evaluation.curves import wilson_interval
 
-FEW_DOCUMENTS = 10
-"""Fewer documents, given or proposed, say nothing sure of a code."""
+FEW_PATIENTS = 10
+"""Documents of fewer patients, given or proposed, say nothing sure of a code."""
 TRUSTED_PRECISION, DOUBTFUL_PRECISION, GOOD_RECALL = 0.8, 0.5, 0.5
 
 TRUST, PARTIAL, CHECK, DOUBT, MISSED, UNKNOWN = (
@@ -19,9 +19,9 @@ VERDICTS: dict[str, str] = {
     PARTIAL: "when proposed, it is right in at least 80 % of the documents, but half of its documents may be missed",
     CHECK: "neither clearly right nor clearly wrong when proposed: a human must look at each proposal",
     DOUBT: "when proposed, it is wrong in at least half of the documents",
-    MISSED: f"{FEW_DOCUMENTS} or more documents have the code, and at least half of them are missed; when it is "
+    MISSED: f"{FEW_PATIENTS} or more patients have the code, and at least half of its documents are missed; when it is "
     "proposed nothing sure is known",
-    UNKNOWN: f"fewer than {FEW_DOCUMENTS} documents have the code or were given it: these documents cannot tell",
+    UNKNOWN: f"fewer than {FEW_PATIENTS} patients have the code or were given it: these documents cannot tell",
 }
 """Verdict -> what it means; all bounds are ends of 95 % intervals, not the scores themselves."""
 
@@ -33,18 +33,19 @@ def add_verdicts(label_table: pd.DataFrame) -> pd.DataFrame:
         label_table: ``metrics.label_metrics_table``.
 
     Returns:
-        The same rows with ``precision_low``, ``precision_high``, ``recall_low``, ``recall_high`` (95 %, Wilson) and
-        ``verdict``, a key of ``VERDICTS``.
+        The same rows with ``precision_low``, ``precision_high``, ``recall_low``, ``recall_high`` (95 %, Wilson, where
+        all documents of a patient are worth one) and ``verdict``, a key of ``VERDICTS``.
     """
     n_right, n_predicted, n_true = (
         label_table[name].to_numpy() for name in ("n_true_positive", "n_predicted", "n_true")
     )
-    precision_low, precision_high = wilson_interval(n_right, n_predicted)
-    recall_low, recall_high = wilson_interval(n_right, n_true)
+    proposed, given = (label_table[name].to_numpy() for name in ("n_predicted_patients", "n_true_patients"))
+    precision_low, precision_high = wilson_interval(n_right, n_predicted, n_independent=proposed)
+    recall_low, recall_high = wilson_interval(n_right, n_true, n_independent=given)
     verdict = np.select(
         [
-            (n_predicted < FEW_DOCUMENTS) & (n_true >= FEW_DOCUMENTS) & (recall_high < GOOD_RECALL),
-            (n_predicted < FEW_DOCUMENTS) | (n_true < FEW_DOCUMENTS) & (precision_high >= DOUBTFUL_PRECISION),
+            (proposed < FEW_PATIENTS) & (given >= FEW_PATIENTS) & (recall_high < GOOD_RECALL),
+            (proposed < FEW_PATIENTS) | (given < FEW_PATIENTS) & (precision_high >= DOUBTFUL_PRECISION),
             precision_high < DOUBTFUL_PRECISION,
             (precision_low >= TRUSTED_PRECISION) & (recall_low >= GOOD_RECALL),
             precision_low >= TRUSTED_PRECISION,

@@ -12,9 +12,9 @@ from markupsafe import Markup
 
 from pipeline.errors import UserError
 from pipeline.evaluation.coded import CodedSplit, load_coded_split
-from pipeline.evaluation.intervals import few_patients_note
 from pipeline.evaluation.metrics import evaluate_predictions, metrics_by_frequency_band
 from pipeline.evaluation.paired import PairedDifference, label_wins, paired_differences
+from pipeline.evaluation.patients import few_patients_note
 from pipeline.experiment.artifacts import need
 from pipeline.experiment.grid import MEMBERS_DIR
 from pipeline.experiment.tracking import experiment_dir_of_run

@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from pipeline.evaluation.grid_results import COMPARED, HEADLINE
-from pipeline.evaluation.intervals import few_patients_note
+from pipeline.evaluation.patients import few_patients_note
 from pipeline.experiment.settings import Grid
 from pipeline.reports.drawing import pretty_name
 from pipeline.reports.figures import SystemScore, systems_figure

@@ -87,11 +87,19 @@ def render_report(report: ReportContent) -> str:
         levels=as_table(level_scores(report.metrics, without=report.label_groups)),
         groups=as_table(_groups(report, {name: name for name in report.label_groups})),
         splits=as_table(report.split_counts),
+        one_each=_has_a_patient_each(report.split_counts),
         label_space=as_table(report.label_space),
         costs=[] if report.costs is None else report.costs.to_dict("records"),
         training=as_table(training_summary(report.history)),
         settings=flat_settings(report.settings),
     )
+
+
+def _has_a_patient_each(splits: pd.DataFrame) -> bool:
+    """Whether every document is of a patient of its own, as where the data name no patients."""
+    if "n_patients" not in splits:
+        return False
+    return bool((splits["n_patients"] == splits["n_documents"]).all())
 
 
 def _coder_ranges(comparison: pd.DataFrame | None) -> dict[str, str]:
@@ -180,7 +188,8 @@ def _figures(report: ReportContent) -> dict[str, str]:
     if evaluated:
         figures["precision_recall"] = precision_recall_figure(evaluated, in_use)
     if report.threshold_curves:
-        figures["threshold"] = threshold_figure(report.threshold_curves, chosen=report.threshold)
+        lowest, highest = report.thresholds
+        figures["threshold"] = threshold_figure(report.threshold_curves, chosen=lowest if lowest == highest else None)
     if report.reliability:
         figures["reliability"] = reliability_figure(report.reliability)
     if report.selective is not None and len(report.selective.curve):

@@ -63,7 +63,7 @@ class ReportContent:
         split_counts: one row a split; column ``split`` first, then counts.
         threshold_curves: split -> ``metrics.threshold_curve``, the evaluated split first.
         split: which split was evaluated.
-        threshold: the one in use for all codes; None where each code has its own.
+        thresholds: lowest and highest of those in use.
         threshold_note: how thresholds were fitted, and on what.
         history: rows of training with columns stage, step, epoch, loss, learning_rate,
             documents_per_second, ``val_<score>``, ``share_r1`` to ``share_r5``, mean_k; missing where a row
@@ -91,7 +91,7 @@ class ReportContent:
     split_counts: pd.DataFrame
     threshold_curves: Mapping[str, pd.DataFrame]
     split: str = "test"
-    threshold: float | None = None
+    thresholds: tuple[float, float] = (0.5, 0.5)
     threshold_note: str = "fitted on split val"
     history: pd.DataFrame | None = None
     baseline: Baseline | None = None

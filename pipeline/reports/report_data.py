@@ -17,14 +17,14 @@ import pyarrow.parquet as pq
 from pipeline.evaluation.coded import CodedSplit, load_coded_split
 from pipeline.evaluation.confusions import confusion_table, error_distances
 from pipeline.evaluation.curves import reliability_table, threshold_curve
-from pipeline.evaluation.intervals import few_patients_note
 from pipeline.evaluation.metrics import (
     bootstrap_intervals,
     evaluate_predictions,
     label_metrics_table,
 )
 from pipeline.evaluation.paired import paired_differences
-from pipeline.evaluation.selective import choose_confidence, code_curve, selective_curve, take
+from pipeline.evaluation.patients import few_patients_note
+from pipeline.evaluation.selective import choose_confidence, code_curve, independent_taken, selective_curve, take
 from pipeline.evaluation.split_scores import LabelGroups, band_groups
 from pipeline.evaluation.verdicts import add_verdicts
 from pipeline.experiment.artifacts import need, read_manifest
@@ -62,6 +62,7 @@ def report_content(
         labels=label_space.labels,
         titles=titles,
         train_counts=label_space.train_counts,
+        patients=coded.patients,
     )
     report = read_json(need(experiment_dir, "ingest_report.json"))
     return ReportContent(
@@ -80,7 +81,7 @@ def report_content(
         confusions=confusion_table(coded.true, coded.predicted, labels=label_space.labels, titles=titles),
         error_distances=error_distances(coded.true, coded.predicted, labels=label_space.labels),
         split=split,
-        threshold=known["train_classifier"]["facts"]["threshold"],
+        thresholds=_threshold_range(known["train_classifier"]["facts"]),
         threshold_note=_threshold_note(known["train_classifier"]["facts"]),
         history=training_history(experiment_dir),
         coder_comparison=coders,
@@ -103,9 +104,9 @@ def short_commit(commit: str | None) -> str:
 
 _RULES = {
     "global": "one for all codes: that of the highest micro-F1, pulled to half of this F1",
-    "per_band": "one for all codes about as frequent in training, pulled to half of their F1; the median",
-    "per_label": "each code has its own, pulled to the common one; this is their median",
-    "prevalence": "each code is proposed as often as it is given in training; this is the median",
+    "per_band": "one for all codes about as frequent in training, pulled to half of their F1",
+    "per_label": "each code has its own, pulled to the common one",
+    "prevalence": "each code is proposed as often as it is given in training",
 }
 _FITTED_ON = {
     "neural": "split val",
@@ -118,13 +119,21 @@ def _threshold_note(facts: Mapping[str, Any]) -> str:
     return f"{_RULES[facts['threshold_rule']]}; fitted on {_FITTED_ON.get(facts['model'], 'held-out documents')}"
 
 
+def _threshold_range(facts: Mapping[str, Any]) -> tuple[float, float]:
+    lowest, highest = facts.get("threshold_range", [facts["threshold"]] * 2)
+    return lowest, highest
+
+
 def take_without_human(coded: CodedSplit, validation: CodedSplit, *, target: float) -> Selective:
     """Choose on split val how sure is sure enough, and see what that takes on the evaluated split."""
     found = {}
     for kind, curve_of in (("documents", selective_curve), ("codes", code_curve)):
         on_val, curve = (curve_of(one.true, one.predicted, one.probabilities) for one in (validation, coded))
         confidence = choose_confidence(on_val, target=target)
-        found[kind] = curve, take(curve, confidence, kind=kind), take(on_val, confidence, kind=kind)
+        answers = (coded.true, coded.predicted, coded.probabilities, coded.patients)
+        worth = independent_taken(*answers, confidence, kind=kind)
+        here = take(curve, confidence, kind=kind, n_independent=worth)
+        found[kind] = curve, here, take(on_val, confidence, kind=kind)
     return Selective(
         target=target,
         curve=found["documents"][0],

@@ -81,7 +81,12 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
             save_held_out(output.dir / "held_out.parquet", val.document_ids, of_val)
             write_json(output.dir / "classifier" / "training_history.json", history)
             threshold = float(np.median(model.thresholds))
-            output.facts |= {"model": settings.model, "threshold": threshold, "threshold_rule": settings.threshold}
+            output.facts |= {
+                "model": settings.model,
+                "threshold": threshold,
+                "threshold_rule": settings.threshold,
+                "threshold_range": [float(np.min(model.thresholds)), float(np.max(model.thresholds))],
+            }
             logger.info("median threshold %.4f", threshold)
             tracked.log_metrics({"threshold": threshold})
     if is_main_process() and config.tracking.log_models:
