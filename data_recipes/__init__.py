@@ -59,12 +59,14 @@ class RawTable(NamedTuple):
         columns: it must have; none for a file that is no table.
         is_required: whether the recipe stops without it.
         n_rows: rows that are published for it, or None.
+        if_missing: what to do where it lacks a column.
     """
 
     path: Path
     columns: tuple[str, ...] = ()
     is_required: bool = True
     n_rows: int | None = None
+    if_missing: str = "check that data.raw is the data set that data.recipe reads"
 
 
 def raw_tables(recipe: Recipe, raw: Path | None, options: Any) -> list[RawTable]:

@@ -33,7 +33,7 @@ from pydantic import Field, field_validator, model_validator
 from data_recipes import RawTable, require_raw
 from data_recipes._raw.cells import as_id, as_list, check_are_codes, check_delimiter, check_leading_zeros
 from data_recipes._raw.csv_columns import OnBadRow
-from data_recipes._raw.table_files import KINDS, Row, is_table, table_rows
+from data_recipes._raw.table_files import KINDS, NAME_COLUMNS, Row, is_table, table_rows
 from pipeline.errors import UserError
 from pipeline.experiment.settings import Section, absolute
 from pipeline.files import read_text, text_files
@@ -92,10 +92,10 @@ def raw_tables(raw: Path | None, options: Options) -> list[RawTable]:
     path = require_raw(raw, f"a {KINDS}")
     titles = [RawTable(options.titles_path, _TITLE_COLUMNS)] if options.titles_path else []
     if tables := _tables(path, options):
-        return [*(RawTable(table, tuple(_columns(options))) for table in tables), *titles]
+        return [*(RawTable(table, tuple(_columns(options)), if_missing=NAME_COLUMNS) for table in tables), *titles]
     columns = tuple(name for name in _columns(options) if name != options.text)
     texts = [RawTable(text) for text in text_files(path)]
-    return [RawTable(_codes_path(path, options), columns), *texts, *titles]
+    return [RawTable(_codes_path(path, options), columns, if_missing=NAME_COLUMNS), *texts, *titles]
 
 
 def _tables(raw: Path, options: Options) -> list[Path]:

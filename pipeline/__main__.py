@@ -53,6 +53,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from pipeline.commands import dag
     from pipeline.commands.executors import check_executor
     from pipeline.experiment import grid
+    from pipeline.experiment.mlflow_store import check_store
     from pipeline.experiment.tracking import tracked_settings
     from pipeline.files import guarded_io, lock
 
@@ -60,10 +61,13 @@ def _run(arguments: argparse.Namespace) -> int:
     if not arguments.dry_run:
         check_executor(arguments.profile)
     members = grid.expand(config)
-    for member in members:  # before anything runs
-        dag.raw_files(member.config)  # refuses an unknown recipe or option
-        if member.config.tracking.enabled:
-            tracked_settings(member.config)  # refuses what must not be tracked
+    with guarded_io(config.experiment_dir):
+        for member in members:  # before anything runs
+            dag.raw_files(member.config)  # refuses an unknown recipe or option
+            if member.config.tracking.enabled:
+                tracked_settings(member.config)  # refuses what must not be tracked
+    if config.tracking.enabled and not arguments.dry_run:
+        check_store(config.tracking.dir)
     with guarded_io(config.experiment_dir), lock(config.experiment_dir, "icd run"):
         dag.clear_after_kill(config)
         dag.clear_failures(config, members)

@@ -33,7 +33,7 @@ def guarded_io(where: Path) -> Iterator[None]:
     except Exception as error:
         if _is_full_disk(error):
             raise UserError(
-                f"{where}: the disk is full or a limit on file size was hit. "
+                f"{where}, or the folder for temporary files: the disk is full or a limit on file size was hit. "
                 "Earlier outputs are intact; free space and run again."
             ) from error
         if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

@@ -165,9 +165,14 @@ def test_settings_that_do_not_go_together_are_refused(tmp_path: Path, yaml_text:
 
 
 @pytest.mark.parametrize("section", ["train_encoder", "train_classifier", "predict"])
-def test_a_bare_no_as_precision_is_explained(tmp_path: Path, section: str) -> None:
-    message = problem(tmp_path, f"experiment: a\n{section}: {{mixed_precision: no}}")
-    assert f"  {section}.mixed_precision: must be 'no', 'fp16' or 'bf16', in quotes" in message
+def test_a_bare_no_as_precision_is_taken_for_what_it_says(tmp_path: Path, section: str) -> None:
+    """YAML reads it as false, and a shell takes the quotes off that would keep it."""
+    path = tmp_path / "a.yaml"
+    path.write_text(f"experiment: a\n{section}: {{mixed_precision: no}}", encoding="utf-8")
+    for config in (load_config(path), load_config(path, [f"{section}.mixed_precision=no"])):
+        assert getattr(config, section).mixed_precision == "no"
+    message = problem(tmp_path, f"experiment: a\n{section}: {{mixed_precision: yes}}")
+    assert f"  {section}.mixed_precision: must be 'no', 'fp16' or 'bf16'" in message
 
 
 def test_all_problems_are_named_at_once(tmp_path: Path) -> None:

@@ -14,9 +14,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from data_recipes import RawTable
+from data_recipes._raw.checks import count_rows
 from pipeline.__main__ import main
 from pipeline.commands.doctor import examine, render
 from pipeline.commands.executors import Finding
+from pipeline.errors import UserError
 from pipeline.experiment.artifacts import writing
 from pipeline.experiment.config import PipelineConfig
 from pipeline.files import write_json
@@ -207,6 +210,29 @@ def test_counts_stand_beside_the_published_ones_after_ingestion(
     assert (differs.state, differs.found) == ("warning", "differs: 1,499, published 1,500")
     other = make_config(data={"recipe": "mimic4_icd10", "raw": raw, "cleaning": "caml"})
     assert [one.found for one in findings_of(other, "counts")] == ["the last ingestion had other settings"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "part"),
+    [
+        ("notes.csv", "id,note\n1,a\n", "name the columns in data.options"),
+        ("notes.JSONL", '{"document_id": "1"}\n', "name the columns in data.options"),
+    ],
+)
+def test_a_table_with_other_columns_is_told_where_to_name_them(
+    make_config: Callable[..., PipelineConfig], tmp_path: Path, name: str, content: str, part: str
+) -> None:
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    (found,) = findings_of(make_config(data={"recipe": "table", "raw": tmp_path / name}), name)
+    assert found.state == "wrong"
+    assert part in found.found
+
+
+def test_a_spreadsheet_is_told_to_be_exported(tmp_path: Path) -> None:
+    path = tmp_path / "notes.xlsx"
+    path.write_bytes(b"PK")
+    with pytest.raises(UserError, match="spreadsheets are not read; export it as CSV"):
+        count_rows(RawTable(path, ("text",)))
 
 
 def test_the_table_lines_up_and_sums_up() -> None:

@@ -216,6 +216,8 @@ def test_a_run_is_refused_where_the_scheduler_of_its_profile_is_not(
     check_executor("local")
     (tmp_path / "config.yaml").write_text("executor: local\n")
     check_executor(str(tmp_path))
+    (tmp_path / "config.yaml").write_text("# jobs: 20\n")
+    check_executor(str(tmp_path))
     (tmp_path / "config.yaml").write_text("executor: pbs\n")
     with pytest.raises(UserError, match="plugin snakemake_executor_plugin_pbs is not installed"):
         check_executor(str(tmp_path))

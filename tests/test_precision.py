@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.encoders.precision import autocast, has_bf16, usable_precision
+from pipeline.encoders.precision import autocast, check_gpus, has_bf16, usable_precision
 from pipeline.errors import UserError
 
 
@@ -63,3 +63,18 @@ def test_float32_stays_and_fp16_asks_for_a_gpu(caplog: pytest.LogCaptureFixture)
 def test_autocast_computes_in_that_precision(precision: str, dtype: torch.dtype) -> None:
     with autocast(torch.device("cpu"), precision):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+
+
+def test_gpus_that_a_scheduler_gave_and_torch_does_not_see_end_the_training(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    check_gpus(0)
+    assert not caplog.records
+    check_gpus(1)
+    assert "sees no GPU" in caplog.text
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    check_gpus(0)
+    with pytest.raises(UserError, match=r"compute\.n_gpus is 2, but torch .* sees no GPU .*ICD_TORCH"):
+        check_gpus(2)

@@ -177,6 +177,12 @@ def test_a_missing_column_is_named_with_those_found(tmp_path: Path) -> None:
         read(tmp_path / "t.csv", ["row_id", "code"])
 
 
+def test_names_with_blanks_and_umlauts_are_shown_where_another_column_says_that_it_is_a_header(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(as_csv(ROWS, header="ROW_ID,Note ID,Diagnoseschlüssel"))
+    with pytest.raises(UserError, match=r"column 'code' is missing; found ROW_ID, Note ID, Diagnoseschlüssel;"):
+        read(tmp_path / "t.csv", ["row_id", "code"])
+
+
 def test_a_lost_header_does_not_bring_a_row_of_data_into_the_message(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(as_csv([["1", "I10", "Seen for cough"]], header="10,I10,Seen for MARKER"))
     with pytest.raises(UserError, match="lost its header") as caught:

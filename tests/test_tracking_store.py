@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from tracking_cases import MakeConfig, children_of, client_of, run_of
 
-from pipeline.experiment.mlflow_store import open_store, page_path, tracking_uri
+from pipeline.errors import UserError
+from pipeline.experiment.mlflow_store import check_store, open_store, page_path, tracking_uri
 from pipeline.experiment.stage_tracking import StageRun, stage_run
 from pipeline.experiment.tracking import finish_parent_run, start_parent_run
 
@@ -117,3 +118,15 @@ def test_six_processes_that_start_at_once_make_one_store_and_one_list(tmp_path: 
     runs = client.search_runs([experiment.experiment_id])
     assert {run.info.run_id for run in runs} == set(result.stdout.split())
     assert len(runs) == 6
+
+
+def test_a_store_that_cannot_be_opened_is_told_before_anything_runs(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        UserError, match=r"the store of MLflow cannot be opened \(NotADirectoryError.*tracking\.enabled=false"
+    ):
+        check_store(tmp_path / "file" / "mlruns")
+    check_store(tmp_path / "mlruns")
+    (tmp_path / "mlruns" / "mlflow.db").write_bytes(b"no database" * 1000)
+    with pytest.raises(UserError, match="the store of MLflow cannot be opened"):
+        check_store(tmp_path / "mlruns")

@@ -46,11 +46,14 @@ def count_rows(table: RawTable) -> RowCount:
     if not table.columns:
         _read_a_byte(path)
         return RowCount(None)
-    if path.suffix == ".parquet":
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
         return RowCount(_count_parquet(path, table.columns))
-    if path.suffix == ".jsonl":
+    if suffix == ".jsonl":
         return RowCount(_count_lines(path, table.columns))
-    return _count_csv(path, table.columns)
+    if suffix in (".xlsx", ".xls", ".ods"):
+        raise UserError(f"{path}: spreadsheets are not read; export it as CSV, UTF-8, with commas between fields.")
+    return _count_csv(table)
 
 
 def _read_a_byte(path: Path) -> None:
@@ -63,9 +66,10 @@ def _read_a_byte(path: Path) -> None:
         raise UserError(f"{path}: the file is empty.")
 
 
-def _count_csv(path: Path, columns: Sequence[str]) -> RowCount:
+def _count_csv(table: RawTable) -> RowCount:
     report = IngestReport()
-    n_rows = sum(batch.num_rows for batch in read_raw_csv(path, columns, report=report, on_bad_row="skip"))
+    batches = read_raw_csv(table.path, table.columns, report=report, on_bad_row="skip", if_missing=table.if_missing)
+    n_rows = sum(batch.num_rows for batch in batches)
     places = report.as_dict()["examples"].get("broken_row", [""])
     return RowCount(n_rows, report.dropped("broken_row"), places[0])
 

@@ -47,6 +47,7 @@ _PEEK_BYTES = 1 << 10
 _MAX_ROW_BYTES = 64 << 20
 _GZIP_MAGIC = b"\x1f\x8b"
 _COLUMN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,40}")
+_MAX_NAME_CHARS = 41
 _MEND = "mend the file or download it again (rows are counted from 1, without the header)."
 
 
@@ -183,23 +184,26 @@ def _read_header(path: Path, chunks: Iterator[bytes], wanted: _Wanted) -> tuple[
     except UnicodeDecodeError:
         raise UserError(f"{path}: the header is not UTF-8 text; expected {', '.join(wanted.columns)}.") from None
     names = [name.strip() for name in next(csv.reader([text]), [])]
-    positions = {column: _position(path, column, names, wanted.if_missing) for column in wanted.columns}
+    found = _describe(names, wanted.columns)
+    advice = f"found {found}; {wanted.if_missing}"
+    positions = {column: _position(path, column, names, advice) for column in wanted.columns}
     if len(set(positions.values())) < len(positions):
-        raise UserError(f"{path}: {', '.join(wanted.columns)} are not columns of their own; found {_describe(names)}.")
+        raise UserError(f"{path}: {', '.join(wanted.columns)} are not columns of their own; found {found}.")
     return _Layout(len(names), positions, row_start_pattern(rest)), rest
 
 
-def _position(path: Path, column: str, names: Sequence[str], if_missing: str) -> int:
+def _position(path: Path, column: str, names: Sequence[str], advice: str) -> int:
     place = find_column(names, column, str(path))
     if place is None:
-        raise UserError(f"{path}: column {column!r} is missing; found {_describe(names)}; {if_missing}.")
+        raise UserError(f"{path}: column {column!r} is missing; {advice}.")
     return place
 
 
-def _describe(names: Sequence[str]) -> str:
-    """The header for a message, unless it looks like a row of data."""
-    if all(_COLUMN_NAME.fullmatch(name) for name in names):
-        return ", ".join(names)
+def _describe(names: Sequence[str], wanted: Sequence[str]) -> str:
+    """The header for a message, unless it looks like a row of data: one of the wanted names says that it is none."""
+    is_header = not {name.lower() for name in names}.isdisjoint(name.lower() for name in wanted)
+    if is_header or all(_COLUMN_NAME.fullmatch(name) for name in names):
+        return ", ".join(name[:_MAX_NAME_CHARS] for name in names)
     return f"{len(names)} fields that are no column names (has the file lost its header, or no comma between fields?)"
 
 

@@ -17,6 +17,9 @@ _CSV, _JSONL, _PARQUET = (".csv", ".csv.gz"), (".jsonl",), (".parquet",)
 Row = Mapping[str, Any]
 
 
+NAME_COLUMNS = "name the columns in data.options"
+
+
 def is_table(path: Path) -> bool:
     """Whether a file is a table by its name, in upper or lower case."""
     return path.name.lower().endswith((*_CSV, *_JSONL, *_PARQUET))
@@ -39,8 +42,7 @@ def table_rows(path: Path, columns: list[str], *, report: IngestReport, on_bad_r
 
 
 def _csv_rows(path: Path, columns: list[str], report: IngestReport, on_bad_row: OnBadRow) -> Iterator[Row]:
-    advice = "name the columns in data.options"
-    for batch in read_raw_csv(path, columns, report=report, on_bad_row=on_bad_row, if_missing=advice):
+    for batch in read_raw_csv(path, columns, report=report, on_bad_row=on_bad_row, if_missing=NAME_COLUMNS):
         yield from batch.to_pylist()
 
 
@@ -69,6 +71,5 @@ def need_columns(found: Iterable[str], columns: Sequence[str], where: str) -> No
     missing = [name for name in columns if name not in names]
     if missing:
         raise UserError(
-            f"{where}: column {' and '.join(missing)} missing (found: {', '.join(names[:12])}); "
-            "name the columns in data.options."
+            f"{where}: column {' and '.join(missing)} missing (found: {', '.join(names[:12])}); {NAME_COLUMNS}."
         )

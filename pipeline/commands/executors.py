@@ -57,7 +57,7 @@ def check_executor(profile: str) -> None:
 def executor_of(profile: str) -> str:
     """What a profile hands its jobs to."""
     settings = yaml.safe_load((dag.profile_dir(profile) / "config.yaml").read_text(encoding="utf-8"))
-    return str(settings.get("executor", "local"))
+    return str((settings or {}).get("executor", "local"))
 
 
 def executor_findings(executor: str) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 
 import torch
 
@@ -77,3 +78,19 @@ def _cpu_has_bf16() -> bool:
 def autocast(device: torch.device, mixed_precision: str) -> torch.autocast:
     """What inference runs in: a precision as :func:`usable_precision` gives it."""
     return torch.autocast(device.type, dtype=_DTYPES[mixed_precision], enabled=mixed_precision != "no")
+
+
+def check_gpus(n_gpus: int) -> None:
+    """Tell that GPUs were asked for and are not seen.
+
+    Raises:
+        UserError: in a job of Slurm, which would compute for days on its few cores; elsewhere it is a warning.
+    """
+    if not n_gpus or torch.cuda.is_available():
+        return
+    found = f"compute.n_gpus is {n_gpus}, but torch {torch.__version__} sees no GPU (its CUDA: {torch.version.cuda})"
+    if "SLURM_JOB_ID" in os.environ:
+        raise UserError(
+            f"{found}. Install a build of torch with CUDA (make run ICD_TORCH=...), or set compute.n_gpus: 0."
+        )
+    logger.warning("%s; this training runs on the processor", found)

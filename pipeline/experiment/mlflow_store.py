@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import filelock
 
+from pipeline.errors import UserError
+
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
@@ -41,6 +43,23 @@ def open_store(tracking_dir: Path) -> MlflowClient:
         client = MlflowClient(tracking_uri(tracking_dir))
         client.search_experiments(max_results=1)  # creates and migrates the database
     return client
+
+
+def check_store(tracking_dir: Path) -> None:
+    """Open the store before anything runs.
+
+    Raises:
+        UserError: if it cannot be opened, or created and written.
+    """
+    try:
+        open_store(tracking_dir)
+    except Exception as error:  # of the file system, SQLAlchemy or MLflow
+        where = os.environ.get("MLFLOW_TRACKING_URI") or tracking_dir
+        reason = str(error).strip().partition("\n")[0][:200]
+        raise UserError(
+            f"{where}: the store of MLflow cannot be opened ({type(error).__name__}: {reason}); set tracking.dir to a "
+            "folder that can be written, or tracking.enabled=false."
+        ) from error
 
 
 def experiment_id(client: MlflowClient, tracking_dir: Path) -> str:

@@ -19,14 +19,16 @@ from pydantic import (
 Split = Literal["train", "val", "test"]
 
 
-def _quoted_no(value: object) -> object:
-    if isinstance(value, bool):
-        raise ValueError("must be 'no', 'fp16' or 'bf16', in quotes: YAML reads a bare no as false")
+def _bare_no(value: object) -> object:
+    if value is False:  # how YAML reads a bare no
+        return "no"
+    if value is True:
+        raise ValueError("must be 'no', 'fp16' or 'bf16'")
     return value
 
 
 _GROUPS_OF_OURS = frozenset({"category", "chapter", "icd9cm", "icd9pcs", "icd10cm", "icd10pcs", "none"})
-Precision = Annotated[Literal["no", "fp16", "bf16"], BeforeValidator(_quoted_no)]
+Precision = Annotated[Literal["no", "fp16", "bf16"], BeforeValidator(_bare_no)]
 
 PositiveInt = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -245,7 +247,9 @@ class Compute(Section):
     )
     n_workers: Annotated[int, Field(ge=0)] = Field(2, description="processes that prepare data")
     accelerate_config: Path | None = Field(None, description="launch file of configs/accelerate for trainings")
-    n_gpus: Annotated[int, Field(ge=0)] = Field(0, description="GPUs asked of the scheduler for a training")
+    n_gpus: Annotated[int, Field(ge=0)] = Field(
+        0, description="GPUs asked of the scheduler for a training; one for predict"
+    )
     mem_mb: PositiveInt = Field(4000, description="memory asked of the scheduler for a stage, MB")
     runtime_min: PositiveInt = Field(240, description="time asked of the scheduler for a stage, minutes")
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from pipeline.encoders.micro_batches import Batch
-from pipeline.encoders.precision import default_device, usable_precision
+from pipeline.encoders.precision import check_gpus, default_device, usable_precision
 from pipeline.errors import UserError
 from pipeline.experiment.launch import processes_of
 from pipeline.experiment.settings import Compute
@@ -45,9 +45,10 @@ def start_accelerator(compute: Compute, *, mixed_precision: str, seed: int) -> A
     """Start accelerate and check that it runs as the launch file asks.
 
     Raises:
-        UserError: if the number of processes is not that of the launch file, the device cannot do the precision, or
-            gradients would be accumulated over steps.
+        UserError: if the number of processes is not that of the launch file, the device cannot do the precision,
+            gradients would be accumulated over steps, or a scheduler gave GPUs that torch does not see.
     """
+    check_gpus(compute.n_gpus)
     if compute.n_threads:
         torch.set_num_threads(compute.n_threads)
     precision = usable_precision(mixed_precision, default_device())
