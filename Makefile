@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test check fast bench ui clean
+.PHONY: run test check fast bench ui clean clean-runs
 .DELETE_ON_ERROR:
 
 run: $(STAMP)
@@ -34,13 +34,18 @@ bench: $(STAMP)
 ui: $(STAMP)
 	$(BIN)/icd ui --port $(PORT)
 
+# Set-up and caches; runs stay.
 clean:
-	rm -rf $(VENV) work .mypy_cache .ruff_cache .pytest_cache build *.egg-info
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build *.egg-info
+
+# All runs of this checkout, models too.
+clean-runs:
+	rm -rf work
 	find mlruns -mindepth 1 ! -name .gitkeep -delete
 
 # Of the installed modules most are never imported; Python compiles those that are.
 $(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt $(ICD_TORCH)
 	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev,slurm]'

@@ -12,7 +12,7 @@ import pytest
 from pipeline.__main__ import main
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "data_recipes/README.md")
+PAGES = ("README.md", "data_recipes/README.md", "docs/cluster.md")
 
 
 def commands() -> list[tuple[str, str]]:

@@ -25,7 +25,7 @@ def build_parser(commands_by_name: Mapping[str, Callable[[argparse.Namespace], i
     run.add_argument(
         "--profile", default="local", help="where stages run: local (default), slurm, or a folder of your own"
     )
-    run.add_argument("--cores", type=int, help="CPU cores to use (default: all)")
+    run.add_argument("--cores", type=int, help="CPU cores to use (default: all; jobs of a scheduler say theirs)")
     run.add_argument(
         "--until",
         choices=list(STAGE_SECTIONS),
