@@ -63,7 +63,7 @@ def _run(arguments: argparse.Namespace) -> int:
     members = grid.expand(config)
     with guarded_io(config.experiment_dir):
         for member in members:  # before anything runs
-            dag.raw_files(member.config)  # refuses an unknown recipe or option
+            dag.check_sources(member.config)
             if member.config.tracking.enabled:
                 tracked_settings(member.config)  # refuses what must not be tracked
     if config.tracking.enabled and not arguments.dry_run:

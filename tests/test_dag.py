@@ -176,6 +176,26 @@ def test_snakemake_is_told_what_is_stale_and_reads_the_config_asked_for(tmp_path
         dag.snakemake_arguments(config, expand(config), profile="lsf", cores=None, until=None, dry_run=False)
 
 
+def test_what_is_missing_is_told_before_the_first_stage_and_only_while_it_is_needed(
+    tmp_path: Path, tiny_encoder_dir: Path
+) -> None:
+    data = {"recipe": "table", "raw": str(tmp_path / "a.csv")}
+    encoder = {"model": str(tiny_encoder_dir)}
+    with pytest.raises(UserError, match=r"a\.csv: no such file or folder; data\.raw must be"):
+        dag.check_sources(config_in(tmp_path, data=data, encoder=encoder))
+    (tmp_path / "a.csv").touch()
+    dag.check_sources(config_in(tmp_path, data=data, encoder=encoder))
+    absent = config_in(tmp_path, data=data, encoder={"model": str(tmp_path / "absent")})
+    with pytest.raises(UserError, match=r"encoder\.model: .*absent"):
+        dag.check_sources(absent)
+    (tmp_path / "a.csv").unlink()
+    for stage in ("ingest", "tokenize"):
+        path = artifacts.manifest_path(absent.experiment_dir, stage)  # type: ignore[arg-type]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"settings": {}, "outputs": {}}))
+    dag.check_sources(absent)
+
+
 def test_raw_files_are_those_that_exist_and_a_wrong_option_is_refused(tmp_path: Path) -> None:
     raw = {"recipe": "table", "raw": str(tmp_path / "a.csv")}
     assert dag.raw_files(config_in(tmp_path, data=raw)) == []

@@ -16,6 +16,7 @@ import data_recipes
 from pipeline.errors import UserError
 from pipeline.experiment.artifacts import ENCODER, STAGE_OUTPUTS, manifest_path, pretrained_digest, read_manifest
 from pipeline.experiment.config import STAGE_SECTIONS, PipelineConfig, Stage, stage_settings
+from pipeline.experiment.encoder_files import find_encoder
 from pipeline.experiment.grid import Member, waiting_for_choice
 from pipeline.files import private_folder, write_json
 
@@ -75,6 +76,22 @@ def raw_files(config: PipelineConfig) -> list[Path]:
     recipe = data_recipes.load_recipe(config.data.recipe)
     options = data_recipes.recipe_options(recipe, config.data.options)
     return [path for path in recipe.raw_files(config.data.raw, options) if path.exists()]
+
+
+def check_sources(config: PipelineConfig) -> None:
+    """Refuse at once what ingest and tokenize would refuse at their start, which may come after hours in a queue.
+
+    Raises:
+        UserError: if the recipe or its options are unknown, or a raw file or the encoder is missing and still needed.
+    """
+    recipe = data_recipes.load_recipe(config.data.recipe)
+    options = data_recipes.recipe_options(recipe, config.data.options)
+    if read_manifest(config.experiment_dir, "ingest") is None:
+        for table in data_recipes.raw_tables(recipe, config.data.raw, options):
+            if table.is_required and not table.path.exists():
+                raise UserError(f"{table.path}: no such file; download it, or set data.raw to where it lies.")
+    if read_manifest(config.experiment_dir, "tokenize") is None:
+        find_encoder(config.encoder.model, allow_downloads=config.allow_downloads)
 
 
 def stale_stages(config: PipelineConfig) -> list[Stage]:
