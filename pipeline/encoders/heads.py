@@ -91,10 +91,18 @@ class LabelAttentionHead(nn.Module):
 
     def forward(self, tokens: TokenStates) -> Tensor:
         """Logits, (n_documents, n_labels)."""
+        return self.logits_of(self.label_vectors(tokens))
+
+    def label_vectors(self, tokens: TokenStates) -> Tensor:
+        """What each label's attention reads in each document, (n_documents, n_labels, dim)."""
         states = self.dropout(self.norm(tokens.states + self.context(tokens.context_ids)))
         attention = self._attention(states, tokens.mask, self.queries)  # (n_documents, n_labels, width)
-        vectors = self.dropout(attention.to(states.dtype) @ states)  # (n_documents, n_labels, dim)
-        logits: Tensor = (vectors * self.weight).sum(dim=-1).float() + self.bias
+        vectors: Tensor = self.dropout(attention.to(states.dtype) @ states)
+        return vectors
+
+    def logits_of(self, label_vectors: Tensor) -> Tensor:
+        """Logits, (n_documents, n_labels), from ``label_vectors``."""
+        logits: Tensor = (label_vectors * self.weight).sum(dim=-1).float() + self.bias
         return logits
 
     @torch.no_grad()

@@ -13,6 +13,9 @@ ContrastiveLossName = Literal[
     "none", "all", "any", "mulsupcon", "sd", "sd_similarity", "sd_dissimilarity", "sd_symmetric", "jaccard", "overlap",
     "slcl", "jscl", "sd_idf", "sd_mulsupcon", "sd_per_label", "msc", "probmcl", "sd_prototypes",
 ]  # fmt: skip
+JointLossName = Literal[ContrastiveLossName, "icl", "jspcl"]
+"""Beside a classifier there are logits (JSPCL) and what its labels read in a document (ICL)."""
+_WITHOUT_PROJECTIONS = ("icl", "jspcl")
 _LOG_WEIGHTED = ("sd", "sd_similarity", "sd_dissimilarity", "sd_symmetric", "sd_idf")
 _NORMALISED = (*_LOG_WEIGHTED, "sd_mulsupcon", "sd_prototypes")
 HeadLossName = Literal["bce", "asl", "distribution_balanced", "zlpr"]
@@ -25,7 +28,7 @@ T = TypeVar("T")
 class Contrastive(Section):
     """A contrastive loss by name; see docs/losses.md."""
 
-    loss: ContrastiveLossName = Field("sd", description="'none', or a loss that docs/losses.md describes")
+    loss: JointLossName = Field("sd", description="'none', or a loss that docs/losses.md describes")
     temperature: Annotated[float, Field(gt=0, le=10)] = Field(0.1, description="divides cosine similarities")
     normalise: Literal["positives", "weights"] = Field(
         "positives", description="divide by |P| (label rows in sd_mulsupcon) or by the sum of weights"
@@ -71,8 +74,8 @@ class Contrastive(Section):
 
     @model_validator(mode="after")
     def _queue_fits_loss(self) -> Self:
-        if self.queue_size and self.loss == "probmcl":
-            raise ValueError("queue_size must be 0 for loss 'probmcl', which has no queue; see docs/losses.md")
+        if self.queue_size and self.loss in ("probmcl", *_WITHOUT_PROJECTIONS):
+            raise ValueError(f"queue_size must be 0 for loss {self.loss!r}, which has no queue; see docs/losses.md")
         if self.momentum is not None and not self.queue_size:
             raise ValueError("momentum is for queued projections: set queue_size, or momentum to null")
         return self
@@ -111,6 +114,7 @@ def _with_queue_for(section: T, contrastive: Contrastive, global_batch_size: int
 class TrainEncoder(Training, Contrastive):
     """Contrastive fine-tuning of the encoder."""
 
+    loss: ContrastiveLossName = Field("sd", description="'none', or a loss that docs/losses.md describes")
     n_epochs: Annotated[int, Field(ge=0)] = 3
     global_batch_size: Annotated[int, Field(ge=2)] = Field(
         64, description="documents a step, over all processes: the more, the more anchors have positives"
@@ -127,7 +131,7 @@ class TrainEncoder(Training, Contrastive):
 class Joint(Contrastive):
     """A contrastive term beside the classification loss."""
 
-    loss: ContrastiveLossName = Field("none", description="'none', or a loss that docs/losses.md describes")
+    loss: JointLossName = Field("none", description="'none', or a loss that docs/losses.md describes")
     weight: Annotated[float, Field(ge=0)] = Field(0.1, description="lambda: factor of the contrastive term")
 
 
@@ -202,6 +206,12 @@ class TrainClassifier(Training):
     @model_validator(mode="after")
     def _queue_holds_a_batch(self) -> Self:
         return _with_queue_for(self, self.joint, self.global_batch_size)
+
+    @model_validator(mode="after")
+    def _has_what_icl_sees(self) -> Self:
+        if self.joint.loss == "icl" and self.head == "linear":
+            raise ValueError("joint.loss 'icl' contrasts what labels read in documents: it needs label attention")
+        return self
 
     @model_validator(mode="after")
     def _has_one_order(self) -> Self:

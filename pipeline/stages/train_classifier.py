@@ -46,6 +46,7 @@ from pipeline.training.objectives import (
     contrastive_loss_of,
     has_prototypes,
     memory_of,
+    sees_projections,
     start_prototypes,
 )
 from pipeline.training.validation import Validator
@@ -187,6 +188,7 @@ def _build_objective(config: PipelineConfig, label_space: LabelSpace, *, n_docum
     projection_head, memory = None, None
     if joint.loss != "none":
         contrastive = contrastive_loss_of(joint, n_labels)
+    if contrastive is not None and sees_projections(contrastive):
         projection_head = ProjectionHead(encoder.dim, joint.projection_dim)
         memory = memory_of(joint, encoder, projection_head, n_labels=n_labels, pooling=encoding.pooling)
     return ClassificationObjective(

@@ -16,7 +16,15 @@ from pipeline.encoders.heads import LabelAttentionHead, LinearHead
 from pipeline.encoders.micro_batches import Batch, MicroBatch
 from pipeline.experiment.loss_settings import loss_arguments
 from pipeline.experiment.training_settings import Contrastive
-from pipeline.losses import PrototypeLoss, SparseLabels, build_contrastive_loss, partner_share, relation_statistics
+from pipeline.losses import (
+    IntraLabelLoss,
+    JaccardProbabilityLoss,
+    PrototypeLoss,
+    SparseLabels,
+    build_contrastive_loss,
+    partner_share,
+    relation_statistics,
+)
 from pipeline.training.label_starts import LabelStarts
 from pipeline.training.memory_queue import Memory, build_memory
 
@@ -73,7 +81,9 @@ class ClassificationObjective(nn.Module):
         head: logits from token states.
         loss: head loss of :mod:`pipeline.losses`, mean over documents.
         n_labels: width of the label space.
-        contrastive: contrastive loss and its projection head, or None.
+        contrastive: contrastive loss, or None. Most see projections of documents; JSPCL sees the logits, ICL what each
+            label's attention reads in a document, which needs a head of label attention.
+        projection_head: to what a loss over projections sees.
         contrastive_weight: factor of the contrastive term (lambda).
         pooling: how token states become an embedding for the contrastive term.
         gradient_cache: as in :class:`ContrastiveObjective`.
@@ -104,25 +114,31 @@ class ClassificationObjective(nn.Module):
         """Loss and statistics of a batch; averaged over processes, the loss is the mean over the global batch."""
         recompute = self.gradient_cache and torch.is_grad_enabled()
         outputs = [
-            run_micro_batch(self._logits_and_projections, one, recompute=recompute) for one in batch.micro_batches
+            run_micro_batch(self._logits_and_contrasted, one, recompute=recompute) for one in batch.micro_batches
         ]
         logits = torch.cat([one for one, _ in outputs])  # (n_documents, n_labels)
         targets = multi_hot(batch.label_ids, self.n_labels, logits.device)
         loss = self.loss(logits, targets) * (len(batch) * world_size() / batch.n_global)
-        if self.contrastive is None or self.projection_head is None:
+        if self.contrastive is None:
             return loss, {}
-        projections = torch.cat([one for _, one in outputs])
-        term = _contrast(self.contrastive, self.memory, projections, batch, self.n_labels)
-        if self.memory is not None and self.training:
-            self.memory.remember(batch, projections, term.labels, self.encoder, self.projection_head)
+        contrasted = torch.cat([one for _, one in outputs])
+        term = _contrast(self.contrastive, self.memory, contrasted, batch, self.n_labels)
+        if self.memory is not None and self.projection_head is not None and self.training:
+            self.memory.remember(batch, contrasted, term.labels, self.encoder, self.projection_head)
         of_batch = sum_over_processes(term.loss) / world_size()
         statistics = {"contrastive_loss": float(of_batch), **term.statistics}
         return loss + self.contrastive_weight * term.loss, statistics
 
-    def _logits_and_projections(self, batch: MicroBatch) -> tuple[Tensor, Tensor | None]:
+    def _logits_and_contrasted(self, batch: MicroBatch) -> tuple[Tensor, Tensor | None]:
+        """Logits, and what the contrastive loss sees of each document."""
         tokens = self.encoder(batch)
-        projections = self.projection_head(tokens.pooled(self.pooling)) if self.projection_head else None
-        return self.head(tokens), projections
+        if isinstance(self.contrastive, IntraLabelLoss) and isinstance(self.head, LabelAttentionHead):
+            vectors = self.head.label_vectors(tokens)
+            return self.head.logits_of(vectors), vectors
+        logits = self.head(tokens)
+        if isinstance(self.contrastive, JaccardProbabilityLoss):
+            return logits, logits
+        return logits, self.projection_head(tokens.pooled(self.pooling)) if self.projection_head else None
 
     def logits(self, batch: MicroBatch) -> Tensor:
         """Logits of a micro-batch, float32, (n_documents, n_labels)."""
@@ -175,6 +191,11 @@ def contrastive_loss_of(settings: Contrastive, n_labels: int) -> nn.Module:
         dim=settings.projection_dim,
         settings=loss_arguments(settings.loss, settings.loss_settings),
     )
+
+
+def sees_projections(loss: nn.Module) -> bool:
+    """Whether a loss sees projections of documents, not logits or what labels read."""
+    return not isinstance(loss, IntraLabelLoss | JaccardProbabilityLoss)
 
 
 def has_prototypes(loss: nn.Module | None) -> bool:
