@@ -154,7 +154,7 @@ def test_a_full_disk_is_a_user_error_whoever_meets_it_and_costs_no_earlier_outpu
     """
     status, output = run(textwrap.dedent(limit) + textwrap.dedent(FILL.format(body=BODIES[kind])), config.work_dir)
     assert status == 0, output
-    assert f"UserError: {config.experiment_dir}: the disk is full or a limit on file size was hit" in output
+    assert f"UserError: {config.experiment_dir}, or the folder for temporary files: the disk is full or" in output
     assert contents(config) == before
     assert not list(config.experiment_dir.rglob(".*.json.*")), "a half-written file is left"
     write_split(config, "next")
