@@ -51,6 +51,10 @@ class Recipe(Protocol):
         """Titles of labels from the data set's own tables."""
 
 
+OTHER_DATA = "check that data.raw is the data set that data.recipe reads"
+"""What to do where a raw file lacks a column that its publisher gives it."""
+
+
 class RawTable(NamedTuple):
     """A raw file that a recipe reads, and what it must have.
 
@@ -66,7 +70,16 @@ class RawTable(NamedTuple):
     columns: tuple[str, ...] = ()
     is_required: bool = True
     n_rows: int | None = None
-    if_missing: str = "check that data.raw is the data set that data.recipe reads"
+    if_missing: str = OTHER_DATA
+
+    def check_is_there(self) -> None:
+        """Refuse a file that is missing.
+
+        Raises:
+            UserError: if it is no file.
+        """
+        if not self.path.is_file():
+            raise UserError(f"{self.path}: no such file; download it, or set data.raw to where it lies.")
 
 
 def raw_tables(recipe: Recipe, raw: Path | None, options: Any) -> list[RawTable]:

@@ -55,7 +55,7 @@ def build_content(*, n_labels: int = 6, title: str = "Essential (primary) hypert
         confusions=confusion_table(true, predicted, labels=names, titles=[title] * n_labels),
         error_distances=error_distances(true, predicted, labels=names),
         label_space=count_label_space(coded),
-        split_counts=pd.DataFrame({"split": ["train", "test"], "n_documents": [100, 40]}),
+        split_counts=pd.DataFrame({"split": ["train", "test"], "n_documents": [100, 40], "n_patients": [80, 40]}),
         threshold_curves={"test": curve, "val": curve},
         thresholds=(0.5, 0.5),
         history=build_history(n_steps=30),

@@ -47,6 +47,7 @@ def gloo_group(rank: int, n_processes: int, *, timeout_s: float, folder: Path) -
         yield
         dist.barrier()
     except BaseException:
+        # Written before the group is destroyed: the other processes abort as soon as this one is gone.
         (folder / f"failure_{rank}.txt").write_text(traceback.format_exc())
         raise
     finally:

@@ -5,18 +5,15 @@ One spawn of three processes serves all checks: first as a world of three, then 
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
-from spawned import run_processes
+from spawned import gloo_group, run_processes
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -240,26 +237,12 @@ def check_collectives(world: int) -> None:
 
 
 def run_world(rank: int, world: int, folder: Path, references: Any, ddp_gradients: list[Tensor]) -> None:
-    dist.init_process_group(
-        "gloo",
-        init_method=f"file://{folder / f'world_{world}'}",
-        rank=rank,
-        world_size=world,
-        timeout=timedelta(seconds=TIMEOUT_S),
-    )
-    try:
+    with gloo_group(rank, world, timeout_s=TIMEOUT_S, folder=folder):
         check_collectives(world)
         check_losses(references, world)
         check_no_positives_anywhere(world)
         check_head_losses(world)
         check_ddp(ddp_gradients, world)
-        dist.barrier()
-    except Exception:
-        # Written before the group is destroyed: the other processes abort as soon as this one is gone.
-        (folder / f"failure_{rank}.txt").write_text(traceback.format_exc())
-        raise
-    finally:
-        dist.destroy_process_group()
 
 
 def worker(rank: int, folder: Path) -> None:

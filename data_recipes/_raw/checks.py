@@ -41,8 +41,7 @@ def count_rows(table: RawTable) -> RowCount:
         UserError: if it is missing, cannot be read, is damaged or cut off, or lacks a column.
     """
     path = table.path
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; download it, or set data.raw to where it lies.")
+    table.check_is_there()
     if not table.columns:
         _read_a_byte(path)
         return RowCount(None)

@@ -26,6 +26,7 @@ from isal import igzip
 from isal.igzip_lib import IsalError
 from tqdm import tqdm
 
+from data_recipes import OTHER_DATA
 from data_recipes._raw.csv_rows import (
     BrokenRow,
     is_utf8,
@@ -59,7 +60,7 @@ def read_raw_csv(
     on_bad_row: OnBadRow = "error",
     holding: str | None = None,
     count_as: str | None = None,
-    if_missing: str = "check that data.raw is the data set that data.recipe reads",
+    if_missing: str = OTHER_DATA,
 ) -> Iterator[pa.RecordBatch]:
     """Stream some columns of a raw CSV file.
 

@@ -88,8 +88,8 @@ def check_sources(config: PipelineConfig) -> None:
     options = data_recipes.recipe_options(recipe, config.data.options)
     if read_manifest(config.experiment_dir, "ingest") is None:
         for table in data_recipes.raw_tables(recipe, config.data.raw, options):
-            if table.is_required and not table.path.exists():
-                raise UserError(f"{table.path}: no such file; download it, or set data.raw to where it lies.")
+            if table.is_required:
+                table.check_is_there()
     if read_manifest(config.experiment_dir, "tokenize") is None:
         find_encoder(config.encoder.model, allow_downloads=config.allow_downloads)
 

@@ -46,7 +46,7 @@ class Comparison:
         differences: ``paired.paired_differences``, A minus B.
         bands: one row a band of training frequency, scores of both.
         wins: ``paired.label_wins``.
-        few_patients: ``intervals.few_patients_note``.
+        few_patients: ``patients.few_patients_note``.
     """
 
     name_a: str

@@ -97,8 +97,6 @@ def render_report(report: ReportContent) -> str:
 
 def _has_a_patient_each(splits: pd.DataFrame) -> bool:
     """Whether every document is of a patient of its own, as where the data name no patients."""
-    if "n_patients" not in splits:
-        return False
     return bool((splits["n_patients"] == splits["n_documents"]).all())
 
 

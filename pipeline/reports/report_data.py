@@ -127,10 +127,10 @@ def _threshold_range(facts: Mapping[str, Any]) -> tuple[float, float]:
 def take_without_human(coded: CodedSplit, validation: CodedSplit, *, target: float) -> Selective:
     """Choose on split val how sure is sure enough, and see what that takes on the evaluated split."""
     found = {}
+    answers = (coded.true, coded.predicted, coded.probabilities, coded.patients)
     for kind, curve_of in (("documents", selective_curve), ("codes", code_curve)):
         on_val, curve = (curve_of(one.true, one.predicted, one.probabilities) for one in (validation, coded))
         confidence = choose_confidence(on_val, target=target)
-        answers = (coded.true, coded.predicted, coded.probabilities, coded.patients)
         worth = independent_taken(*answers, confidence, kind=kind)
         here = take(curve, confidence, kind=kind, n_independent=worth)
         found[kind] = curve, here, take(on_val, confidence, kind=kind)
