@@ -88,6 +88,18 @@ def test_codes_appear_only_when_whole_and_replace_what_was_there(tmp_path: Path,
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("name", ["codes.csv", "codes.jsonl", "codes.parquet"])
+def test_codes_are_for_their_owner_unless_a_file_that_was_there_was_shared(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    with writing_codes(path) as writer:
+        write_codes(writer)
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.chmod(0o640)
+    with writing_codes(path):
+        pass
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
 def test_an_output_of_another_kind_or_in_no_folder_is_refused_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"unknown kind of file '.txt'; expected .csv, .jsonl, .parquet"):
         writing_codes(tmp_path / "codes.txt").__enter__()

@@ -77,6 +77,14 @@ def test_the_better_run_is_named_whichever_comes_first(tmp_path: Path) -> None:
     assert found.differences["micro_f1"].difference < 0
 
 
+def test_a_split_that_is_not_held_out_is_told_on_the_page(tmp_path: Path) -> None:
+    a, b = (write_run(tmp_path / name, noise=1.0, split="val") for name in "ab")
+    html = render_comparison(compare_runs(a, b, n_resamples=20))
+    assert "Split val took part in training or in the choice of epoch and threshold" in html
+    a, b = (write_run(tmp_path / f"{name}_test", noise=1.0) for name in "ab")
+    assert "took part in training" not in render_comparison(compare_runs(a, b, n_resamples=20))
+
+
 def test_page_holds_table_figure_and_codes_and_asks_nothing_from_a_network(tmp_path: Path) -> None:
     found = compare_runs(write_run(tmp_path / "a", noise=0.5), write_run(tmp_path / "b", noise=6.0), n_resamples=50)
     html = render_comparison(found)

@@ -120,7 +120,7 @@ def _span_row(span: Span) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def writing_codes(path: Path, *, has_evidence: bool = False) -> Iterator[CodesWriter]:
-    """Open a codes file by its suffix; it appears under its name only when whole.
+    """Open a codes file by its suffix; it appears under its name only when whole, readable by its owner alone.
 
     A .csv has one row a code; a document without any has one row with empty code columns. A .jsonl or .parquet has
     one row a document with a list of codes. With evidence a code also has the list of its spans (start, end, section,
@@ -137,6 +137,9 @@ def writing_codes(path: Path, *, has_evidence: bool = False) -> Iterator[CodesWr
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with guarded_io(path):
+            temporary.touch(mode=0o600)
+            if path.exists():  # whoever shared it with colleagues shares the new one, too
+                temporary.chmod(path.stat().st_mode & 0o777)
             with _WRITERS[path.suffix](temporary, has_evidence) as writer:
                 yield writer
             temporary.replace(path)

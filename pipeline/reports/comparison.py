@@ -21,7 +21,7 @@ from pipeline.experiment.tracking import experiment_dir_of_run
 from pipeline.files import guarded_io, read_json
 from pipeline.icd.labels import LabelSpace
 from pipeline.reports.figures import difference_figure
-from pipeline.reports.page import render_page, write_page
+from pipeline.reports.page import caveat_of_split, render_page, write_page
 from pipeline.reports.report_tables import as_table, p_value, points, short
 
 KS = (5, 8, 15)
@@ -193,8 +193,10 @@ def _names(dir_a: Path, dir_b: Path) -> tuple[str, str]:
 
 
 def verdict(comparison: Comparison) -> str:
-    """What micro-F1 says, in a sentence, and whether too few patients say it."""
-    return " ".join(filter(None, (_verdict(comparison), comparison.few_patients)))
+    """What micro-F1 says, in a sentence, and whether too few patients or a split that is not held out say it."""
+    return " ".join(
+        filter(None, (_verdict(comparison), comparison.few_patients, caveat_of_split(comparison.split)))
+    )
 
 
 def _verdict(comparison: Comparison) -> str:

@@ -42,8 +42,18 @@ def render_page(template: str, **content: Any) -> str:
         "number_or_nothing": number_or_nothing,
         "percent_or_dash": percent_or_dash,
     }
-    environment.globals["written"] = written
+    environment.globals |= {"written": written, "caveat_of_split": caveat_of_split}
     return environment.get_template(template).render(**content)
+
+
+def caveat_of_split(split: str) -> str:
+    """What scores of a split that is not held out leave unsaid; nothing for split test."""
+    if split == "test":
+        return ""
+    return (
+        f"Split {split} took part in training or in the choice of epoch and threshold, so these scores are better than "
+        "those on new documents."
+    )
 
 
 def write_page(path: Path, html: str) -> None:
