@@ -12,6 +12,7 @@ import pytest
 from artifact_cases import contents, ingested, write_split
 
 from pipeline.errors import UserError
+from pipeline.experiment import artifacts, sources
 from pipeline.experiment.artifacts import (
     STAGE_INPUTS,
     STAGE_OUTPUTS,
@@ -130,13 +131,35 @@ def test_input_digests_are_those_that_the_producer_recorded(config: PipelineConf
     assert manifest["inputs"]["splits.parquet"] == hashlib.sha256(b"s").hexdigest()
 
 
-def test_a_signature_changes_with_settings_and_inputs_only(config: PipelineConfig, make_config: MakeConfig) -> None:
+def test_a_signature_changes_with_settings_inputs_and_what_the_stage_is_made_of(
+    config: PipelineConfig, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = input_signature(config, "split")
     assert input_signature(make_config(compute={"n_workers": 7}), "split") == before
     assert input_signature(make_config(tokens={"max_tokens": 7}), "split") == before
     assert input_signature(make_config(split={"seed": 1}), "split") != before
+    with monkeypatch.context() as changed:
+        changed.setattr(artifacts, "versions", lambda: {"torch": "another"})
+        assert input_signature(config, "split") != before
+    with monkeypatch.context() as changed:
+        changed.setattr(artifacts, "sources_digest", lambda stage, recipe: f"another {stage} {recipe}")
+        assert input_signature(config, "split") != before
+    assert input_signature(config, "split") == before
     (config.experiment_dir / "titles.json").write_text("other")
     assert input_signature(config, "split") != before
+
+
+def test_sources_of_a_stage_are_digested_by_name_and_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.py", "b.py"):
+        (tmp_path / name).write_text("x")
+    found = []
+    for names, text in ((("a.py", "b.py"), "x"), (("a.py", "b.py"), "y"), (("a.py",), "x"), (("b.py",), "x")):
+        (tmp_path / "b.py").write_text(text)
+        paths = [tmp_path / name for name in names]
+        monkeypatch.setattr(sources, "stage_sources", lambda stage, recipe, paths=paths: paths)
+        monkeypatch.setattr(sources, "PACKAGE_DIR", tmp_path / "pipeline")
+        found.append(sources.sources_digest("split", "table"))
+    assert len(set(found)) == 4
 
 
 def test_no_manifest_means_the_stage_was_not_finished(config: PipelineConfig) -> None:

@@ -142,4 +142,10 @@ def test_logits_and_probabilities_are_inverse_and_finite() -> None:
     probabilities = np.array([0.0, 0.25, 0.5, 1.0], dtype=np.float32)
     logits = logits_of(probabilities)
     assert np.isfinite(logits).all()
-    np.testing.assert_allclose(probabilities_of(logits), probabilities, atol=2e-6)
+    np.testing.assert_allclose(probabilities_of(logits), probabilities, atol=1e-7)
+
+
+def test_logits_of_different_probabilities_differ() -> None:
+    """Else codes of a large label space, nearly all of them improbable, would be ties."""
+    probabilities = np.array([1e-30, 1e-12, 2e-12, 1e-7, 1 - 2**-22, 1 - 2**-24, 1.0], dtype=np.float32)
+    assert (np.diff(logits_of(probabilities)) > 0).all()

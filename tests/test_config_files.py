@@ -134,6 +134,10 @@ def test_a_value_out_of_range_is_refused_by_its_name(tmp_path: Path, setting: st
         ("train_classifier: {joint: {queue_size: 64, loss: probmcl}}", "joint: queue_size must be 0 for loss"),
         ("train_classifier: {joint: {queue_size: 64, loss: icl}}", "joint: queue_size must be 0 for loss 'icl'"),
         ("train_classifier: {head: linear, joint: {loss: icl}}", "joint.loss 'icl' contrasts what labels read"),
+        (
+            "train_classifier: {freeze_encoder: true, joint: {loss: sd}}",
+            "joint.loss 'sd' moves the encoder, which freeze_encoder leaves as it is",
+        ),
         ("train_encoder: {loss: jspcl}", "train_encoder.loss: "),
         ("train_encoder: {momentum: 0.99}", "train_encoder: momentum is for queued projections: set queue_size"),
         (

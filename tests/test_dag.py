@@ -15,10 +15,11 @@ from pipeline.experiment import artifacts
 from pipeline.experiment.config import DISTRIBUTED_STAGES, STAGE_SECTIONS, PipelineConfig, Stage
 from pipeline.experiment.config_files import validate_config
 from pipeline.experiment.grid import expand
+from pipeline.experiment.sources import PACKAGE_DIR, module_sources, stage_sources
 
 
 def sources(stage: Stage, recipe: str = "table") -> set[str]:
-    return {path.relative_to(dag.PACKAGE_DIR.parent).as_posix() for path in dag.stage_sources(stage, recipe)}
+    return {path.relative_to(PACKAGE_DIR.parent).as_posix() for path in stage_sources(stage, recipe)}
 
 
 def config_in(folder: Path, **sections: object) -> PipelineConfig:
@@ -33,7 +34,7 @@ def write(config: PipelineConfig, stage: Stage) -> None:
 
 @pytest.mark.parametrize("stage", STAGE_SECTIONS)
 def test_every_source_of_a_stage_is_a_file_and_what_all_stages_run_is_among_them(stage: Stage) -> None:
-    assert all(path.is_file() for path in dag.stage_sources(stage, "table"))
+    assert all(path.is_file() for path in stage_sources(stage, "table"))
     others = {f"pipeline/stages/{other}.py" for other in STAGE_SECTIONS if other != stage}
     assert sources(stage) >= {
         "pipeline/__init__.py",
@@ -89,7 +90,7 @@ def test_a_stage_asks_a_scheduler_for_cpus_where_snakemake_has_no_cores(tmp_path
 
 
 def test_the_page_of_a_grid_depends_on_its_template_and_on_the_rooms_it_passes() -> None:
-    found = {path.relative_to(dag.PACKAGE_DIR.parent).as_posix() for path in dag.module_sources("pipeline.stages.grid")}
+    found = {path.relative_to(PACKAGE_DIR.parent).as_posix() for path in module_sources("pipeline.stages.grid")}
     assert {"pipeline/reports/templates/grid.html.j2", "pipeline/reports/__init__.py", "pipeline/__init__.py"} <= found
 
 

@@ -106,3 +106,20 @@ def test_layers_of_modern_bert_can_be_frozen_but_not_cached() -> None:
     assert trained == {"2"}
     with pytest.raises(UserError, match="layers of ModernBertModel do not run one by one"):
         encoder.fill_cache(batches_of([[5, 6, 7]]), 1, torch.device("cpu"), torch.float32)
+
+
+def test_a_document_reads_the_same_before_and_after_a_short_one_in_big_bird(tmp_path: Path) -> None:
+    """Its sparse attention would change to full attention for good with the first short input."""
+    sparse = {"attention_type": "block_sparse", "block_size": 4, "num_random_blocks": 1}
+    build_tiny("BigBird", max_position_embeddings=202, pad_token_id=0, **sparse).save_pretrained(tmp_path)
+    encoder = load_encoder(tmp_path).eval()
+    settings = ChunkSettings(chunk_tokens=200, chunk_overlap=0, cls_id=2, sep_id=3, pad_id=0)
+    long, short = [5 + 7 * index % 90 for index in range(150)], [5, 6, 7]
+
+    def read(ids: list[int]) -> torch.Tensor:
+        with torch.no_grad():
+            return encoder(build_micro_batches([0], [ids], [[0] * len(ids)], settings, max_tokens=500)[0]).states[0]
+
+    before = read(long)
+    read(short)
+    assert torch.equal(read(long), before)

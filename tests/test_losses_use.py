@@ -217,6 +217,10 @@ def test_groups_and_queue_that_do_not_fit_are_refused() -> None:
         AnyLoss()(vectors(2), [[0], [0]], extra_projections=vectors(1))
     with pytest.raises(ValueError, match="have dim 3, but projections have 8"):
         AnyLoss()(vectors(2), [[0], [0]], extra_projections=vectors(1, 3), extra_labels=[[0]])
+    queue = {"extra_projections": vectors(1), "extra_labels": [[0]], "extra_group_ids": torch.tensor([1])}
+    with pytest.raises(ValueError, match="extra_group_ids need group_ids"):
+        AnyLoss()(vectors(2), [[0], [0]], **queue)
+    AnyLoss()(vectors(2), [[0], [0]], group_ids=torch.tensor([0, 1]), **queue)
 
 
 @pytest.mark.parametrize("offsets", [[0, 2], [1, 3], [0, 2, 1, 3], []])

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from small_training import build_loader, build_objective, settings_of, train
 from torch import nn
 
+from pipeline.errors import UserError
 from pipeline.experiment.settings import Compute
 from pipeline.training import checkpoints, loop
 from pipeline.training.loop import fit, start_accelerator
@@ -84,7 +86,22 @@ def test_a_checkpoint_of_other_settings_is_not_used(
     steps: list[int] = []
     train(tiny_encoder_dir, tmp_path / "c", "contrastive", signature="two", log=lambda _, step: steps.append(step))
     assert steps[0] == 1
-    assert "checkpoints of other settings, data or number of processes are removed" in caplog.text
+    assert "checkpoints of other settings, data, code or number of processes are removed" in caplog.text
+
+
+def test_a_training_does_not_go_on_in_another_precision(
+    tiny_encoder_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a node with bf16 began, one without is not to end; nothing of it is lost."""
+    monkeypatch.setattr(checkpoints, "EVERY_S", 0.0)
+    first = train(tiny_encoder_dir, tmp_path / "c", "contrastive", signature="s")
+    with monkeypatch.context() as other_node:
+        other_node.setattr(Accelerator, "mixed_precision", property(lambda _: "bf16"))
+        with pytest.raises(UserError, match="began in precision 'no' and would go on in 'bf16' here"):
+            train(tiny_encoder_dir, tmp_path / "c", "contrastive", signature="s")
+    again = train(tiny_encoder_dir, tmp_path / "c", "contrastive", signature="s")
+    for name, value in first.items():
+        assert torch.equal(again[name], value), name
 
 
 def train_validated(

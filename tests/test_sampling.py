@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -107,6 +108,19 @@ def test_lengths_are_those_of_the_rows_asked_for() -> None:
             tokens, rows, tokenizer, TrainClassifier(), chunks, seed=0, compute=Compute(), group_by_length=asked
         )
         assert loader.plan.lengths == ([len(tokens[row]["input_ids"]) for row in rows] if asked else None)
+
+
+@pytest.mark.parametrize(
+    ("settings", "groups"),
+    [
+        ({}, True),
+        ({"group_by_length": False}, False),
+        ({"joint": {"loss": "sd", "partner_probability": 0.5}}, False),
+        ({"joint": {"loss": "sd"}}, True),
+    ],
+)
+def test_steps_are_of_one_length_unless_partners_are_brought(settings: dict[str, Any], groups: bool) -> None:
+    assert TrainClassifier(**settings).groups_by_length is groups
 
 
 def test_a_step_of_fewer_documents_than_processes_is_refused() -> None:

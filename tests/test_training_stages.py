@@ -97,6 +97,15 @@ def test_a_frozen_encoder_and_trainings_of_no_epoch_pass_the_weights_on(
     assert (other.experiment_dir / "report.html").exists()
 
 
+def test_an_encoder_without_a_weight_to_train_is_refused(
+    tmp_path: Path, run_small: Any, small_notes: list[dict[str, Any]], caplog: pytest.LogCaptureFixture
+) -> None:
+    frozen = {"chunk_tokens": 32, "n_frozen_layers": 2, "freeze_embeddings": True}
+    with pytest.raises(AssertionError, match="train_encoder"):
+        run_small(tmp_path, small_notes, "ingest split tokenize train_encoder", encoding=frozen)
+    assert "no weight of the encoder is left to train; lower encoding.n_frozen_layers (2)" in caplog.text
+
+
 def _train_in_a_process(folder: Path, out_dir: Path) -> None:
     """What each of two processes does: both trainings, then validation."""
     accelerator = Accelerator()

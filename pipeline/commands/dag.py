@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import functools
 import itertools
 import json
 import os
@@ -18,57 +17,12 @@ from pipeline.experiment.artifacts import ENCODER, STAGE_OUTPUTS, manifest_path,
 from pipeline.experiment.config import STAGE_SECTIONS, PipelineConfig, Stage, stage_settings
 from pipeline.experiment.encoder_files import find_encoder
 from pipeline.experiment.grid import Member, waiting_for_choice
+from pipeline.experiment.sources import PACKAGE_DIR
 from pipeline.files import private_folder, write_json
 
-PACKAGE_DIR = Path(__file__).parents[1]
 SNAKEFILE = PACKAGE_DIR / "Snakefile"
 _SNAPSHOT = "config.json"
 _REQUEST = ".requested.json"
-
-
-@functools.cache
-def _import_graph() -> object:
-    import grimp
-
-    return grimp.build_graph("pipeline", "data_recipes", cache_dir=None)
-
-
-@functools.cache
-def stage_sources(stage: Stage, recipe: str) -> list[Path]:
-    """Source files that a stage uses, directly or not; when one changes, the stage runs again.
-
-    Args:
-        stage: which one.
-        recipe: recipe of the experiment, which only ingest uses.
-    """
-    roots = [f"pipeline.stages.{stage}"] + ([f"data_recipes.{recipe}"] if stage == "ingest" else [])
-    return module_sources(*roots)
-
-
-def module_sources(*roots: str) -> list[Path]:
-    """Source files of modules and of all modules that they import, directly or not."""
-    graph = _import_graph()
-    modules = set(roots).union(*(graph.find_upstream_modules(root) for root in roots))  # type: ignore[attr-defined]
-    # Packages for their __init__, which no module names and every import of one within runs.
-    modules |= {module.rsplit(".", n)[0] for module in modules for n in range(1, module.count(".") + 1)}
-    files = {_module_path(module) for module in modules}
-    if "pipeline.reports.page" in modules:
-        files |= set((PACKAGE_DIR / "reports" / "templates").iterdir())
-    if "pipeline.lexical.mentions" in modules:
-        files |= set((PACKAGE_DIR / "lexical" / "lexicon").iterdir())
-    return sorted(files)
-
-
-def _module_path(module: str) -> Path:
-    """File of a module of ours.
-
-    Example:
-        >>> _module_path("pipeline.stages").name
-        '__init__.py'
-    """
-    top, *inner = module.split(".")
-    base = (PACKAGE_DIR if top == "pipeline" else Path(data_recipes.__file__).parent).joinpath(*inner)
-    return base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
 
 
 def raw_files(config: PipelineConfig) -> list[Path]:

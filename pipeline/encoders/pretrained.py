@@ -74,6 +74,9 @@ def load_encoder(
         config = AutoConfig.from_pretrained(folder, **is_local)
         if attention_dropout is not None:
             _set_attention_dropout(config, attention_dropout)
+        if getattr(config, "attention_type", None) == "block_sparse":
+            # BigBird changes to full attention for good with the first short input: order would change results.
+            config.attention_type = "original_full"
         backbone, loaded = AutoModel.from_pretrained(
             folder, config=config, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **is_local
         )

@@ -22,6 +22,7 @@ from pipeline.errors import UserError
 from pipeline.experiment.config import PipelineConfig, Stage, stage_settings
 from pipeline.experiment.encoder_files import encoder_digest
 from pipeline.experiment.provenance import git_commit, peak_memory_mb, versions
+from pipeline.experiment.sources import sources_digest
 from pipeline.files import guarded_io, lock, read_json, sha256_of, write_json
 
 STAGE_OUTPUTS: dict[Stage, tuple[str, ...]] = {
@@ -217,8 +218,13 @@ def pretrained_digest(config: PipelineConfig, stage: Stage) -> str:
 
 
 def input_signature(config: PipelineConfig, stage: Stage) -> str:
-    """Digest of a stage's settings and inputs: what a checkpoint of it belongs to."""
-    content = [stage_settings(config, stage), _input_digests(config, stage)]
+    """Digest of a stage's settings, inputs, source files and packages: what a checkpoint of it belongs to."""
+    content = [
+        stage_settings(config, stage),
+        _input_digests(config, stage),
+        sources_digest(stage, config.data.recipe),
+        versions(),
+    ]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -193,7 +193,9 @@ class TrainClassifier(Training):
     loss: HeadLossName = "bce"
     loss_settings: dict[str, Any] = Field(default_factory=dict, description="what this loss alone has; docs/losses.md")
     freeze_encoder: bool = False
-    group_by_length: bool = Field(False, description="steps of documents about as long: less padding, faster")
+    group_by_length: bool | None = Field(
+        None, description="steps of documents about as long: less padding, faster; null: unless partners are brought"
+    )
     joint: Joint = Field(default_factory=Joint)
     patience: PositiveInt = Field(3, description="epochs without a better validation score before stopping")
     select_by: Literal["map", "micro_f1", "macro_f1"] = Field("micro_f1", description="validation score to choose by")
@@ -211,6 +213,20 @@ class TrainClassifier(Training):
     def _has_what_icl_sees(self) -> Self:
         if self.joint.loss == "icl" and self.head == "linear":
             raise ValueError("joint.loss 'icl' contrasts what labels read in documents: it needs label attention")
+        return self
+
+    @property
+    def groups_by_length(self) -> bool:
+        """Whether a step holds documents about as long."""
+        return not self.joint.partner_probability if self.group_by_length is None else self.group_by_length
+
+    @model_validator(mode="after")
+    def _trains_what_the_joint_loss_moves(self) -> Self:
+        if self.freeze_encoder and self.joint.loss not in ("none", *_WITHOUT_PROJECTIONS):
+            raise ValueError(
+                f"joint.loss {self.joint.loss!r} moves the encoder, which freeze_encoder leaves as it is; set one of "
+                "them otherwise"
+            )
         return self
 
     @model_validator(mode="after")

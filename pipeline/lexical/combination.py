@@ -160,8 +160,8 @@ def probabilities_of(logits: NDArray[np.floating]) -> NDArray[np.float32]:
 
 
 def logits_of(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The inverse, finite: probabilities are taken as between 1e-6 and 1 - 1e-6."""
-    clipped = np.clip(probabilities.astype(np.float64), 1e-6, 1 - 1e-6)
+    """The inverse, finite also at 0 and 1, and different wherever two probabilities are."""
+    clipped = np.clip(probabilities.astype(np.float64), np.finfo(np.float32).tiny, 1 - 2**-25)
     result: NDArray[np.float32] = np.log(clipped / (1 - clipped)).astype(np.float32)
     return result
 

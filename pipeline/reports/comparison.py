@@ -194,9 +194,7 @@ def _names(dir_a: Path, dir_b: Path) -> tuple[str, str]:
 
 def verdict(comparison: Comparison) -> str:
     """What micro-F1 says, in a sentence, and whether too few patients or a split that is not held out say it."""
-    return " ".join(
-        filter(None, (_verdict(comparison), comparison.few_patients, caveat_of_split(comparison.split)))
-    )
+    return " ".join(filter(None, (_verdict(comparison), comparison.few_patients, caveat_of_split(comparison.split))))
 
 
 def _verdict(comparison: Comparison) -> str:

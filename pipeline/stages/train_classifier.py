@@ -114,8 +114,8 @@ def _train_neural(
         config.encoding,
         seed=config.seed,
         compute=config.compute,
-        partner_probability=settings.joint.partner_probability if settings.joint.loss != "none" else 0.0,
-        group_by_length=settings.group_by_length,
+        partner_probability=settings.joint.partner_probability,
+        group_by_length=settings.groups_by_length,
     )
     _start_labels(objective, label_space, tokenizer, loader.settings, title_init=settings.title_init)
     validator = Validator(

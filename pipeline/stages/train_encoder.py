@@ -18,6 +18,7 @@ from pipeline.encoders.adapters import add_adapters
 from pipeline.encoders.encoder import DocumentEncoder, ProjectionHead
 from pipeline.encoders.pretrained import load_encoder, load_tokenizer
 from pipeline.encoders.tokens import select_rows
+from pipeline.errors import UserError
 from pipeline.experiment.artifacts import checkpoint_dir, input_signature, need, writing
 from pipeline.experiment.config import PipelineConfig
 from pipeline.experiment.encoder_files import find_encoder
@@ -71,6 +72,11 @@ def _train(
     config: PipelineConfig, encoder: DocumentEncoder, accelerator: Accelerator, tracked: StageRun
 ) -> list[dict[str, float]]:
     settings, experiment_dir = config.train_encoder, config.experiment_dir
+    if not any(one.requires_grad for one in encoder.parameters()):
+        raise UserError(
+            f"train_encoder.loss is {settings.loss!r}, but no weight of the encoder is left to train; lower "
+            f"encoding.n_frozen_layers ({config.encoding.n_frozen_layers}), or set the loss to none."
+        )
     tokens = datasets.load_from_disk(str(experiment_dir / "tokens"))
     label_space = LabelSpace.load(need(experiment_dir, "label_space.json"))
     n_labels = len(label_space)

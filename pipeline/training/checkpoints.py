@@ -15,6 +15,8 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from pipeline.errors import UserError
+
 logger = logging.getLogger(__name__)
 
 EVERY_S = 600.0
@@ -23,8 +25,9 @@ EVERY_S = 600.0
 
 @dataclass
 class LoopState:
-    """Where a training stands; saved with every checkpoint."""
+    """Where a training stands, and the precision it is in; saved with every checkpoint."""
 
+    precision: str
     epoch: int = 0
     step: int = 0
     best_score: float = -math.inf
@@ -51,18 +54,28 @@ class Checkpoints:
         if accelerator.is_main_process:
             for other in folder.glob("*"):
                 if other != self._folder:
-                    logger.warning("checkpoints of other settings, data or number of processes are removed")
+                    logger.warning("checkpoints of other settings, data, code or number of processes are removed")
                     shutil.rmtree(other)
             self._folder.mkdir(parents=True, exist_ok=True)
         accelerator.wait_for_everyone()
 
-    def resume(self) -> None:
-        """Go on from the newest whole checkpoint, if there is one."""
+    def resume(self, state: LoopState) -> None:
+        """Go on from the newest whole checkpoint, if there is one.
+
+        Raises:
+            UserError: if it was trained in another precision than this machine gives.
+        """
         whole = [path for path in self._folder.glob("epoch-*") if not path.name.endswith(".tmp")]
         if whole:
             # By what the name says: removing half of an older one, before a kill, changed that one last.
             newest = max(whole, key=lambda path: [int(part) for part in path.name.split("-") if part.isdigit()])
             self._accelerator.load_state(str(newest))
+            if state.precision != self._accelerator.mixed_precision:
+                raise UserError(
+                    f"{self._folder}: this training began in precision {state.precision!r} and would go on in "
+                    f"{self._accelerator.mixed_precision!r} here; go on on a machine like the first, or remove that "
+                    "folder and start again."
+                )
             logger.info("resumed from checkpoint %s", newest.name)
 
     def save_if_due(self, name: str) -> None:

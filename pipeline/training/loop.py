@@ -115,12 +115,12 @@ def fit(
     optimizer = _build_optimizer(model, settings, head_learning_rate)
     scheduler = _build_scheduler(optimizer, settings, loader.plan.n_steps * settings.n_epochs)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
-    state = LoopState()
+    state = LoopState(accelerator.mixed_precision)
     average = None if settings.ema_decay is None else WeightAverage(wrapped.parameters(), settings.ema_decay)
     averages = [average] if average else []
     accelerator.register_for_checkpointing(state, scheduler, *memory_queues(model), *averages)
     checkpoints = Checkpoints(checkpoint_dir, signature, accelerator)
-    checkpoints.resume()
+    checkpoints.resume(state)
     loop = _Loop(wrapped, loader, optimizer, scheduler, state, settings, accelerator, checkpoints, log, average)
     while state.epoch < settings.n_epochs and state.n_epochs_without_gain < patience:
         loop.run_epoch()
