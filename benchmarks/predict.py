@@ -36,7 +36,7 @@ import torch
 
 from benchmarks import results
 from pipeline.coding.classifier import Classifier, ClassifierSettings
-from pipeline.coding.code_files import writing_codes
+from pipeline.coding.code_files import text_digest, writing_codes
 from pipeline.coding.ensemble import CodingModel
 from pipeline.coding.proposals import code_documents, propose
 from pipeline.encoders.heads import build_head
@@ -99,7 +99,7 @@ def plain_loop(model: Path, source: Path, output: Path) -> None:
             hidden = backbone(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]).last_hidden_state
             for document, probabilities in zip(batch, plain_head(head, hidden, tokens["attention_mask"]), strict=True):
                 codes = propose(probabilities.float().numpy(), classifier.label_space, 0.999, top_k=5)
-                writer.add(document.document_id, codes)
+                writer.add(document.document_id, codes, text_digest(document.text))
 
 
 def plain_head(head: torch.nn.Module, hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:

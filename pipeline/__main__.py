@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import http.client
 import logging
 import os
 import shutil
-import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -152,6 +149,11 @@ def _print_summary(config: PipelineConfig) -> None:
             low, high = intervals.get(name, (None, None))
             interval = f"   95% interval {low:.3f} to {high:.3f}" if low is not None else ""
             print(f"  {title:<10} {scores[name]:.3f}{interval}")
+    if scores["n_true_outside_label_space"]:
+        print(
+            f"  {scores['n_true_outside_label_space']:.0f} given codes are none that the model can assign; counted as "
+            f"missed, micro-F1 is {scores['micro_f1_all_given']:.3f}"
+        )
     shown = _relative(experiment_dir)
     print(f"\nreport:    {shown / 'report.html'}")
     print(f"code more: {_called_as()} predict --model {shown / 'classifier'} --input notes.csv --output codes.csv")
@@ -238,37 +240,10 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 
 def _ui(arguments: argparse.Namespace) -> int:
-    if _answers(arguments.port):
-        raise UserError(f"--port {arguments.port}: another program answers there; name another port.")
-    from pipeline.experiment.mlflow_store import open_store, page_path, tracking_uri
+    from pipeline.commands.page_server import serve
 
-    tracking_dir = arguments.tracking_dir
-    page = page_path(open_store(tracking_dir))
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracking_uri(tracking_dir)]
-    command += ["--default-artifact-root", (tracking_dir / "artifacts").resolve().as_uri()]
-    # One process serves a user's page; MLflow's default is four, and eight for jobs that nothing here asks for.
-    command += ["--host", "127.0.0.1", "--port", str(arguments.port), "--workers", "1"]
-    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} | os.environ
-    sys.stderr.write("the MLflow page starts, which takes some seconds ...\n")
-    with subprocess.Popen(command, stdout=sys.stderr, env=environment) as server:  # its log is not our answer
-        try:
-            while server.poll() is None and not _answers(arguments.port):
-                time.sleep(0.2)
-            if server.poll() is None:
-                print(f"MLflow: http://127.0.0.1:{arguments.port}/{page} (Ctrl-C to stop)", flush=True)
-            return server.wait()
-        except KeyboardInterrupt:
-            server.terminate()
-            return 0
-
-
-def _answers(port: int) -> bool:
-    """Whether a page is served on a port of this machine."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
-    with contextlib.suppress(OSError, http.client.HTTPException), contextlib.closing(connection):
-        connection.request("GET", "/health")
-        return connection.getresponse().status < http.HTTPStatus.INTERNAL_SERVER_ERROR
-    return False
+    serve(arguments.tracking_dir, arguments.port)
+    return 0
 
 
 if __name__ == "__main__":

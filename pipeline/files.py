@@ -25,7 +25,7 @@ _HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 @contextlib.contextmanager
 def guarded_io(where: Path) -> Iterator[None]:
-    """Turn a full disk, a file-size limit or a missing permission into a UserError."""
+    """Turn a full disk, a file-size limit, a missing permission or a file in place of a folder into a UserError."""
     try:
         yield
     except UserError:
@@ -38,6 +38,8 @@ def guarded_io(where: Path) -> Iterator[None]:
             ) from error
         if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise UserError(f"{error.filename or where}: {error.strerror}; mend its permissions.") from error
+        if isinstance(error, FileExistsError | NotADirectoryError):
+            raise UserError(f"{error.filename or where}: a file lies where a folder must be; name another.") from error
         raise
 
 

@@ -45,7 +45,7 @@ class MLflowModel(PythonModel):
         documents = unique_documents(new_document(f"row {number}", *row) for number, row in enumerate(given, start=1))
         rows = [
             {"document_id": document.document_id} | asdict(code)
-            for document, codes in coded(self._model, documents, top_k=None)
+            for document, codes, _ in coded(self._model, documents, top_k=None)
             for code in codes
         ]
         return pd.DataFrame(rows, columns=list(MODEL_OUTPUTS))

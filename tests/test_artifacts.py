@@ -142,23 +142,23 @@ def test_a_signature_changes_with_settings_inputs_and_what_the_stage_is_made_of(
         changed.setattr(artifacts, "versions", lambda: {"torch": "another"})
         assert input_signature(config, "split") != before
     with monkeypatch.context() as changed:
-        changed.setattr(artifacts, "sources_digest", lambda stage, recipe: f"another {stage} {recipe}")
+        changed.setattr(artifacts, "sources_digest", lambda root: f"another {root}")
         assert input_signature(config, "split") != before
     assert input_signature(config, "split") == before
     (config.experiment_dir / "titles.json").write_text("other")
     assert input_signature(config, "split") != before
 
 
-def test_sources_of_a_stage_are_digested_by_name_and_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sources_are_digested_by_name_and_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a.py", "b.py"):
         (tmp_path / name).write_text("x")
     found = []
     for names, text in ((("a.py", "b.py"), "x"), (("a.py", "b.py"), "y"), (("a.py",), "x"), (("b.py",), "x")):
         (tmp_path / "b.py").write_text(text)
         paths = [tmp_path / name for name in names]
-        monkeypatch.setattr(sources, "stage_sources", lambda stage, recipe, paths=paths: paths)
+        monkeypatch.setattr(sources, "module_sources", lambda *_, paths=paths: paths)
         monkeypatch.setattr(sources, "PACKAGE_DIR", tmp_path / "pipeline")
-        found.append(sources.sources_digest("split", "table"))
+        found.append(sources.sources_digest("pipeline.stages.split"))
     assert len(set(found)) == 4
 
 

@@ -20,7 +20,7 @@ N179 = Code(2, "icd10cm", "N17.9", None, 0.25, is_predicted=False)
 
 
 def write_codes(writer: CodesWriter) -> None:
-    writer.add("007", [I10, N179])
+    writer.add("007", [I10, N179], "0123456789abcdef")
     writer.add("b", [])
 
 
@@ -29,8 +29,8 @@ def without_evidence(code: Code) -> dict[str, Any]:
 
 
 EXPECTED_ROWS = [
-    {"document_id": "007", "codes": [without_evidence(I10), without_evidence(N179)]},
-    {"document_id": "b", "codes": []},
+    {"document_id": "007", "text_digest": "0123456789abcdef", "codes": [without_evidence(I10), without_evidence(N179)]},
+    {"document_id": "b", "text_digest": None, "codes": []},
 ]
 
 
@@ -39,10 +39,10 @@ def test_csv_has_a_row_a_code_and_one_for_a_document_without_any(tmp_path: Path)
         write_codes(writer)
     with (tmp_path / "codes.csv").open(encoding="utf-8", newline="") as file:
         assert list(csv.reader(file)) == [
-            ["document_id", "rank", "code_system", "code", "title", "probability", "is_predicted"],
-            ["007", "1", "icd10cm", "I10", "Essential (primary) hypertension", "0.875000", "1"],
-            ["007", "2", "icd10cm", "N17.9", "", "0.250000", "0"],
-            ["b", "", "", "", "", "", ""],
+            ["document_id", "rank", "code_system", "code", "title", "probability", "is_predicted", "text_digest"],
+            ["007", "1", "icd10cm", "I10", "Essential (primary) hypertension", "0.875000", "1", "0123456789abcdef"],
+            ["007", "2", "icd10cm", "N17.9", "", "0.250000", "0", "0123456789abcdef"],
+            ["b", "", "", "", "", "", "", ""],
         ]
 
 
@@ -138,12 +138,12 @@ def test_evidence_stands_beside_each_code_in_every_kind_of_file(tmp_path: Path) 
             writer.add("b", [], text_digest("another"))
     with (tmp_path / "codes.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))
-    assert rows[0][-2:] == ["evidence", "text_digest"]
-    assert [row[-2] for row in rows[2:]] == ["[]", ""]
-    assert json.loads(rows[1][-2]) == FOUND_ROWS
+    assert rows[0][-2:] == ["text_digest", "evidence"]
+    assert [row[-1] for row in rows[2:]] == ["[]", ""]
+    assert json.loads(rows[1][-1]) == FOUND_ROWS
     assert {len(row) for row in rows} == {9}
     digests = [text_digest("one text"), text_digest("another")]
-    assert [row[-1] for row in rows[1:]] == [digests[0], *digests]
+    assert [row[-2] for row in rows[1:]] == [digests[0], *digests]
     lines = [json.loads(line) for line in (tmp_path / "codes.jsonl").read_text().splitlines()]
     assert lines == pq.read_table(tmp_path / "codes.parquet").to_pylist()
     assert [line["text_digest"] for line in lines] == digests

@@ -139,6 +139,7 @@ def test_a_value_out_of_range_is_refused_by_its_name(tmp_path: Path, setting: st
             "joint.loss 'sd' moves the encoder, which freeze_encoder leaves as it is",
         ),
         ("train_encoder: {loss: jspcl}", "train_encoder.loss: "),
+        ("data: {recipe: 5}", "data.recipe: expected text; put it in quotes (got 5)"),
         ("train_encoder: {momentum: 0.99}", "train_encoder: momentum is for queued projections: set queue_size"),
         (
             "train_classifier: {group_by_length: true, joint: {loss: sd, partner_probability: 0.5}}",
@@ -285,7 +286,11 @@ def test_a_file_that_is_no_config_is_refused_with_its_line(tmp_path: Path, yaml_
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes("experiment: caf\xe9".encode("latin-1"))
-    for name, part in (("none.yaml", "no such config file"), (".", "cannot be read"), ("latin.yaml", "cannot be read")):
+    for name, part in (
+        ("none.yaml", "no such config file"),
+        (".", "cannot be read"),
+        ("latin.yaml", "not UTF-8; save it"),
+    ):
         with pytest.raises(UserError, match=part):
             load_config(tmp_path / name)
 

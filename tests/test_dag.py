@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.__main__ import _report_failure
+from pipeline.__main__ import _print_summary, _report_failure
 from pipeline.commands import dag
 from pipeline.errors import UserError
 from pipeline.experiment import artifacts
@@ -16,6 +16,7 @@ from pipeline.experiment.config import DISTRIBUTED_STAGES, STAGE_SECTIONS, Pipel
 from pipeline.experiment.config_files import validate_config
 from pipeline.experiment.grid import expand
 from pipeline.experiment.sources import PACKAGE_DIR, module_sources, stage_sources
+from pipeline.files import write_json
 
 
 def sources(stage: Stage, recipe: str = "table") -> set[str]:
@@ -238,3 +239,21 @@ def test_what_a_killed_head_left_is_removed_and_snakemakes_records_stay(tmp_path
         (config.experiment_dir / ".snakemake" / name).mkdir(parents=True)
     dag.clear_after_kill(config)
     assert [path.name for path in (config.experiment_dir / ".snakemake").iterdir()] == ["metadata"]
+
+
+@pytest.mark.parametrize(("n_outside", "is_told"), [(32, True), (0, False)])
+def test_the_summary_tells_codes_that_the_model_cannot_assign(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], n_outside: int, is_told: bool
+) -> None:
+    config = config_in(tmp_path)
+    scores = {
+        "n_documents": 9, "micro_f1": 0.987, "n_true_outside_label_space": n_outside, "micro_f1_all_given": 0.703
+    }  # fmt: skip
+    config.experiment_dir.mkdir()
+    write_json(config.experiment_dir / "metrics.json", {"split": "test", "scores": scores, "intervals": {}})
+    _print_summary(config)
+    printed = capsys.readouterr().out
+    assert "0.987" in printed
+    assert ("32 given codes are none that the model can assign; counted as missed, micro-F1 is 0.703" in printed) == (
+        is_told
+    )

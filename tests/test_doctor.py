@@ -142,11 +142,29 @@ def test_a_table_of_ones_own_is_checked_in_every_format(
         pd.DataFrame(ROWS).to_csv(path, index=False)
     config = make_config(data={"recipe": "table", "raw": path, "options": OPTIONS})
     assert findings_of(config, name) == [Finding("ok", name, "2 rows")]
+    assert findings_of(config, "documents") == [Finding("ok", "documents", "2 can be read as ingest reads them")]
     config = make_config(data={"recipe": "table", "raw": path, "options": OPTIONS | {"codes": "icd"}})
     (found,) = findings_of(config, name)
     assert found.state == "wrong"
     assert "icd" in found.found
     assert "missing" in found.found
+
+
+def test_codes_that_ingest_would_refuse_are_told(make_config: Callable[..., PipelineConfig], tmp_path: Path) -> None:
+    pd.DataFrame([*ROWS, ROWS[0] | {"id": "c", "codes": "I10, J18.9"}]).to_csv(tmp_path / "t.csv", index=False)
+    config = make_config(data={"recipe": "table", "raw": tmp_path / "t.csv", "options": OPTIONS})
+    (found,) = findings_of(config, "documents")
+    assert found.state == "wrong"
+    assert "holds several codes in one entry" in found.found
+    assert CANARY not in found.found
+
+
+def test_folders_that_cannot_be_written_are_told(make_config: Callable[..., PipelineConfig], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    config = make_config(work_dir=tmp_path / "file" / "work", tracking={"dir": tmp_path / "file"})
+    for what in ("disk", "MLflow"):
+        (found,) = findings_of(config, what)
+        assert (found.state, "cannot be written" in found.found) == ("wrong", True)
 
 
 def test_a_table_of_which_no_row_can_be_read_is_no_empty_one(

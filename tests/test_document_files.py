@@ -77,7 +77,21 @@ def test_standard_input_is_json_lines_or_one_document(monkeypatch: pytest.Monkey
     assert stdin_of(monkeypatch, lines) == DOCUMENTS
     assert stdin_of(monkeypatch, "\ufeff".encode() + lines) == DOCUMENTS
     assert stdin_of(monkeypatch, "Née\nwith {fever}".encode()) == [NewDocument("stdin", "Née\nwith {fever}")]
-    assert stdin_of(monkeypatch, b"") == [NewDocument("stdin", "")]
+    assert stdin_of(monkeypatch, b"[**Name**] has\nfever") == [NewDocument("stdin", "[**Name**] has\nfever")]
+
+
+@pytest.mark.parametrize("content", ["", "\n \n", "\ufeff\n"])
+def test_nothing_on_standard_input_is_no_document(monkeypatch: pytest.MonkeyPatch, content: str) -> None:
+    """What was to fill the pipe may have failed."""
+    assert stdin_of(monkeypatch, content.encode()) == []
+
+
+@pytest.mark.parametrize(
+    "content", ["document_id,text\na,fever\n", '"Text", "DOCUMENT_ID"\r\n', '[{"document_id": "a"}]', "[\n{}"]
+)
+def test_a_table_on_standard_input_is_not_read_as_one_note(monkeypatch: pytest.MonkeyPatch, content: str) -> None:
+    with pytest.raises(UserError, match="standard input: a table; pipe JSON lines, or name the file with --input"):
+        stdin_of(monkeypatch, content.encode())
 
 
 @pytest.mark.parametrize("blank", ["\n", "\r\n \t\n", "\ufeff\n\n"])
@@ -89,8 +103,8 @@ def test_blank_lines_before_standard_input_do_not_change_what_it_is(
     assert stdin_of(monkeypatch, (blank + lines).encode()) == DOCUMENTS
     with pytest.raises(UserError, match=f"line {blank.count(chr(10)) + 1}: expected an object with"):
         stdin_of(monkeypatch, (blank + "{}").encode())
-    for text in (f"{blank}Fever.\n{{}}", blank):
-        assert stdin_of(monkeypatch, text.encode()) == [NewDocument("stdin", text.removeprefix("\ufeff"))]
+    text = f"{blank}Fever.\n{{}}"
+    assert stdin_of(monkeypatch, text.encode()) == [NewDocument("stdin", text.removeprefix("\ufeff"))]
 
 
 @pytest.mark.parametrize("content", [b"caf\xe9", b'{"document_id": "a", "text": "caf\xe9"}'])

@@ -190,7 +190,7 @@ def test_coding_with_evidence_gives_the_same_codes_and_their_spans(
     spans = {
         (row["document_id"], code["code"]): code.pop("evidence") for row in rows["evidence"] for code in row["codes"]
     }
-    digests = {row["document_id"]: row.pop("text_digest") for row in rows["evidence"]}
+    digests = {row["document_id"]: row["text_digest"] for row in rows["evidence"]}
     assert digests == {document_id: text_digest(text) for document_id, text in notes}
     assert rows["evidence"] == rows["plain"]
     assert {key[0] for key in spans} == {"a", "c"}, "none for the empty document"

@@ -59,6 +59,13 @@ def test_nothing_has_no_digest(tmp_path: Path) -> None:
         sha256_of(tmp_path / "missing")
 
 
+def test_a_file_in_the_place_of_a_folder_is_a_user_error(tmp_path: Path) -> None:
+    (tmp_path / "notes.csv").touch()
+    for folder in (tmp_path / "notes.csv", tmp_path / "notes.csv" / "work" / "study"):
+        with pytest.raises(UserError, match=r"notes.csv.*: a file lies where a folder must be"), guarded_io(folder):
+            private_folder(folder)
+
+
 def test_json_survives_a_failed_write_and_reads_back(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     write_json(path, {"title": "Ménière"})

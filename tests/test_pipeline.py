@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -12,10 +13,13 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
 import pytest
+
+from pipeline.__main__ import main
 
 MARKER = "Xqzvcanary"
 CODES = {"I10": "hypertension", "E11.9": "diabetes", "N17.9": "kidney injury", "J18.9": "pneumonia"}
@@ -204,8 +208,25 @@ def test_ui_serves_the_runs_on_this_machine_alone(finished: Path) -> None:
             second = icd(finished, "ui", "--port", str(port))
             assert second.returncode == 2
             assert "another program answers there" in second.stderr
+            server.terminate()
+            assert server.wait(timeout=20) == 0
+            with pytest.raises(urllib.error.URLError):  # no process is left that holds the port
+                for _ in range(100):
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=20).close()
+                    time.sleep(0.1)
         finally:
-            os.killpg(server.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGKILL)
+
+
+def test_a_page_without_runs_or_on_no_port_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ui", "--tracking-dir", str(tmp_path / "mlrun")]) == 2
+    assert "no runs were tracked there yet" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(SystemExit) as ended:
+        main(["ui", "--port", "99999"])
+    assert ended.value.code == 2
+    assert "must be 1 to 65535, got 99999" in capsys.readouterr().err
 
 
 def test_doctor_review_and_compare_work_on_a_finished_run(finished: Path) -> None:

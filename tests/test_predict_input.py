@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -74,12 +75,14 @@ ODD_TEXTS = {
     ("kind", "suffix"), [("model", "csv"), ("model", "jsonl"), ("model", "parquet"), ("ensemble", "jsonl")]
 )
 def test_odd_documents_are_coded_all_with_evidence_inside_them(
-    request: pytest.FixtureRequest, tmp_path: Path, kind: str, suffix: str
+    request: pytest.FixtureRequest, tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str, suffix: str
 ) -> None:
     model = request.getfixturevalue(kind)
     source, output = tmp_path / "notes.jsonl", tmp_path / f"codes.{suffix}"
     source.write_text("".join(json.dumps({"document_id": one, "text": text}) + "\n" for one, text in ODD_TEXTS.items()))
-    assert predict(model, source, output, "--evidence", "--top-k", "2") == 0
+    with caplog.at_level(logging.WARNING):
+        assert predict(model, source, output, "--evidence", "--top-k", "2") == 0
+    assert f"2 of {len(ODD_TEXTS)} documents have no text, and so no codes (first: empty)" in caplog.text
     from pipeline.coding.code_files import text_digest
     from pipeline.coding.code_reading import read_codes
 

@@ -190,6 +190,21 @@ def test_a_lost_header_does_not_bring_a_row_of_data_into_the_message(tmp_path: P
     assert "MARKER" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (as_csv(ROWS).decode().encode("utf-16"), r"the header is not UTF-8 text; convert the file to UTF-8"),
+        (as_csv(ROWS).replace(b"\n", b"\r"), r"lines must end with LF or CR LF, not with CR alone"),
+    ],
+)
+def test_a_file_of_another_encoding_or_other_line_ends_is_told_what_to_become(
+    tmp_path: Path, content: bytes, problem: str
+) -> None:
+    (tmp_path / "t.csv").write_bytes(content)
+    with pytest.raises(UserError, match=problem):
+        read(tmp_path / "t.csv")
+
+
 RAW = gzip.compress(as_csv([[str(i), "I10", "some text " * i] for i in range(300)]), mtime=0)
 
 

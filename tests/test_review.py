@@ -70,7 +70,7 @@ def test_evidence_of_another_version_of_the_note_marks_nothing_though_all_offset
     (shown_code,) = review.documents[0]["codes"]
     assert (review.misfits, review.documents[0]["fits"]) == ([] if fits else ["a"], fits)
     assert [note[start:end] for start, end, *_ in shown_code["evidence"]] == (["fever"] if fits else [])
-    said = "1 documents have evidence of another text than their note"
+    said = "1 documents were coded from another text than their note"
     assert (said in render(review)) != fits
     with caplog.at_level(logging.WARNING):
         write_review(predictions, notes, tmp_path / "review.html", max_documents=9)
@@ -81,6 +81,18 @@ def test_another_note_under_the_id_of_one_without_evidence_is_told(tmp_path: Pat
     predictions = write_codes(tmp_path / "c.jsonl", ("a", [code("R50", 0.9)], text_digest("the note that was coded")))
     review = collect(predictions, write_notes(tmp_path / "n.jsonl", a="another patient's note"), max_documents=9)
     assert (review.misfits, review.documents[0]["fits"]) == (["a"], False)
+
+
+def test_codes_that_do_not_say_what_they_were_made_from_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    predictions = write_codes(tmp_path / "c.jsonl", ("a", [code("R50", 0.9)]))
+    notes = write_notes(tmp_path / "n.jsonl", a="fever")
+    with caplog.at_level(logging.WARNING):
+        write_review(predictions, notes, tmp_path / "review.html", max_documents=9)
+    said = "1 documents do not say from which text they were coded"
+    assert said in caplog.text
+    assert said in (tmp_path / "review.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

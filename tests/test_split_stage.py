@@ -87,6 +87,15 @@ def test_the_stage_takes_one_fold_as_test_and_val_from_the_rest(make_config: Cal
     assert splits.count("val") == 3
 
 
+@pytest.mark.parametrize(("n_of_one", "is_told"), [(10, False), (11, True)])
+def test_a_patient_of_very_many_documents_is_told(
+    make_config: Callable[..., PipelineConfig], caplog: pytest.LogCaptureFixture, n_of_one: int, is_told: bool
+) -> None:
+    corpus = [(str(number), ["a"]) for number in range(60)] + [("unknown", ["a"])] * n_of_one
+    split_stage(make_config, corpus)
+    assert (f"one patient_id has {n_of_one} of the {60 + n_of_one} documents" in caplog.text) == is_told
+
+
 def test_the_stage_splits_by_date_and_says_which_years(make_config: Callable[..., PipelineConfig]) -> None:
     corpus = [(str(number), ["a"]) for number in range(20)]
     dates = [day(20 * (19 - number)) for number in range(20)]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from table_cases import read
 
 from pipeline.errors import UserError
@@ -23,10 +25,11 @@ def test_codes_at_another_delimiter_are_refused_with_the_setting_that_reads_them
 ) -> None:
     """Else every note with several codes would be left out, those with one stay, and scores look fine."""
     raw = table_of(tmp_path, "I10", delimiter.join(["E11.9", "J44.9"]))
-    with pytest.raises(UserError, match=r"column 'codes' holds several codes .* data\.options\.delimiter=") as caught:
+    with pytest.raises(UserError, match=r"column 'codes' holds several codes .*data\.options\.delimiter=") as caught:
         read(raw)
-    named = str(caught.value).rpartition("delimiter=")[2][:-1]
-    documents, _ = read(raw, delimiter={"'\\t'": "\t"}.get(named, named.strip("'")))
+    _, setting = shlex.split(str(caught.value).rpartition("give ")[2].partition(", quotes and all")[0])
+    named = yaml.safe_load(setting.partition("=")[2])  # as a shell and --set read it
+    documents, _ = read(raw, delimiter=named)
     assert [one.labels for one in documents] == [["icd10cm:I10"], ["icd10cm:E11.9", "icd10cm:J44.9"]]
 
 

@@ -41,6 +41,15 @@ def test_a_float_that_is_no_id_is_refused(tmp_path: Path, patient: float) -> Non
         read(tmp_path / "a.parquet", patient_id="patient")
 
 
+@pytest.mark.parametrize("patient", ["1.23457E+12", "1,23E+12", "4e+11"])
+def test_an_id_that_a_spreadsheet_shortened_is_refused(tmp_path: Path, patient: str) -> None:
+    """Those of many patients would be one."""
+    rows = [{"document_id": "a", "patient": patient, "text": "t", "codes": "I10"}]
+    pd.DataFrame(rows).to_csv(tmp_path / "a.csv", index=False)
+    with pytest.raises(UserError, match="row 1: column 'patient': a spreadsheet shortened this id"):
+        read(tmp_path / "a.csv", patient_id="patient")
+
+
 def test_the_patient_may_be_the_document(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("pid,text,codes\n7,t,I10\n", encoding="utf-8")
     documents, _ = read(tmp_path / "a.csv", document_id="pid", patient_id="pid")

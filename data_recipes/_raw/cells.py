@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import re
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from pipeline.errors import UserError
 from pipeline.icd.codes import CodeSystem, normalise
 
+_SHORTENED = re.compile(r"\d([.,]\d+)?[eE]\+\d+")
 _FLOAT = re.compile(r"\d+\.0+")
 _EXACT = 2**53  # beyond, a float does not hold every whole number
 _LIST = re.compile(r"\[(['\"].*['\"])?\]", re.DOTALL)  # as Python writes a list of texts, or an empty one
@@ -71,8 +73,8 @@ def check_delimiter(entry: str, column: str, system: CodeSystem) -> None:
         parts = [part for part in entry.split(delimiter) if part.strip()]
         if len(parts) > 1 and all(_is_code(part, system) for part in parts):
             raise UserError(
-                f"column {column!r} holds several codes in one entry, with a {name} between them; set "
-                f"data.options.delimiter={delimiter!r}."
+                f"column {column!r} holds several codes in one entry, with a {name} between them; give "
+                f"--set 'data.options.delimiter={json.dumps(delimiter)}', quotes and all."
             )
 
 
@@ -114,7 +116,7 @@ def as_id(value: Any) -> tuple[str, bool]:
         The id without blanks around it, and whether decimals were taken off.
 
     Raises:
-        ValueError: if it is a float that is no whole number, or too large to be exact.
+        ValueError: if it is a float that is no whole number or too large to be exact, or "1.23E+12".
 
     Example:
         >>> as_id(123.0), as_id("0123.0"), as_id(" a.0"), as_id(float("nan"))
@@ -127,4 +129,6 @@ def as_id(value: Any) -> tuple[str, bool]:
             raise ValueError("a float is no id; export it as text")
         return str(int(value)), True
     text = "" if value is None else str(value).strip()
+    if _SHORTENED.fullmatch(text):
+        raise ValueError("a spreadsheet shortened this id, and others may have become the same; export it as text")
     return (text.partition(".")[0], True) if _FLOAT.fullmatch(text) else (text, False)

@@ -183,8 +183,17 @@ def _read_header(path: Path, chunks: Iterator[bytes], wanted: _Wanted) -> tuple[
     try:
         text = line.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise UserError(f"{path}: the header is not UTF-8 text; expected {', '.join(wanted.columns)}.") from None
-    names = [name.strip() for name in next(csv.reader([text]), [])]
+        raise UserError(
+            f"{path}: the header is not UTF-8 text; convert the file to UTF-8 (spreadsheets call it CSV UTF-8). "
+            f"Expected {', '.join(wanted.columns)}."
+        ) from None
+    try:
+        names = [name.strip() for name in next(csv.reader([text]), [])]
+    except csv.Error:  # its message could quote what it read
+        raise UserError(
+            f"{path}: no header that ends with a line; lines must end with LF or CR LF, not with CR alone. Save it as "
+            "CSV UTF-8 again."
+        ) from None
     found = _describe(names, wanted.columns)
     advice = f"found {found}; {wanted.if_missing}"
     positions = {column: _position(path, column, names, advice) for column in wanted.columns}

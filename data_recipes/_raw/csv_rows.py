@@ -241,7 +241,8 @@ def _row_at(block: bytes, start: int, n_fields: int, row_start: re.Pattern[bytes
     """The row that begins at ``start``, sound or broken; None if the block may hold only its beginning."""
     pattern = _row_pattern(n_fields)
     if match := pattern.match(block, start):
-        return _Row(start, match.end(), None if is_utf8(match.group()) else "bytes that are not UTF-8")
+        problem = None if is_utf8(match.group()) else "bytes that are not UTF-8 (convert the file)"
+        return _Row(start, match.end(), problem)
     is_unfinished = _unfinished_pattern(n_fields).match(block, start) is not None
     if is_unfinished and not at_end:
         return None

@@ -50,7 +50,8 @@ class CodedDocument(NamedTuple):
     Attributes:
         document_id: unique in the file.
         codes: most probable first.
-        text_digest: :func:`text_digest` of the text that offsets of evidence refer to; None where the file has none.
+        text_digest: :func:`text_digest` of the text that was coded, which offsets of evidence refer to; None where the
+            file has none.
     """
 
     document_id: str
@@ -88,27 +89,25 @@ _SPAN_TYPE = pa.struct(
     ]
 )
 CSV_HEADER = ("document_id", *(name for name, _ in _CODE_FIELDS))
-_EVIDENCE_COLUMNS = ("evidence", "text_digest")
+_DIGEST, _EVIDENCE = "text_digest", "evidence"
 
 
 def _codes_schema(has_evidence: bool) -> pa.Schema:
-    evidence = [("evidence", pa.list_(_SPAN_TYPE))] if has_evidence else []
-    digest = [("text_digest", pa.string())] if has_evidence else []
+    evidence = [(_EVIDENCE, pa.list_(_SPAN_TYPE))] if has_evidence else []
     codes = pa.list_(pa.struct([*_CODE_FIELDS, *evidence]))
-    return pa.schema([("document_id", pa.string()), *digest, ("codes", codes)])
+    return pa.schema([("document_id", pa.string()), (_DIGEST, pa.string()), ("codes", codes)])
 
 
 def _document_row(document_id: str, codes: Sequence[Code], digest: str | None) -> dict[str, Any]:
     """A document as it stands in .jsonl and .parquet."""
-    of_text = {} if digest is None else {"text_digest": digest}
-    return {"document_id": document_id, **of_text, "codes": [_code_row(code) for code in codes]}
+    return {"document_id": document_id, _DIGEST: digest, "codes": [_code_row(code) for code in codes]}
 
 
 def _code_row(code: Code) -> dict[str, Any]:
     """A code as it stands in .jsonl and .parquet."""
     row = {name: getattr(code, name) for name, _ in _CODE_FIELDS}
     if code.evidence is not None:
-        row["evidence"] = [_span_row(span) for span in code.evidence]
+        row[_EVIDENCE] = [_span_row(span) for span in code.evidence]
     return row
 
 
@@ -123,9 +122,9 @@ def writing_codes(path: Path, *, has_evidence: bool = False) -> Iterator[CodesWr
     """Open a codes file by its suffix; it appears under its name only when whole, readable by its owner alone.
 
     A .csv has one row a code; a document without any has one row with empty code columns. A .jsonl or .parquet has
-    one row a document with a list of codes. With evidence a code also has the list of its spans (start, end, section,
-    score, source, sentence_start, sentence_end), which a .csv holds as JSON in one more column, and a document the
-    digest of the text that they refer to.
+    one row a document with a list of codes. Beside each document stands the digest of the text that was coded. With
+    evidence a code also has the list of its spans (start, end, section, score, source, sentence_start, sentence_end),
+    which a .csv holds as JSON in one more column.
 
     Raises:
         UserError: if the suffix is unknown, the folder is missing, or the disk is full.
@@ -151,7 +150,7 @@ class CodesWriter:
     """Writes documents with their codes."""
 
     def add(self, document_id: str, codes: Sequence[Code], digest: str | None = None) -> None:
-        """Write one document; with evidence also the :func:`text_digest` of the text that its offsets refer to."""
+        """Write one document, with the :func:`text_digest` of the text that was coded where it is known."""
         raise NotImplementedError
 
     def __enter__(self) -> CodesWriter:
@@ -174,19 +173,18 @@ class _CsvWriter(CodesWriter):
         self._file: IO[str] = path.open("w", encoding="utf-8", newline="")
         self._rows = csv.writer(self._file)
         self._has_evidence = has_evidence
-        self._rows.writerow([*CSV_HEADER, *(_EVIDENCE_COLUMNS if has_evidence else ())])
+        self._rows.writerow([*CSV_HEADER, _DIGEST, *([_EVIDENCE] if has_evidence else [])])
 
     def add(self, document_id: str, codes: Sequence[Code], digest: str | None = None) -> None:
         for code in codes:
             row = [document_id, code.rank, code.code_system, code.code, code.title or "",
-                   f"{code.probability:.6f}", int(code.is_predicted)]  # fmt: skip
+                   f"{code.probability:.6f}", int(code.is_predicted), digest or ""]  # fmt: skip
             if self._has_evidence:
                 evidence = [_span_row(span) for span in code.evidence or ()]
-                row += [json.dumps(evidence, separators=(",", ":")), digest or ""]
+                row.append(json.dumps(evidence, separators=(",", ":")))
             self._rows.writerow(row)
         if not codes:
-            of_evidence = ["", digest or ""] if self._has_evidence else []
-            self._rows.writerow([document_id, *[""] * len(_CODE_FIELDS), *of_evidence])
+            self._rows.writerow([document_id, *[""] * len(_CODE_FIELDS), digest or "", *[""] * self._has_evidence])
 
     def close(self) -> None:
         self._file.close()

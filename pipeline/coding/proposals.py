@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import itertools
+import logging
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -22,6 +24,8 @@ from pipeline.errors import UserError
 from pipeline.icd.codes import parse_label
 from pipeline.icd.labels import LabelSpace
 from pipeline.notes.document_files import COLUMNS, Columns, NewDocument, read_documents
+
+logger = logging.getLogger(__name__)
 
 _MICRO_BATCH_TOKENS = 4096
 _BLOCK = 256  # documents in memory at a time
@@ -59,22 +63,39 @@ def code_documents(
         raise UserError(f"--output {output_path} is the input itself; name another file.")
     memory = _Memory()
     documents = unique_documents(read_documents(source, columns))
-    n_documents = n_codes = 0
+    n_documents, n_codes, n_without_text, first_without_text = 0, 0, 0, ""
     with (
         writing_codes(output_path, has_evidence=has_evidence) as writer,
         tqdm(desc="predict", unit="doc", disable=None) as bar,
     ):
         model = CodingModel.load(model_dir).to(default_device(), mixed_precision)
         explainer = Explainer.of_model(model, max_tokens=_MICRO_BATCH_TOKENS) if has_evidence else None
-        for document, codes in coded(model, documents, top_k=top_k, explainer=explainer):
-            writer.add(document.document_id, codes, text_digest(document.text) if has_evidence else None)
+        for document, codes, has_text in coded(model, documents, top_k=top_k, explainer=explainer):
+            writer.add(document.document_id, codes, text_digest(document.text))
             n_documents, n_codes = n_documents + 1, n_codes + len(codes)
+            if not has_text:
+                n_without_text, first_without_text = n_without_text + 1, first_without_text or document.document_id
             bar.update()
             if n_documents % _BLOCK == 0:
                 memory.give_back()
         if not n_documents:  # inside, so that no empty output replaces an earlier one
             raise UserError(f"--input {source}: it holds no document.")
+    if n_without_text:
+        logger.warning(
+            "%d of %d documents have no text, and so no codes (first: %s)",
+            n_without_text, n_documents, first_without_text,
+        )  # fmt: skip
+    elif not n_codes:
+        logger.warning("no document got a code: is %r the column of the notes?", columns.text)
     return n_documents, n_codes
+
+
+class Proposal(NamedTuple):
+    """A document with the codes proposed for it; one without text, once prepared as in training, has none."""
+
+    document: NewDocument
+    codes: Sequence[Code]
+    has_text: bool
 
 
 def coded(
@@ -83,8 +104,8 @@ def coded(
     *,
     top_k: int | None,
     explainer: Explainer | None = None,
-) -> Iterator[tuple[NewDocument, Sequence[Code]]]:
-    """Code documents one after another; a document without text, once prepared as in training, gets no code.
+) -> Iterator[Proposal]:
+    """Code documents one after another.
 
     Args:
         model: a trained one.
@@ -96,15 +117,14 @@ def coded(
     while block := list(itertools.islice(remaining, _BLOCK)):
         texts = [document.text for document in block]
         probabilities = model.code_texts(texts, max_tokens=_MICRO_BATCH_TOKENS)
+        have_text = [bool(model.preparation(text.replace("\0", "")).strip()) for text in texts]
         proposed = [
-            propose(_numbers(row, document), model.label_space, model.thresholds, top_k)
-            if model.preparation(document.text.replace("\0", "")).strip()
-            else []
-            for document, row in zip(block, probabilities, strict=True)
+            propose(_numbers(row, document), model.label_space, model.thresholds, top_k) if has_text else []
+            for document, row, has_text in zip(block, probabilities, have_text, strict=True)
         ]
         if explainer is not None:
             proposed = _with_evidence(explainer, texts, proposed)
-        yield from zip(block, proposed, strict=True)
+        yield from map(Proposal, block, proposed, have_text)
 
 
 def _numbers(probabilities: np.ndarray, document: NewDocument) -> np.ndarray:

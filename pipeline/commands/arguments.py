@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipeline.experiment.config import STAGE_SECTIONS
 
+_HIGHEST_PORT = 65_535
 _PROFILE = "where stages run: local (default), slurm, or a folder of your own with a config.yaml of Snakemake"
 
 
@@ -25,7 +26,9 @@ def build_parser(commands_by_name: Mapping[str, Callable[[argparse.Namespace], i
     run.add_argument(
         "--profile", default="local", help="where stages run: local (default), slurm, or a folder of your own"
     )
-    run.add_argument("--cores", type=int, help="CPU cores to use (default: all; jobs of a scheduler say theirs)")
+    run.add_argument(
+        "--cores", type=_at_least_one, help="CPU cores to use (default: all; jobs of a scheduler say theirs)"
+    )
     run.add_argument(
         "--until",
         choices=list(STAGE_SECTIONS),
@@ -46,7 +49,8 @@ def build_parser(commands_by_name: Mapping[str, Callable[[argparse.Namespace], i
     predict.add_argument(
         "--input",
         required=True,
-        help=".csv, .csv.gz, .jsonl or .parquet with columns document_id and text, a folder of .txt files, or -",
+        help=".csv, .csv.gz, .jsonl or .parquet with columns document_id and text, a folder of .txt files, or - for "
+        "standard input: JSON lines or the text of one note",
     )
     _add_columns(predict)
     predict.add_argument("--output", type=Path, required=True, help=".csv, .jsonl or .parquet")
@@ -76,10 +80,22 @@ def build_parser(commands_by_name: Mapping[str, Callable[[argparse.Namespace], i
     _add_tracking_dir(compare)
     compare.set_defaults(function=commands_by_name["compare"])
     ui = commands.add_parser("ui", help="serve the MLflow page with all runs on this machine")
-    ui.add_argument("--port", type=int, default=5000, help="port on 127.0.0.1 (default: 5000)")
+    ui.add_argument("--port", type=_port, default=5000, help="port on 127.0.0.1 (default: 5000)")
     _add_tracking_dir(ui)
     ui.set_defaults(function=commands_by_name["ui"])
     return parser
+
+
+def _at_least_one(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, got {number}")
+    return number
+
+
+def _port(text: str) -> int:
+    if not 1 <= (number := int(text)) <= _HIGHEST_PORT:
+        raise argparse.ArgumentTypeError(f"must be 1 to {_HIGHEST_PORT}, got {number}")
+    return number
 
 
 def _add_tracking_dir(command: argparse.ArgumentParser) -> None:

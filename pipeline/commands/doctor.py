@@ -6,7 +6,9 @@ Every check gives findings; nothing is written, nothing is fetched, no weights a
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
+import tempfile
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,6 +23,9 @@ from pipeline.errors import UserError
 from pipeline.experiment.artifacts import read_manifest
 from pipeline.experiment.config import PipelineConfig, stage_settings
 from pipeline.files import read_json
+from pipeline.notes.ingest_report import IngestReport
+
+_TRIED_DOCUMENTS = 2_000
 
 
 def examine(config: PipelineConfig, *, profile: str = "local") -> Iterator[Finding]:
@@ -36,7 +41,10 @@ def examine(config: PipelineConfig, *, profile: str = "local") -> Iterator[Findi
     recipe = data_recipes.load_recipe(config.data.recipe)
     options = data_recipes.recipe_options(recipe, config.data.options)
     yield from machine_findings(config, _raw_paths(config), profile=profile)
-    yield from _raw_findings(config, recipe, options)
+    raw = list(_raw_findings(config, recipe, options))
+    yield from raw
+    if config.data.raw is not None and all(one.state != "wrong" for one in raw):
+        yield _documents_finding(config, recipe, options)
     yield from _published_findings(config, is_published=bool(recipe.PUBLISHED))
 
 
@@ -99,6 +107,22 @@ def _raw_findings(config: PipelineConfig, recipe: data_recipes.Recipe, options: 
         yield Finding("ok", "data.raw", f"{n_others:,} files are there and can be read")
     if not tables:
         yield Finding("ok", "data.raw", f"recipe {config.data.recipe} reads no raw files")
+
+
+def _documents_finding(config: PipelineConfig, recipe: data_recipes.Recipe, options: Any) -> Finding:
+    """The first documents, read as ingest does."""
+    try:
+        with (
+            tempfile.TemporaryDirectory() as scratch,
+            contextlib.closing(recipe.read(config.data.raw, options, IngestReport(), Path(scratch))) as documents,  # type: ignore[type-var]
+        ):
+            n_read = sum(1 for _ in itertools.islice(documents, _TRIED_DOCUMENTS))
+    except UserError as error:
+        return Finding("wrong", "documents", str(error))
+    if not n_read:
+        return Finding("wrong", "documents", "ingest would leave all out", "run it: ingest_report.json says why")
+    first = "the first " if n_read == _TRIED_DOCUMENTS else ""
+    return Finding("ok", "documents", f"{first}{n_read:,} can be read as ingest reads them")
 
 
 def _rows_finding(table: data_recipes.RawTable, rows: RowCount, *, is_skipped: bool) -> Finding:

@@ -52,6 +52,9 @@ def machine_findings(config: PipelineConfig, raw_paths: Sequence[Path], *, profi
         yield from executor_findings(executor)
     yield _memory_finding(config, executor, weights)
     yield _disk_finding(config, raw_paths, weights)
+    if config.tracking.enabled and not _can_be_written(config.tracking.dir):
+        found = f"{config.tracking.dir} cannot be written"
+        yield Finding("wrong", "MLflow", found, "set tracking.dir to a folder of yours, or tracking.enabled=false")
 
 
 def _package_findings(extras: set[str]) -> Iterator[Finding]:
@@ -158,8 +161,8 @@ def _memory_finding(config: PipelineConfig, executor: str, weights: int) -> Find
 
 
 def _disk_finding(config: PipelineConfig, raw_paths: Sequence[Path], weights: int) -> Finding:
-    place = next(folder for folder in (config.work_dir, *config.work_dir.parents) if folder.exists())
-    if not place.is_dir() or not os.access(place, os.W_OK):
+    place = _nearest(config.work_dir)
+    if not _can_be_written(place):
         return Finding("wrong", "disk", f"{place} cannot be written", "set work_dir to a folder of yours")
     text = sum(path.stat().st_size * (_UNPACKED if path.suffix == ".gz" else 1) for path in raw_paths)
     needed = 1 + (_DISK_PER_TEXT * text + _DISK_PER_WEIGHTS * weights) / _GB
@@ -170,3 +173,13 @@ def _disk_finding(config: PipelineConfig, raw_paths: Sequence[Path], weights: in
         if free >= needed
         else Finding("wrong", "disk", found, "free space, or set work_dir")
     )
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder, or the first above it that is there."""
+    return next(one for one in (folder, *folder.parents) if one.exists())
+
+
+def _can_be_written(folder: Path) -> bool:
+    place = _nearest(folder)
+    return place.is_dir() and os.access(place, os.W_OK)

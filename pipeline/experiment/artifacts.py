@@ -222,7 +222,7 @@ def input_signature(config: PipelineConfig, stage: Stage) -> str:
     content = [
         stage_settings(config, stage),
         _input_digests(config, stage),
-        sources_digest(stage, config.data.recipe),
+        sources_digest(f"pipeline.stages.{stage}"),
         versions(),
     ]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

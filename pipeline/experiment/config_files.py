@@ -39,7 +39,9 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> PipelineConfig:
         raw = _Loader(path.read_text(encoding="utf-8")).get_single_data()
     except FileNotFoundError:
         raise UserError(f"{path}: no such config file; the shipped ones lie in configs/.") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not UTF-8; save it as UTF-8.") from None
+    except OSError as error:
         raise UserError(f"{path}: cannot be read: {error}.") from None
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
@@ -135,6 +137,8 @@ def _problem(model: type[Section], item: Any) -> str:
         return f"{where}: missing; it must be given"
     if item["type"] == "model_type":
         return f"{where}: expected a section with settings of its own (got {item['input']!r})"
+    if item["type"] == "string_type" and not isinstance(item["input"], list | dict | None):
+        message = "expected text; put it in quotes"
     return f"{where}: {message} (got {item['input']!r})" if where else message
 
 

@@ -32,6 +32,11 @@ def tracking_uri(tracking_dir: Path) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{tracking_dir.resolve()}/mlflow.db"
 
 
+def has_store(tracking_dir: Path) -> bool:
+    """Whether runs were tracked there, or a server is named that has them."""
+    return "MLFLOW_TRACKING_URI" in os.environ or (tracking_dir / "mlflow.db").is_file()
+
+
 def open_store(tracking_dir: Path) -> MlflowClient:
     """Give a client of the store, created if needed (under a lock)."""
     from mlflow.tracking import MlflowClient

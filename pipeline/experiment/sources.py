@@ -44,10 +44,10 @@ def module_sources(*roots: str) -> list[Path]:
     return sorted(files)
 
 
-def sources_digest(stage: Stage, recipe: str) -> str:
-    """Digest of :func:`stage_sources`, names and contents, wherever the packages lie."""
+def sources_digest(*roots: str) -> str:
+    """Digest of :func:`module_sources`, names and contents, wherever the packages lie."""
     digest = hashlib.sha256()
-    for path in stage_sources(stage, recipe):
+    for path in module_sources(*roots):
         digest.update(path.relative_to(PACKAGE_DIR.parent).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 

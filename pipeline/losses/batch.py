@@ -194,9 +194,7 @@ def gather_batch(
         ValueError: if the queue has groups and the batch has none.
     """
     if group_ids is None and queue is not None and queue.group_ids is not None:
-        raise ValueError(
-            "extra_group_ids need group_ids: queued documents share groups with those of the batch."
-        )
+        raise ValueError("extra_group_ids need group_ids: queued documents share groups with those of the batch.")
     sizes = distributed.gather_sizes(len(anchors), anchors.device)
     samples = distributed.gather_with_gradient(anchors, sizes) if len(sizes) > 1 else None
     all_labels = labels.gathered()

@@ -7,6 +7,7 @@ import gzip
 import io
 import itertools
 import logging
+import re
 import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -47,7 +48,8 @@ def read_documents(source: str, columns: Columns = COLUMNS) -> Iterator[NewDocum
 
     Args:
         source: a .csv, .csv.gz, .jsonl or .parquet file; a folder of .txt files, whose names are the ids; or "-":
-            standard input, JSON lines where its first line that is not blank begins with "{", else one document.
+            standard input, JSON lines where its first line that is not blank begins with "{", else the text of one
+            document, no table.
         columns: of a table; its header is matched without regard to case.
 
     Raises:
@@ -99,7 +101,7 @@ def _read_csv(path: Path, columns: Columns) -> Iterator[NewDocument]:
 
 
 def new_document(where: str, document_id: object, text: object) -> NewDocument:
-    """A document of one row; a number serves as an id, nothing as an empty text.
+    """A document of one row; a number serves as an id, blanks around an id are none of it, nothing is an empty text.
 
     Raises:
         UserError: if it has no id, or either is of another type; the message begins with ``where``.
@@ -108,7 +110,7 @@ def new_document(where: str, document_id: object, text: object) -> NewDocument:
         raise UserError(f"{where}: document_id must be text or a whole number, not {_kind(document_id)}.")
     if not isinstance(text, str | None):
         raise UserError(f"{where}: text must be text, not {_kind(text)}.")
-    return NewDocument(without_half_pairs(str(document_id)), without_half_pairs(text or ""))
+    return NewDocument(without_half_pairs(str(document_id).strip()), without_half_pairs(text or ""))
 
 
 def _kind(value: object) -> str:
@@ -153,14 +155,24 @@ def _read_stdin(columns: Columns) -> Iterator[NewDocument]:
             if line.strip():
                 break
         everything = itertools.chain(head, lines)
-        if head and head[-1].lstrip().startswith("{"):
+        if not "".join(head).strip():
+            return
+        if head[-1].lstrip().startswith("{"):
             yield from _read_jsonl(everything, "standard input", columns)
-        else:
-            yield new_document("standard input", "stdin", "".join(everything))
+            return
+        if _is_table(head[-1], columns):
+            raise UserError("standard input: a table; pipe JSON lines, or name the file with --input.")
+        yield new_document("standard input", "stdin", "".join(everything))
     except UnicodeDecodeError:
         raise UserError("standard input: not UTF-8; convert it to UTF-8.") from None
     finally:
         lines.detach()
+
+
+def _is_table(line: str, columns: Columns) -> bool:
+    """Whether a line is the header of a CSV file with both columns, or begins a JSON array of objects."""
+    names = {name.strip().strip('"').lower() for name in line.split(",")}
+    return {name.lower() for name in columns} <= names or re.match(r"\s*\[\s*(\{|$)", line) is not None
 
 
 def _found(path: Path, header: Sequence[str], columns: Columns) -> list[str]:

@@ -48,7 +48,7 @@ _HEADLINE = {
     "micro_f1": "right and found codes in balance; every code in every document counts the same",
     "macro_f1": "the same by code, then averaged over the codes present here: rare ones count as much as frequent ones",
     "micro_precision": "share of the proposed codes that is right",
-    "micro_recall": "share of the given codes that is found",
+    "micro_recall": "share of the given codes, of those that the model can assign, that is found",
     "exact_match": "share of documents with exactly the right set of codes",
     "map": "how far up the true codes stand in the ranking, whatever the threshold",
     "precision_at_5": "share of true codes among the five most probable ones",

@@ -35,9 +35,10 @@ from pipeline.notes.text import PREAMBLE, find_sections
 logger = logging.getLogger(__name__)
 
 _MISFIT = (
-    "have evidence of another text than their note, which is not shown; give the texts that were coded, of "
+    "were coded from another text than their note, and their evidence is not shown; give the texts that were coded, of "
     "predictions.parquet those of documents.parquet"
 )
+_UNCHECKED = "do not say from which text they were coded, so nothing tells whether their note is the one"
 
 
 @dataclass
@@ -47,7 +48,8 @@ class Review:
     Attributes:
         documents: one entry a document, as the page's script reads it.
         missing: ids of documents that have codes but no note.
-        misfits: ids of documents whose evidence is of another text than the note.
+        misfits: ids of documents that were coded from another text than the note.
+        unchecked: ids of documents that do not say from which text they were coded.
         n_left_out: documents beyond the page's limit.
         n_codes: codes on the page.
     """
@@ -55,6 +57,7 @@ class Review:
     documents: list[dict[str, Any]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     misfits: list[str] = field(default_factory=list)
+    unchecked: list[str] = field(default_factory=list)
     n_left_out: int = 0
     n_codes: int = 0
 
@@ -83,7 +86,8 @@ def write_review(
         UserError: if an input cannot be read, they share no document, or the page may not be written there.
     """
     output_path = checked_output(output_path, predictions_path)
-    review = collect(predictions_path, notes, max_documents=max_documents, columns=columns)
+    with guarded_io(Path(notes)):
+        review = collect(predictions_path, notes, max_documents=max_documents, columns=columns)
     page = render(review)
     with guarded_io(output_path):  # a temporary file is its owner's alone, and so is the page, with patients' text
         file = tempfile.NamedTemporaryFile(  # noqa: SIM115 - closed below, before it gets its name
@@ -103,7 +107,8 @@ def _report(review: Review, output_path: Path) -> None:
     logger.info("%d documents, %d codes: %s", len(review.documents), review.n_codes, output_path)
     if review.n_left_out:
         logger.info("%d more documents are not on the page; see --max-documents", review.n_left_out)
-    for ids, what in ((review.missing, "have codes but no note"), (review.misfits, _MISFIT)):
+    told = ((review.missing, "have codes but no note"), (review.misfits, _MISFIT), (review.unchecked, _UNCHECKED))
+    for ids, what in told:
         if ids:
             logger.warning("%d documents %s (first: %s)", len(ids), what, ids[0])
     logger.warning("the page holds text of documents: keep it where they may be kept")
@@ -198,6 +203,8 @@ def _entry(review: Review, note: NewDocument, coded: CodedDocument) -> dict[str,
     fits = is_same and all(0 <= span.start < span.end <= len(text) for span in spans)
     if not fits:
         review.misfits.append(note.document_id)
+    elif coded.text_digest is None:
+        review.unchecked.append(note.document_id)
     unit = utf16_offsets(text)
     place = _places(text, max((span.end for span in spans), default=0)) if fits and spans else None
     return {

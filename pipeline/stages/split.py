@@ -35,6 +35,8 @@ from pipeline.stages import stage_main
 
 logger = logging.getLogger(__name__)
 
+_MANY_OF_ONE, _LARGE_SHARE = 10, 0.05  # documents of one patient, by number and by share
+
 
 def run(config: PipelineConfig, tracked: StageRun) -> None:
     """Divide documents by patient and fit the label space on split train."""
@@ -71,6 +73,7 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
             "years": years,
         }
     logger.info("documents: %s; %d labels", ", ".join(f"{name} {n}" for name, n in counts.items()), len(label_space))
+    _warn_of_one_patient(with_split["patient_id"])
     for name, found in match.items():
         logger.info("%s: label shares differ by %.2g on average, %d labels absent", name, *found.values())
     for name, (first, last) in years.items():
@@ -79,6 +82,16 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
         logger.warning("%d label occurrences of split test lie outside the label space", outside)
     tracked.log_metrics({f"n_documents_{name}": n for name, n in counts.items()} | {"n_labels": len(label_space)})
     tracked.log_metrics({f"{score}_{name}": value for name, found in match.items() for score, value in found.items()})
+
+
+def _warn_of_one_patient(patient_ids: pd.Series) -> None:
+    """An id such as 'unknown' would join many patients, in one split and in intervals over patients."""
+    most = int(patient_ids.value_counts().iloc[0])
+    if most > max(_MANY_OF_ONE, _LARGE_SHARE * len(patient_ids)):
+        logger.warning(
+            "one patient_id has %d of the %d documents; if it stands for 'not known', give each patient an id",
+            most, len(patient_ids),
+        )  # fmt: skip
 
 
 def _chosen_splits(documents: pd.DataFrame, settings: SplitSettings) -> pd.DataFrame:

@@ -109,7 +109,7 @@
     bar.firstChild.style.width = `${100 * code.probability}%`;
     card.append(line, element("div", "title", code.title || "(no title)"), bar);
     if (code.evidence.length) card.append(evidenceList(one, index, code));
-    else card.append(element("p", "none", !one.fits ? "Evidence does not fit this note." : one.hasEvidence ? "No word stands out." : "Predicted without evidence."));
+    else card.append(element("p", "none", !one.fits ? "Coded from another text than this note." : one.hasEvidence ? "No word stands out." : "Predicted without evidence."));
     const choices = element("div", "choices");
     for (const [value, className, label, key] of [["accepted", "yes", "Accept", "a"], ["rejected", "no", "Reject", "r"]]) {
       const button = element("button", className, `${label} `);
