@@ -115,6 +115,7 @@ def other_value(name: str, field: FieldInfo, default: Any) -> Any:
         "train_classifier.joint.loss": "sd",
         "train_classifier.loss": "asl",
         "train_encoder.head_learning_rate": 0.5,
+        "train_classifier.group_by_length": False,
         "train_encoder.loss_settings": {"alpha": 2.0},
         "train_classifier.joint.loss_settings": {"alpha": 2.0},
         "train_classifier.loss_settings": {"gamma_neg": 1.0},
@@ -153,6 +154,8 @@ def test_a_changed_setting_reruns_exactly_the_stages_that_read_it(name: str, fie
     if name.endswith("loss_settings"):  # which some losses alone have
         raw["train_encoder"]["loss"] = raw["train_classifier"]["joint"]["loss"] = "msc"
         raw["train_classifier"]["loss"] = "asl"
+    if name.endswith("freeze_encoder"):  # beside a joint loss that moves the encoder it is refused
+        raw["train_classifier"].pop("joint")
     before = validate_config(raw, source="test")
     value: Any = before
     for part in name.split("."):
