@@ -130,7 +130,7 @@ def _report_failure(config: PipelineConfig, members: Sequence[Member]) -> int:
 
 
 def _print_grid(config: PipelineConfig) -> None:
-    from pipeline.evaluation.grid_results import text_table
+    from pipeline.reports.grid_report import text_table
 
     print(f"\n{text_table(config.experiment_dir / 'grid.json')}")
     print(f"\ntable:     {_relative(config.experiment_dir) / 'grid.html'}")

@@ -24,13 +24,24 @@ def finish(
     labels: list[str],
     coded: dict[str, tuple[str, list[float]]],
     gold: dict[str, list[str]] = GOLD,
+    trained_on: Sequence[str] | None = None,
 ) -> None:
-    """Leave what the stages of a member leave: codes with a probability of one half or more are predicted."""
+    """Leave what the stages of a member leave: codes with a probability of one half or more are predicted.
+
+    Two documents of split train have each label of ``trained_on``, which are those of the label space if it is None.
+    """
     folder = member.config.experiment_dir
     folder.mkdir(parents=True)
     LabelSpace(tuple(labels), (None,) * len(labels), (2,) * len(labels)).save(folder / "label_space.json")
-    documents = {"document_id": list(gold), "patient_id": list(gold), "labels": list(gold.values())}
+    train = {f"train-{label}-{n}": [label] for label in (trained_on or labels) for n in range(2)}
+    all_documents = gold | train
+    documents = {
+        "document_id": list(all_documents), "patient_id": list(all_documents), "labels": list(all_documents.values())
+    }  # fmt: skip
     pq.write_table(pa.table(documents), folder / "documents.parquet")
+    split_of = dict.fromkeys(train, "train") | {name: split for name, (split, _) in coded.items()}
+    splits = {"document_id": list(split_of), "split": list(split_of.values())}
+    pq.write_table(pa.table(splits), folder / "splits.parquet")
     probabilities = pa.array([row for _, row in coded.values()], type=pa.list_(pa.float32(), len(labels)))
     predicted = [[index for index, value in enumerate(row) if value >= 0.5] for _, row in coded.values()]
     columns = {

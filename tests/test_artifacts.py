@@ -13,18 +13,9 @@ from artifact_cases import contents, ingested, write_split
 
 from pipeline.errors import UserError
 from pipeline.experiment import artifacts, sources
-from pipeline.experiment.artifacts import (
-    STAGE_INPUTS,
-    STAGE_OUTPUTS,
-    check_predictions_are_of,
-    input_signature,
-    is_main_process,
-    manifest_path,
-    need,
-    read_manifest,
-    writing,
-)
+from pipeline.experiment.artifacts import STAGE_INPUTS, STAGE_OUTPUTS, input_signature, is_main_process, need, writing
 from pipeline.experiment.config import STAGE_SECTIONS, PipelineConfig, stage_settings
+from pipeline.experiment.manifests import check_predictions_are_of, manifest_path, read_manifest
 from pipeline.experiment.provenance import git_commit
 from pipeline.files import lock, sha256_of, write_json
 
@@ -50,6 +41,7 @@ def test_outputs_and_manifest_appear_together_and_nothing_else_is_left(config: P
     left = contents(config)
     assert set(left) == {
         "documents.parquet", "titles.json", "splits.parquet", "label_space.json", "manifests/split.json",
+        "manifests/.split.sha256",
     }  # fmt: skip
     assert left["splits.parquet"] == "new"
     assert {path.name for path in config.experiment_dir.iterdir()} == {
@@ -142,7 +134,7 @@ def test_a_signature_changes_with_settings_inputs_and_what_the_stage_is_made_of(
         changed.setattr(artifacts, "versions", lambda: {"torch": "another"})
         assert input_signature(config, "split") != before
     with monkeypatch.context() as changed:
-        changed.setattr(artifacts, "sources_digest", lambda root: f"another {root}")
+        changed.setattr(artifacts, "sources_digest", lambda *_: "another")
         assert input_signature(config, "split") != before
     assert input_signature(config, "split") == before
     (config.experiment_dir / "titles.json").write_text("other")
@@ -156,9 +148,9 @@ def test_sources_are_digested_by_name_and_content(tmp_path: Path, monkeypatch: p
     for names, text in ((("a.py", "b.py"), "x"), (("a.py", "b.py"), "y"), (("a.py",), "x"), (("b.py",), "x")):
         (tmp_path / "b.py").write_text(text)
         paths = [tmp_path / name for name in names]
-        monkeypatch.setattr(sources, "module_sources", lambda *_, paths=paths: paths)
+        monkeypatch.setattr(sources, "stage_sources", lambda *_, paths=paths: paths)
         monkeypatch.setattr(sources, "PACKAGE_DIR", tmp_path / "pipeline")
-        found.append(sources.sources_digest("pipeline.stages.split"))
+        found.append(sources.sources_digest.__wrapped__("split"))
     assert len(set(found)) == 4
 
 

@@ -14,8 +14,9 @@ import pytest
 from artifact_cases import contents, ingested, process, run, write_split
 
 from pipeline.errors import UserError
-from pipeline.experiment.artifacts import STAGE_INPUTS, STAGE_OUTPUTS, read_manifest
+from pipeline.experiment.artifacts import STAGE_INPUTS, STAGE_OUTPUTS
 from pipeline.experiment.config import PipelineConfig
+from pipeline.experiment.manifests import read_manifest
 from pipeline.files import lock
 
 

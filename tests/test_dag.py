@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from pipeline.experiment import artifacts
 from pipeline.experiment.config import DISTRIBUTED_STAGES, STAGE_SECTIONS, PipelineConfig, Stage
 from pipeline.experiment.config_files import validate_config
 from pipeline.experiment.grid import expand
-from pipeline.experiment.sources import PACKAGE_DIR, module_sources, stage_sources
+from pipeline.experiment.manifests import manifest_path
+from pipeline.experiment.sources import PACKAGE_DIR, module_sources, sources_digest, stage_sources, state_of
 from pipeline.files import write_json
 
 
@@ -154,6 +156,47 @@ def test_a_stage_that_ran_alone_with_other_weights_under_the_same_name_is_stale(
     assert dag.stale_stages(config) == [], "an encoder that is not here says nothing about what it made"
 
 
+def test_a_stage_of_other_source_files_is_stale_whatever_their_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when they were edited while it ran."""
+    config = config_in(tmp_path)
+    for stage in ("ingest", "split"):
+        write(config, stage)
+    monkeypatch.setattr(dag, "sources_digest", lambda stage, recipe: "other" if stage == "split" else digest_of(stage))
+    digest_of = partial(sources_digest, recipe=config.data.recipe)
+    assert dag.stale_stages(config) == ["split"]
+
+
+def test_raw_files_that_were_replaced_are_seen_though_they_are_older_and_those_that_went_are_not_missed(
+    tmp_path: Path,
+) -> None:
+    raw = tmp_path / "notes.csv"
+    raw.write_text("one", encoding="utf-8")
+    config = config_in(tmp_path, data={"recipe": "table", "raw": str(raw)})
+    with artifacts.writing(config, "ingest") as output:
+        output.facts["raw_state"] = state_of([raw])
+        for name in artifacts.STAGE_OUTPUTS["ingest"]:
+            (output.dir / name).touch()
+    assert dag.stale_stages(config) == []
+    raw.write_text("two", encoding="utf-8")
+    os.utime(raw, (1000, 1000))  # as cp -p and tar leave it
+    assert dag.stale_stages(config) == ["ingest"]
+    raw.unlink()
+    assert dag.stale_stages(config) == []
+
+
+def test_outputs_under_the_manifest_of_before_are_stale(tmp_path: Path) -> None:
+    """As Snakemake leaves them where a stage's process ends badly after its outputs came into place."""
+    config = config_in(tmp_path)
+    write(config, "ingest")
+    before = manifest_path(config.experiment_dir, "ingest").read_bytes()
+    write(config_in(tmp_path, data={"max_words": 3}), "ingest")
+    assert dag.stale_stages(config_in(tmp_path, data={"max_words": 3})) == []
+    manifest_path(config.experiment_dir, "ingest").write_bytes(before)
+    assert dag.stale_stages(config) == ["ingest"]
+
+
 def test_a_stale_stage_behind_the_last_one_asked_for_is_left_alone(tmp_path: Path) -> None:
     """Snakemake makes what it is forced to make, also where it was not asked for."""
     for stage in ("ingest", "split"):
@@ -192,7 +235,7 @@ def test_what_is_missing_is_told_before_the_first_stage_and_only_while_it_is_nee
         dag.check_sources(absent)
     (tmp_path / "a.csv").unlink()
     for stage in ("ingest", "tokenize"):
-        path = artifacts.manifest_path(absent.experiment_dir, stage)  # type: ignore[arg-type]
+        path = manifest_path(absent.experiment_dir, stage)  # type: ignore[arg-type]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({"settings": {}, "outputs": {}}))
     dag.check_sources(absent)
@@ -211,8 +254,8 @@ def test_a_manifest_that_comes_back_after_a_failure_keeps_its_time_and_a_new_one
     config = config_in(tmp_path)
     for stage in ("ingest", "split"):
         write(config, stage)
-        os.utime(artifacts.manifest_path(config.experiment_dir, stage), (1000, 1000))
-    ingest, split = (artifacts.manifest_path(config.experiment_dir, stage) for stage in ("ingest", "split"))
+        os.utime(manifest_path(config.experiment_dir, stage), (1000, 1000))
+    ingest, split = (manifest_path(config.experiment_dir, stage) for stage in ("ingest", "split"))
     with pytest.raises(KeyboardInterrupt), dag.keeping_unfinished(config, expand(config)):
         ingest.write_bytes(ingest.read_bytes())  # as Snakemake puts it back
         split.write_text("{}", encoding="utf-8")

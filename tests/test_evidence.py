@@ -23,8 +23,8 @@ from pipeline.encoders.heads import LabelAttentionHead, build_head
 from pipeline.encoders.pretrained import load_encoder, load_tokenizer
 from pipeline.errors import UserError
 from pipeline.evaluation.label_counts import FITTING_BAND_STARTS
-from pipeline.experiment.artifacts import read_manifest
 from pipeline.experiment.config import PipelineConfig
+from pipeline.experiment.manifests import read_manifest
 from pipeline.icd.labels import LabelSpace
 from pipeline.lexical.combination import BandedLogistic
 from pipeline.lexical.mentions import TitleIndex, load_synonyms

@@ -18,9 +18,10 @@ from safetensors.numpy import load_file, save_file
 from pipeline.commands import dag
 from pipeline.errors import UserError
 from pipeline.experiment import grid
-from pipeline.experiment.artifacts import STAGE_INPUTS, read_manifest, share_outputs, writing
+from pipeline.experiment.artifacts import STAGE_INPUTS, share_outputs, writing
 from pipeline.experiment.config import STAGE_SECTIONS, PipelineConfig
 from pipeline.experiment.config_files import load_config
+from pipeline.experiment.manifests import read_manifest
 from pipeline.files import write_json
 
 MakeConfig = Callable[..., PipelineConfig]

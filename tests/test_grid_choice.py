@@ -15,9 +15,10 @@ from grid_cases import finish, run_study, write_study
 from pipeline.commands import dag
 from pipeline.errors import UserError
 from pipeline.experiment import grid
-from pipeline.experiment.artifacts import STAGE_OUTPUTS, manifest_path, writing
+from pipeline.experiment.artifacts import STAGE_OUTPUTS, writing
 from pipeline.experiment.config import PipelineConfig
 from pipeline.experiment.config_files import load_config
+from pipeline.experiment.manifests import manifest_path
 from pipeline.files import write_json
 from pipeline.stages import choose
 

@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 from grid_cases import GOLD, finish
 
-from pipeline.evaluation.grid_results import as_rows, collect, text_table
+from pipeline.evaluation.grid_results import as_rows, collect
 from pipeline.experiment import grid
 from pipeline.experiment.config import PipelineConfig
 from pipeline.files import write_json
-from pipeline.reports.grid_report import write_grid_report
+from pipeline.reports.grid_report import text_table, write_grid_report
 
 MakeConfig = Callable[..., PipelineConfig]
 VARIANTS = {
@@ -90,6 +90,37 @@ def test_a_code_that_no_fold_with_it_in_training_tests_is_in_the_band_of_no_trai
         finish(members[-1], labels, {name: ("test", [0.9] * len(labels))})
     (row,) = as_rows(collect(members, choose_by="map", n_resamples=0, seed=0), reference=None)
     assert (row["train_count_0/n_labels"], row["train_count_1_10/n_labels"]) == (1, 2)
+
+
+@pytest.mark.parametrize("order", [("strict", "all"), ("all", "strict")])
+def test_a_code_that_a_label_space_leaves_out_is_in_the_band_of_its_training_documents(
+    make_config: MakeConfig, order: tuple[str, str]
+) -> None:
+    """As with label_space.min_documents in the one variant: two documents of split train have code 2 in both."""
+    spaces = {"strict": ["none:1"], "all": ["none:1", "none:2"]}
+    settings = {"strict": {"label_space.min_documents": 5}, "all": {}}
+    members = grid.expand(make_config(grid={"variants": {name: settings[name] for name in order}}))
+    for member in members:
+        labels = spaces[member.variant]
+        finish(member, labels, {"a": ("test", [0.9] * len(labels))}, trained_on=spaces["all"])
+    rows = as_rows(collect(members, choose_by="map", n_resamples=0, seed=0), reference=None)
+    assert {(row["train_count_0/n_labels"], row["train_count_1_10/n_labels"]) for row in rows} == {(0, 2)}
+
+
+def test_variants_tested_on_other_documents_are_named_on_the_page_and_in_the_terminal(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    config = make_config(grid={"variants": {"one": {}, "other": {"data.max_documents": 3}}})
+    members = grid.expand(config)
+    for member, name in zip(members, "ab", strict=True):
+        finish(member, ["none:1"], {name: ("test", [0.9])})
+    rows = as_rows(collect(members, choose_by="map", n_resamples=5, seed=0), reference=None)
+    assert config.grid is not None
+    write_grid_report(tmp_path / "grid.html", "study", rows, config.grid, split="test")
+    page = (tmp_path / "grid.html").read_text(encoding="utf-8")
+    assert "Tested on other documents, and so not comparable with the first row: other (1 documents)." in page
+    write_json(tmp_path / "grid.json", {"rows": rows})
+    assert text_table(tmp_path / "grid.json").endswith("tested on other documents, and so not comparable: other")
 
 
 def test_variants_whose_documents_are_of_other_patients_are_not_subtracted(

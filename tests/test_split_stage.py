@@ -11,8 +11,8 @@ import pytest
 from split_cases import Corpus, day, made_corpus
 
 from pipeline.errors import UserError
-from pipeline.experiment.artifacts import read_manifest
 from pipeline.experiment.config import PipelineConfig, view_for_stage
+from pipeline.experiment.manifests import read_manifest
 from pipeline.experiment.stage_tracking import stage_run
 from pipeline.files import write_json
 from pipeline.notes.documents import Document, write_documents

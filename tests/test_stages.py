@@ -10,9 +10,9 @@ import pytest
 
 from pipeline import files
 from pipeline.errors import UserError
-from pipeline.experiment.artifacts import manifest_path
 from pipeline.experiment.config import PipelineConfig
 from pipeline.experiment.config_files import validate_config
+from pipeline.experiment.manifests import manifest_path
 from pipeline.experiment.stage_tracking import StageRun
 from pipeline.stages import ingest, prepare_environment, run_stage
 

@@ -73,6 +73,23 @@ def test_the_parent_is_closed_and_opened_again(make_tracked: MakeConfig, succeed
     assert run_of(config, run_id).info.status == "RUNNING"
 
 
+def test_a_run_of_other_settings_is_not_closed_for_these(make_tracked: MakeConfig) -> None:
+    """A member that finished, whose settings in the grid are others now and which did not start again."""
+    config = make_tracked()
+    run_id = start_parent_run(config)
+    finish_parent_run(config, succeeded=True)
+    finish_parent_run(make_tracked(seed=1), succeeded=False)
+    assert run_of(config, run_id).info.status == "FINISHED"
+
+
+def test_another_grid_is_another_run(make_tracked: MakeConfig) -> None:
+    """Else scores of variants that are gone would stand beside those of new ones."""
+    one, other = ({"variants": {name: {"seed": number}}} for number, name in enumerate("ab"))
+    first = start_parent_run(make_tracked(grid=one))
+    assert start_parent_run(make_tracked(grid=one)) == first
+    assert start_parent_run(make_tracked(grid=other)) != first
+
+
 def test_a_table_of_a_grid_that_mlflow_does_not_take_is_a_warning(
     make_tracked: MakeConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -190,6 +207,22 @@ def test_a_new_head_closes_what_a_killed_one_left_open(
     assert run_of(config, parent_id).info.status == "KILLED"
     statuses = {child.info.run_name: child.info.status for child in children_of(config, parent_id)}
     assert statuses == {"small/split": "KILLED", "small/ingest": "FINISHED"}
+
+
+def test_stages_of_the_members_of_a_killed_grid_are_closed_too(
+    make_tracked: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ICD_HEAD", "1")
+    study = make_tracked()
+    start_parent_run(study, is_head=True)
+    tracking = study.tracking.model_dump() | {"grid_dir": study.experiment_dir}
+    member = make_tracked(experiment="member", tracking=tracking)
+    killed = stage_run(member, "split")
+    killed.__enter__()
+    member_id = json.loads((member.experiment_dir / "mlflow.json").read_text())["run_id"]
+    start_parent_run(make_tracked(seed=1), is_head=True)
+    assert run_of(member, member_id).info.status == "KILLED"
+    assert [child.info.status for child in children_of(member, member_id)] == ["KILLED"]
 
 
 @pytest.mark.parametrize("value", ["x" * 251, "Patient presents\nwith cough"])

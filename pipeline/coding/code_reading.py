@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from pipeline.coding.code_files import CSV_HEADER, SUFFIXES, Code, CodedDocument
 from pipeline.errors import UserError
-from pipeline.experiment.artifacts import check_predictions_are_of
+from pipeline.experiment.manifests import check_predictions_are_of
 from pipeline.icd.codes import parse_label
 from pipeline.icd.labels import LabelSpace
 from pipeline.notes.spans import Span

@@ -8,16 +8,18 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import data_recipes
 from pipeline.errors import UserError
-from pipeline.experiment.artifacts import ENCODER, STAGE_OUTPUTS, manifest_path, pretrained_digest, read_manifest
+from pipeline.experiment.artifacts import ENCODER, STAGE_OUTPUTS, pretrained_digest
 from pipeline.experiment.config import STAGE_SECTIONS, PipelineConfig, Stage, stage_settings
 from pipeline.experiment.encoder_files import find_encoder
 from pipeline.experiment.grid import Member, waiting_for_choice
-from pipeline.experiment.sources import PACKAGE_DIR
+from pipeline.experiment.manifests import has_another_manifest, manifest_path, read_manifest
+from pipeline.experiment.sources import PACKAGE_DIR, are_as_before, sources_digest
 from pipeline.files import private_folder, write_json
 
 SNAKEFILE = PACKAGE_DIR / "Snakefile"
@@ -49,22 +51,35 @@ def check_sources(config: PipelineConfig) -> None:
 
 
 def stale_stages(config: PipelineConfig) -> list[Stage]:
-    """Stages whose outputs are not what this config asks for though Snakemake may not know.
+    """Stages whose outputs are not what this config asks for though Snakemake, which goes by times, may not know.
 
-    That is so when an output was removed, or a stage was run alone with other settings or another encoder.
+    That is so when an output was removed; a stage was run alone with other settings; encoder, source files or raw files
+    are others than those that it read; or a stage ended badly after its outputs came into place.
     """
     stale: list[Stage] = []
     for stage, names in STAGE_OUTPUTS.items():
         manifest = read_manifest(config.experiment_dir, stage)
         if manifest is not None:
             is_whole = all((config.experiment_dir / name).exists() for name in names)
-            encoder = pretrained_digest(config, stage)
-            is_same = manifest["settings"] == json.loads(stage_settings(config, stage)) and (
-                not encoder or manifest["inputs"].get(ENCODER) == encoder
-            )
-            if not is_whole or not is_same:
+            if (
+                not is_whole
+                or has_another_manifest(config.experiment_dir, stage)
+                or not _is_of(config, stage, manifest)
+            ):
                 stale.append(stage)
     return stale
+
+
+def _is_of(config: PipelineConfig, stage: Stage, manifest: Mapping[str, Any]) -> bool:
+    """Whether a stage's manifest tells what the config asks for and what it would read now."""
+    encoder, sources = pretrained_digest(config, stage), sources_digest(stage, config.data.recipe)
+    raw_state = manifest["facts"].get("raw_state")
+    return (
+        manifest["settings"] == json.loads(stage_settings(config, stage))
+        and (not encoder or manifest["inputs"].get(ENCODER) == encoder)
+        and manifest.get("sources", sources) == sources
+        and (raw_state is None or are_as_before(raw_state, raw_files(config)))
+    )
 
 
 def is_finished(config: PipelineConfig) -> bool:

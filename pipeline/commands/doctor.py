@@ -20,8 +20,8 @@ from pipeline.commands import dag
 from pipeline.commands.executors import Finding
 from pipeline.commands.machine import machine_findings
 from pipeline.errors import UserError
-from pipeline.experiment.artifacts import read_manifest
 from pipeline.experiment.config import PipelineConfig, stage_settings
+from pipeline.experiment.manifests import read_manifest
 from pipeline.files import read_json
 from pipeline.notes.ingest_report import IngestReport
 

@@ -17,7 +17,8 @@ from scipy import sparse
 from pipeline.errors import UserError
 from pipeline.evaluation.cells import document_chunks
 from pipeline.evaluation.label_counts import Counts, label_lists, label_matrix
-from pipeline.experiment.artifacts import check_predictions_are_of, need, read_manifest
+from pipeline.experiment.artifacts import need
+from pipeline.experiment.manifests import check_predictions_are_of, read_manifest
 from pipeline.icd.codes import LEVELS, Level, at_level, parse_label
 from pipeline.icd.labels import LabelSpace
 

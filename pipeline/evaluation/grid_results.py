@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,14 +18,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from pipeline.errors import UserError
-from pipeline.evaluation.coded import CodedSplit, load_baseline_split, load_coded_split
+from pipeline.evaluation.coded import CodedSplit, load_baseline_split, load_coded_split, split_label_sets
 from pipeline.evaluation.intervals import bootstrap_distributions, percentile_interval
 from pipeline.evaluation.label_counts import label_lists, label_matrix, ratio, set_scores
 from pipeline.evaluation.metrics import evaluate_predictions
 from pipeline.evaluation.ranking import rank_scores
 from pipeline.experiment.artifacts import need
 from pipeline.experiment.grid import Member
-from pipeline.files import read_json
 from pipeline.icd.labels import LabelSpace
 
 logger = logging.getLogger(__name__)
@@ -137,7 +135,9 @@ def collect(
     for (variant, seed_of_training), chosen in _kept(members, spaces, choose_by).items():
         result = results.setdefault(variant, VariantResult(variant))
         parts = [_coded(member, spaces, member.config.evaluate.split) for member in chosen]
-        how.setdefault("train_counts", _counts_where_tested(parts, labels))  # the same bands for all
+        if "train_counts" not in how:  # the same bands for all
+            trained_on = [split_label_sets(member.config.experiment_dir, "train") for member in chosen]
+            how["train_counts"] = _counts_where_tested(parts, trained_on, labels)
         choices = [member.choice for member in chosen] if chosen_by in (None, seed_of_training) else []
         result.add_seed(_pool(parts, labels), choices, **how)
         if variant == members[0].variant:
@@ -195,17 +195,20 @@ def _coded(member: Member, spaces: Mapping[str, LabelSpace], split: str) -> Code
     return coded
 
 
-def _counts_where_tested(parts: Sequence[CodedSplit], labels: Sequence[str]) -> list[int]:
+def _counts_where_tested(
+    parts: Sequence[CodedSplit], trained_on: Sequence[Sequence[Sequence[str]]], labels: Sequence[str]
+) -> list[int]:
     """Training documents of each label in the folds that test it: mean over its uses, rounded.
 
-    A code with one document has one training document in every fold but the one that tests it, which has none.
+    A code with one document has one training document in every fold but the one that tests it, which has none. Counted
+    from documents: a label space can lack a code that its training documents have.
     """
     place = {label: index for index, label in enumerate(labels)}
     n_uses, sums, highest = (np.zeros(len(labels)) for _ in range(3))
-    for coded in parts:
+    for coded, of_train in zip(parts, trained_on, strict=True):
         space = coded.label_space
-        counts = np.zeros(len(labels))
-        counts[[place[label] for label in space.labels]] = space.train_counts
+        known = [place[one] for given in of_train for one in space.raised(given) if one in place]
+        counts = np.bincount(np.asarray(known, dtype=np.int64), minlength=len(labels))
         used = [place[one] for given in coded.gold for one in space.raised(given) if one in place]
         uses = np.bincount(np.asarray(used, dtype=np.int64), minlength=len(labels))
         n_uses, sums, highest = n_uses + uses, sums + uses * counts, np.maximum(highest, counts)
@@ -266,7 +269,8 @@ def as_rows(results: Sequence[VariantResult], *, reference: str | None) -> list[
             if name in HEADLINE and len(table) > 1:
                 row[f"{name}_sd"] = float(table[name].std(ddof=1))
         row["chosen"] = "; ".join(f"{choice} ({n}x)" for choice, n in sorted(result.choices.items()))
-        if result is not base and not result.has_truth_of(base):
+        row["is_comparable"] = result is base or result.has_truth_of(base)
+        if not row["is_comparable"]:
             logger.warning(
                 "variant %s: tested on other documents, patients or labels than %s", result.variant, base.variant
             )
@@ -281,16 +285,3 @@ def _difference(name: str, difference: float, result: VariantResult, base: Varia
     """Difference of means with its paired 95 % bootstrap interval."""
     low, high = percentile_interval(result.distributions[name] - base.distributions[name])
     return {f"{name}_difference": difference, f"{name}_low": low, f"{name}_high": high}
-
-
-def text_table(path: Path) -> str:
-    """Read grid.json; give its headline as lines for a terminal."""
-    rows = read_json(path)["rows"]
-    width = max(len(row["variant"]) for row in rows)
-    lines = [f"{'variant':<{width}}  " + "  ".join(f"{name:>18}" for name in HEADLINE)]
-    for row in rows:
-        cells = [
-            f"{row[name]:.3f}" + (f" ± {row[f'{name}_sd']:.3f}" if f"{name}_sd" in row else "") for name in HEADLINE
-        ]
-        lines.append(f"{row['variant']:<{width}}  " + "  ".join(f"{cell:>18}" for cell in cells))
-    return "\n".join(lines)

@@ -21,9 +21,10 @@ from typing import Any
 from pipeline.errors import UserError
 from pipeline.experiment.config import PipelineConfig, Stage, stage_settings
 from pipeline.experiment.encoder_files import encoder_digest
+from pipeline.experiment.manifests import manifest_path, mark_path, read_manifest
 from pipeline.experiment.provenance import git_commit, peak_memory_mb, versions
 from pipeline.experiment.sources import sources_digest
-from pipeline.files import guarded_io, lock, read_json, sha256_of, write_json
+from pipeline.files import guarded_io, lock, sha256_of, write_json
 
 STAGE_OUTPUTS: dict[Stage, tuple[str, ...]] = {
     "ingest": ("documents.parquet", "annotators.parquet", "titles.json", "ingest_report.json"),
@@ -77,45 +78,9 @@ def need(experiment_dir: Path, name: str) -> Path:
     return path
 
 
-def manifest_path(experiment_dir: Path, stage: Stage) -> Path:
-    """Where a stage says what it wrote, from what and with which settings."""
-    return experiment_dir / "manifests" / f"{stage}.json"
-
-
 def checkpoint_dir(experiment_dir: Path, stage: Stage) -> Path:
     """Where a training keeps its checkpoints, until its outputs are in place."""
     return experiment_dir / "checkpoints" / stage
-
-
-def read_manifest(experiment_dir: Path, stage: Stage) -> dict[str, Any] | None:
-    """The manifest of a stage's last finished run, or None."""
-    path = manifest_path(experiment_dir, stage)
-    return read_json(path) if path.exists() else None
-
-
-def check_predictions_are_of(experiment_dir: Path) -> None:
-    """Refuse predictions of other documents, another model or label space than those beside them, as manifests say.
-
-    Raises:
-        UserError: if ingest, split or train_classifier ran again after predict did: predictions would be scored
-            against other labels, or columns get names of other codes.
-    """
-    ingested, split, trained, predicted = (
-        read_manifest(experiment_dir, stage) for stage in ("ingest", "split", "train_classifier", "predict")
-    )
-    if split is None or trained is None or predicted is None:
-        return
-    pairs = [
-        (predicted["inputs"].get("classifier"), trained["outputs"]["classifier"]),
-        (trained["inputs"].get("label_space.json"), split["outputs"]["label_space.json"]),
-    ]
-    if ingested is not None:
-        pairs.append((predicted["inputs"].get("documents.parquet"), ingested["outputs"]["documents.parquet"]))
-    if any(used != found for used, found in pairs):
-        raise UserError(
-            f"{experiment_dir}: predictions are older than the documents, the label space or the classifier; run the "
-            "config again."
-        )
 
 
 @dataclass
@@ -163,12 +128,17 @@ def writing(
         temporary.mkdir(parents=True)
         output = StageOutput(temporary)
         started = datetime.datetime.now(datetime.UTC)
+        made_of = {  # as it is now: an edit while the stage runs is no part of what it does
+            "sources": sources_digest(stage, config.data.recipe if stage == "ingest" else ""),
+            "git_commit": git_commit(),
+            "versions": versions(),
+        }
         try:
             yield output
             missing = [name for name in STAGE_OUTPUTS[stage] if not (temporary / name).exists()]
             if missing:
                 raise RuntimeError(f"stage {stage} did not write {missing}")
-            manifest = _manifest(config, stage, output, started, extra_inputs or {})
+            manifest = _manifest(config, stage, output, started, extra_inputs or {}) | made_of
             write_json(temporary / "manifest.json", manifest)
             _put_in_place(temporary, experiment_dir, stage)
             # Not before: what follows a training within its stage can fail, too.
@@ -195,8 +165,6 @@ def _manifest(
         "facts": output.facts,
         "inputs": dict(extra_inputs) | _input_digests(config, stage),
         "outputs": {name: sha256_of(output.dir / name) for name in STAGE_OUTPUTS[stage]},
-        "git_commit": git_commit(),
-        "versions": versions(),
     }
 
 
@@ -222,7 +190,7 @@ def input_signature(config: PipelineConfig, stage: Stage) -> str:
     content = [
         stage_settings(config, stage),
         _input_digests(config, stage),
-        sources_digest(f"pipeline.stages.{stage}"),
+        sources_digest(stage),
         versions(),
     ]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -263,7 +231,10 @@ def _put_in_place(temporary: Path, experiment_dir: Path, stage: Stage) -> None:
     manifest.parent.mkdir(parents=True, exist_ok=True)
     old = temporary / _OLD
     old.mkdir()  # before the manifest goes: a full disk refuses it
-    places = {"manifest.json": manifest} | {name: experiment_dir / name for name in STAGE_OUTPUTS[stage]}
+    mark = mark_path(experiment_dir, stage)
+    (temporary / mark.name).write_text(sha256_of(temporary / "manifest.json"), encoding="utf-8")
+    places = {"manifest.json": manifest, mark.name: mark}
+    places |= {name: experiment_dir / name for name in STAGE_OUTPUTS[stage]}
     try:
         for name, place in places.items():
             if place.exists():

@@ -90,10 +90,9 @@ def encoder_digest(model: str) -> str:
     """Digest of the files of an encoder, as this process first saw them, so that other weights under its name are seen.
 
     Returns:
-        A sha256 over weights, configuration and vocabulary; nothing for what is no folder and no package: a name on the
-        hub may be fetched later, and says itself which it is.
+        A sha256 over weights, configuration and vocabulary; nothing for a name on the hub that was not fetched yet.
     """
-    folder = _local_folder(model)
+    folder = _local_folder(model) or _in_cache(model, allow_downloads=False)
     if folder is None:
         return ""
     files = sorted({path for pattern in _FILES for path in folder.glob(pattern)})

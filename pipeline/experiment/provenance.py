@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 _VERSIONED_PACKAGES = (
-    "accelerate", "datasets", "evaluate", "icd-contrast", "mlflow", "numpy", "pandas", "pyarrow",
-    "snakemake", "spacy", "torch", "transformers",
+    "accelerate", "datasets", "evaluate", "icd-contrast", "mlflow", "numpy", "pandas", "peft", "pyarrow",
+    "scikit-learn", "scipy", "simple-icd-10-cm", "snakemake", "spacy", "tokenizers", "torch", "transformers",
 )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Collection
 from pathlib import Path
 
 from pipeline.experiment.config import Stage
@@ -19,7 +20,7 @@ def _import_graph() -> object:
 
 
 @functools.cache
-def stage_sources(stage: Stage, recipe: str) -> list[Path]:
+def stage_sources(stage: Stage, recipe: str = "") -> list[Path]:
     """Source files that a stage uses, directly or not.
 
     Args:
@@ -44,12 +45,27 @@ def module_sources(*roots: str) -> list[Path]:
     return sorted(files)
 
 
-def sources_digest(*roots: str) -> str:
-    """Digest of :func:`module_sources`, names and contents, wherever the packages lie."""
+@functools.cache
+def sources_digest(stage: Stage, recipe: str = "") -> str:
+    """Digest of :func:`stage_sources` as this process first saw them, wherever the packages lie."""
     digest = hashlib.sha256()
-    for path in module_sources(*roots):
+    for path in stage_sources(stage, recipe):
         digest.update(path.relative_to(PACKAGE_DIR.parent).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
+
+
+def state_of(paths: Collection[Path]) -> str:
+    """Number of files, and a digest of their names, sizes and times: without reading them, whether they changed."""
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        stat = path.stat()
+        digest.update(f"{path.name}\0{stat.st_size}\0{int(stat.st_mtime)}\0".encode())
+    return f"{len(paths)} {digest.hexdigest()}"
+
+
+def are_as_before(state: str, paths: Collection[Path]) -> bool:
+    """Whether files that are there are those that :func:`state_of` saw; of some that are gone nothing can be said."""
+    return len(paths) < int(state.partition(" ")[0]) or state_of(paths) == state
 
 
 def _module_path(module: str) -> Path:

@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.experiment.artifacts import ARTIFACTS, ENCODER, is_main_process, read_manifest
+from pipeline.experiment.artifacts import ARTIFACTS, ENCODER, is_main_process
 from pipeline.experiment.config import STAGE_SECTIONS, PipelineConfig, Stage
+from pipeline.experiment.manifests import read_manifest
 from pipeline.experiment.mlflow_store import open_store
 from pipeline.experiment.provenance import git_commit
 from pipeline.experiment.tracking import finish_parent_run, log_params, start_parent_run, tracked_settings, warned
@@ -58,8 +59,9 @@ class StageRun:
 
         dataset = Dataset(name, digest[:36], "local", "{}", profile=json.dumps(dict(counts)))
         tags = [InputTag("mlflow.data.context", "pipeline")]
-        for run_id in (self._run_id, self._parent_id):
-            self._client.log_inputs(run_id, datasets=[DatasetInput(dataset, tags)])
+        with warned("MLflow did not take the name of the data"):
+            for run_id in (self._run_id, self._parent_id):
+                self._client.log_inputs(run_id, datasets=[DatasetInput(dataset, tags)])
 
     def log_report(self, path: Path) -> None:
         """Attach a report that holds no text of documents to both runs."""

@@ -41,16 +41,17 @@ def start_parent_run(config: PipelineConfig, *, is_head: bool = False) -> str | 
         if is_head:  # the folder is no longer that of the run that was noted
             note.unlink(missing_ok=True)
         return None
-    settings = tracked_settings(config)
+    settings, code = tracked_settings(config), git_commit() or "unknown"
     client = open_store(config.tracking.dir)
     known = read_json(note) if note.exists() else None
     if known and is_head:
         _close_left_over(client, known["run_id"])
-    if known and known["settings"] == settings and _is_alive(client, known["run_id"]):
+    if known and _is_of(known, config) and _is_alive(client, known["run_id"]):
         run_id = str(known["run_id"])
         client.update_run(run_id, status="RUNNING")
+        client.set_tag(run_id, "icd.code_version", code)  # of what runs now
         return run_id
-    name, tags = config.experiment, {"icd.code_version": git_commit() or "unknown"}
+    name, tags = config.experiment, {"icd.code_version": code}
     if (grid_dir := config.tracking.grid_dir) is not None:
         name = f"{grid_dir.name}/{name}"
         if (grid_note := grid_dir / "mlflow.json").exists():
@@ -66,8 +67,17 @@ def start_parent_run(config: PipelineConfig, *, is_head: bool = False) -> str | 
     )
     log_params(client, run.info.run_id, settings)
     config.experiment_dir.mkdir(parents=True, exist_ok=True)
-    write_json(note, {"run_id": run.info.run_id, "settings": settings})
+    write_json(note, {"run_id": run.info.run_id, "settings": settings, "grid": _grid_of(config)})
     return str(run.info.run_id)
+
+
+def _grid_of(config: PipelineConfig) -> Any:
+    return config.grid.model_dump(mode="json") if config.grid else None
+
+
+def _is_of(note: Mapping[str, Any], config: PipelineConfig) -> bool:
+    """Whether a noted run is of this config, and of this grid."""
+    return bool(note["settings"] == tracked_settings(config) and note.get("grid") == _grid_of(config))
 
 
 def log_grid(config: PipelineConfig, rows: Sequence[Mapping[str, Any]], tables: Sequence[Path]) -> None:
@@ -102,21 +112,22 @@ def warned(what: str) -> Iterator[None]:
 
 
 def _close_left_over(client: MlflowClient, parent_id: str) -> None:
+    """Close a run and all below it: members of a grid, and their stages."""
     if not _is_alive(client, parent_id):
         return
-    parent = client.get_run(parent_id)
-    children = client.search_runs([parent.info.experiment_id], f"tags.mlflow.parentRunId = '{parent_id}'")
-    for run in [parent, *children]:
-        if run.info.status == "RUNNING":
-            client.set_terminated(run.info.run_id, status="KILLED")
+    run = client.get_run(parent_id)
+    if run.info.status == "RUNNING":
+        client.set_terminated(parent_id, status="KILLED")
+    for child in client.search_runs([run.info.experiment_id], f"tags.mlflow.parentRunId = '{parent_id}'"):
+        _close_left_over(client, child.info.run_id)
 
 
 def finish_parent_run(config: PipelineConfig, *, succeeded: bool) -> None:
-    """Close the parent run of an experiment."""
+    """Close the parent run of an experiment, unless the run that was noted is of other settings."""
     note = config.experiment_dir / "mlflow.json"
-    if config.tracking.enabled and note.exists():
+    if config.tracking.enabled and note.exists() and _is_of(known := read_json(note), config):
         client = open_store(config.tracking.dir)
-        client.set_terminated(read_json(note)["run_id"], status="FINISHED" if succeeded else "FAILED")
+        client.set_terminated(known["run_id"], status="FINISHED" if succeeded else "FAILED")
 
 
 def experiment_dir_of_run(tracking_dir: Path, run_id: str) -> Path:

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from pipeline.evaluation.grid_results import COMPARED, HEADLINE
 from pipeline.evaluation.patients import few_patients_note
 from pipeline.experiment.settings import Grid
+from pipeline.files import read_json
 from pipeline.reports.drawing import pretty_name
 from pipeline.reports.figures import SystemScore, systems_figure
 from pipeline.reports.page import render_page, write_page
@@ -38,6 +39,7 @@ def write_grid_report(
         split=split,
         few_patients=few_patients_note(int(rows[0]["n_documents"]), rows[0]["n_patients"]),
         reference=grid.reference or rows[0]["variant"],
+        others=[row for row in rows if not row["is_comparable"]],
         bands=_bands(rows),
         figures={name: Markup(_figure(rows, name)) for name in COMPARED},
     )
@@ -67,3 +69,19 @@ def _figure(rows: Sequence[Mapping[str, Any]], name: str) -> str:
         systems.append(SystemScore(row["variant"], "variant", row[name], low, high))
     intervals = "95 % intervals of paired differences to the reference"
     return systems_figure(systems, score_name=pretty_name(name), intervals=intervals)
+
+
+def text_table(path: Path) -> str:
+    """Read grid.json; give its headline as lines for a terminal."""
+    rows = read_json(path)["rows"]
+    width = max(len(row["variant"]) for row in rows)
+    lines = [f"{'variant':<{width}}  " + "  ".join(f"{name:>18}" for name in HEADLINE)]
+    for row in rows:
+        cells = [
+            f"{row[name]:.3f}" + (f" ± {row[f'{name}_sd']:.3f}" if f"{name}_sd" in row else "") for name in HEADLINE
+        ]
+        lines.append(f"{row['variant']:<{width}}  " + "  ".join(f"{cell:>18}" for cell in cells))
+    others = [row["variant"] for row in rows if not row.get("is_comparable", True)]
+    if others:
+        lines.append(f"tested on other documents, and so not comparable: {', '.join(others)}")
+    return "\n".join(lines)

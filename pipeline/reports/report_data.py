@@ -27,8 +27,9 @@ from pipeline.evaluation.patients import few_patients_note
 from pipeline.evaluation.selective import choose_confidence, code_curve, independent_taken, selective_curve, take
 from pipeline.evaluation.split_scores import LabelGroups, band_groups
 from pipeline.evaluation.verdicts import add_verdicts
-from pipeline.experiment.artifacts import need, read_manifest
+from pipeline.experiment.artifacts import need
 from pipeline.experiment.config import STAGE_SECTIONS
+from pipeline.experiment.manifests import read_manifest
 from pipeline.files import read_json
 from pipeline.icd.codes import parse_label
 from pipeline.reports.report_content import Baseline, ReportContent, Selective

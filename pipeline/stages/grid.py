@@ -11,12 +11,12 @@ import logging
 import pandas as pd
 
 from pipeline.errors import UserError
-from pipeline.evaluation.grid_results import as_rows, collect, text_table
+from pipeline.evaluation.grid_results import as_rows, collect
 from pipeline.experiment.config import PipelineConfig
 from pipeline.experiment.grid import choosing, expand, read_choice
 from pipeline.experiment.tracking import log_grid
 from pipeline.files import write_json
-from pipeline.reports.grid_report import write_grid_report
+from pipeline.reports.grid_report import text_table, write_grid_report
 from pipeline.stages import script_main
 
 logger = logging.getLogger(__name__)

@@ -15,6 +15,7 @@ from pathlib import Path
 import data_recipes
 from pipeline.experiment.artifacts import writing
 from pipeline.experiment.config import PipelineConfig
+from pipeline.experiment.sources import state_of
 from pipeline.experiment.stage_tracking import StageRun
 from pipeline.files import sha256_of, write_json
 from pipeline.notes.documents import write_documents
@@ -30,7 +31,7 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
     recipe = data_recipes.load_recipe(config.data.recipe)
     options = data_recipes.recipe_options(recipe, config.data.options)
     raw_files = [path for path in recipe.raw_files(config.data.raw, options) if path.exists()]
-    digests = _digests(raw_files, config.data.raw)
+    raw_state, digests = state_of(raw_files), _digests(raw_files, config.data.raw)
     report = IngestReport(recipe.PUBLISHED)
     with writing(config, "ingest", extra_inputs=digests) as output:
         scratch_dir = config.experiment_dir / "raw"
@@ -54,6 +55,7 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
         write_json(output.dir / "ingest_report.json", summary)
         output.facts |= {name: summary["counts"][name] for name in ("documents", "patients", "labels")}
         output.facts["is_sequenced"] = getattr(options, "is_sequenced", False)
+        output.facts["raw_state"] = raw_state
         digest = sha256_of(output.dir / "documents.parquet")
     logger.info("%(documents)d documents, %(patients)d patients, %(labels)d labels", summary["counts"])
     for reason, n in summary["dropped"].items():
@@ -61,7 +63,7 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
     for name, check in summary["published"].items():
         if check["verdict"] != "not counted":
             logger.info("%s: %d, published %d: %s", name, check["found"], check["published"], check["verdict"])
-    tracked.log_dataset(config.data.recipe, digest, output.facts)
+    tracked.log_dataset(config.data.recipe, digest, summary["counts"])
     tracked.log_metrics({f"n_{name}": value for name, value in summary["counts"].items()}, also_parent=False)
     tracked.log_metrics({f"dropped.{name}": value for name, value in summary["dropped"].items()})
 

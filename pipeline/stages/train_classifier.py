@@ -29,9 +29,10 @@ from pipeline.encoders.heads import LabelAttentionHead, build_head, start_from_p
 from pipeline.encoders.micro_batches import ChunkSettings
 from pipeline.encoders.pretrained import load_encoder, load_tokenizer
 from pipeline.encoders.tokens import select_rows
-from pipeline.experiment.artifacts import checkpoint_dir, input_signature, is_main_process, need, read_manifest, writing
+from pipeline.experiment.artifacts import checkpoint_dir, input_signature, is_main_process, need, writing
 from pipeline.experiment.config import PipelineConfig, Stage
 from pipeline.experiment.loss_settings import loss_arguments
+from pipeline.experiment.manifests import read_manifest
 from pipeline.experiment.stage_tracking import StageRun
 from pipeline.files import write_json
 from pipeline.icd.labels import LabelSpace
