@@ -19,6 +19,7 @@ from pipeline.experiment.grid import expand
 from pipeline.experiment.manifests import manifest_path
 from pipeline.experiment.sources import PACKAGE_DIR, module_sources, sources_digest, stage_sources, state_of
 from pipeline.files import write_json
+from pipeline.stages import run_stage
 
 
 def sources(stage: Stage, recipe: str = "table") -> set[str]:
@@ -195,6 +196,21 @@ def test_outputs_under_the_manifest_of_before_are_stale(tmp_path: Path) -> None:
     assert dag.stale_stages(config_in(tmp_path, data={"max_words": 3})) == []
     manifest_path(config.experiment_dir, "ingest").write_bytes(before)
     assert dag.stale_stages(config) == ["ingest"]
+
+
+def test_a_stage_alone_does_not_read_what_was_made_with_other_settings(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its run would show the settings of this config and the scores of those."""
+    off = {"tracking": {"enabled": False}}
+    for stage in ("ingest", "split", "tokenize"):
+        write(config_in(tmp_path, **off), stage)
+    ran: list[PipelineConfig] = []
+    changed = config_in(tmp_path, tokens={"max_tokens": 7}, **off)
+    assert run_stage(changed, "tokenize", lambda config, _: ran.append(config)) == 0, "its own settings may differ"
+    assert run_stage(changed, "predict", lambda config, _: ran.append(config)) == 2
+    assert "stage 'tokenize' ran with other settings than this config has" in caplog.text
+    assert len(ran) == 1
 
 
 def test_a_stale_stage_behind_the_last_one_asked_for_is_left_alone(tmp_path: Path) -> None:

@@ -66,6 +66,27 @@ PRODUCERS: dict[Stage, tuple[Stage, ...]] = {
 }
 
 
+def stages_up_to(stage: Stage) -> list[Stage]:
+    """A stage and all that it depends on, directly or not."""
+    found = {stage}.union(*(stages_up_to(producer) for producer in PRODUCERS[stage]))
+    return sorted(found)
+
+
+def check_inputs_are_of(config: PipelineConfig, stage: Stage) -> None:
+    """Refuse inputs of other settings than this config has: a run would show these settings and the scores of those.
+
+    Raises:
+        UserError: if a stage that this one depends on, directly or not, ran with others.
+    """
+    for producer in stages_up_to(stage):
+        manifest = read_manifest(config.experiment_dir, producer) if producer != stage else None
+        if manifest is not None and manifest["settings"] != json.loads(stage_settings(config, producer)):
+            raise UserError(
+                f"{config.experiment_dir}: stage '{producer}' ran with other settings than this config has; run the "
+                "config with `icd run`, or that stage first."
+            )
+
+
 def need(experiment_dir: Path, name: str) -> Path:
     """Path of an artifact that an earlier stage wrote.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from pipeline.errors import UserError
-from pipeline.experiment.artifacts import PRODUCERS, share_outputs
+from pipeline.experiment.artifacts import share_outputs, stages_up_to
 from pipeline.experiment.config import PipelineConfig, Stage, stage_settings
 from pipeline.experiment.config_files import put_setting, validate_config
 from pipeline.experiment.settings import Grid
@@ -223,19 +223,13 @@ def shared_stages(members: Sequence[Member], stage: Stage) -> dict[str, str]:
     """
     runs: dict[str, str] = {}
     shared = {}
-    history = _stages_up_to(stage)
+    history = stages_up_to(stage)
     for member in members:
         settings = json.dumps([stage_settings(member.config, one) for one in history])
         first = runs.setdefault(settings, member.folder)
         if first != member.folder:
             shared[member.folder] = first
     return shared
-
-
-def _stages_up_to(stage: Stage) -> list[Stage]:
-    """A stage and all that it depends on, directly or not."""
-    found = {stage}.union(*(_stages_up_to(producer) for producer in PRODUCERS[stage]))
-    return sorted(found)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.errors import UserError, describe_bug
-from pipeline.experiment.artifacts import is_main_process
+from pipeline.experiment.artifacts import check_inputs_are_of, is_main_process
 from pipeline.experiment.config import DISTRIBUTED_STAGES, PipelineConfig, Stage, view_for_stage
 from pipeline.experiment.config_files import load_config
 from pipeline.experiment.stage_tracking import StageRun, stage_run
@@ -56,6 +56,7 @@ def run_stage(config: PipelineConfig, stage: Stage, run: StageFunction) -> int:
     """Run a stage within its tracked run; give the exit status."""
 
     def tracked() -> None:
+        check_inputs_are_of(config, stage)
         with stage_run(config, stage) as run_of_stage:
             run(view_for_stage(config, stage), run_of_stage)
 
