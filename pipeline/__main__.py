@@ -76,7 +76,8 @@ def _run(arguments: argparse.Namespace) -> int:
             until=arguments.until,
             dry_run=arguments.dry_run,
         )
-        with dag.keeping_unfinished(config, members):
+        # There, since Snakemake leaves a log where it starts.
+        with dag.keeping_unfinished(config, members), contextlib.chdir(config.experiment_dir):
             status = _snakemake(snakemake_arguments)
     if status:
         return _report_failure(config, members)

@@ -112,11 +112,10 @@ def _raw_findings(config: PipelineConfig, recipe: data_recipes.Recipe, options: 
 def _documents_finding(config: PipelineConfig, recipe: data_recipes.Recipe, options: Any) -> Finding:
     """The first documents, read as ingest does."""
     try:
-        with (
-            tempfile.TemporaryDirectory() as scratch,
-            contextlib.closing(recipe.read(config.data.raw, options, IngestReport(), Path(scratch))) as documents,  # type: ignore[type-var]
-        ):
+        with tempfile.TemporaryDirectory() as scratch:
+            documents = recipe.read(config.data.raw, options, IngestReport(), Path(scratch))
             n_read = sum(1 for _ in itertools.islice(documents, _TRIED_DOCUMENTS))
+            del documents  # a generator ends here, before the folder goes
     except UserError as error:
         return Finding("wrong", "documents", str(error))
     if not n_read:
