@@ -31,6 +31,7 @@ from pipeline.stages import train_classifier
 
 KINDS = ("neural", "tfidf", "lexical", "ensemble")
 STAGES = "ingest split tokenize train_encoder"
+UNTRAINED = {"loss": "none"}
 Runner = Callable[..., PipelineConfig]
 
 
@@ -41,7 +42,7 @@ def settings(kind: str, **more: Any) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def prepared(run_small: Runner, small_notes: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("prepared")
-    run_small(folder, small_notes, STAGES)
+    run_small(folder, small_notes, STAGES, train_encoder=UNTRAINED)
     return folder
 
 
@@ -57,8 +58,14 @@ def trained(
         if key not in done:
             folder = tmp_path_factory.mktemp(kind)
             shutil.copytree(prepared, folder, dirs_exist_ok=True)
+            data = {"recipe": "table", "raw": prepared / "notes.jsonl", "options": {"split": "split"}}
             done[key] = run_small(
-                folder, small_notes, "train_classifier predict", train_classifier=settings(kind, **more)
+                folder,
+                small_notes,
+                "train_classifier predict",
+                data=data,
+                train_encoder=UNTRAINED,
+                train_classifier=settings(kind, **more),
             )
         return done[key]
 
