@@ -190,7 +190,7 @@ def test_labels_of_test_documents_change_no_byte_of_a_lexical_model(
     tmp_path: Path,
 ) -> None:
     notes = [note | ({"codes": ["I10"]} if note["split"] == "test" else {}) for note in small_notes]
-    run_small(tmp_path / "other", notes, STAGES)
+    run_small(tmp_path / "other", notes, STAGES, train_encoder=UNTRAINED)
     config = run_small(tmp_path / "other", notes, "train_classifier", train_classifier=settings("lexical"))
     assert sha256_of(config.experiment_dir / "classifier") == sha256_of(
         trained("lexical").experiment_dir / "classifier"
