@@ -120,6 +120,12 @@ def test_variants_tested_on_other_documents_are_named_on_the_page_and_in_the_ter
     page = (tmp_path / "grid.html").read_text(encoding="utf-8")
     assert "Tested on other documents, and so not comparable with the first row: other (1 documents)." in page
     write_json(tmp_path / "grid.json", {"rows": rows})
+    config = make_config(grid=config.grid.model_dump() | {"reference": "other"})
+    assert config.grid is not None
+    rows_beside_other = as_rows(collect(members, choose_by="map", n_resamples=5, seed=0), reference="other")
+    write_grid_report(tmp_path / "grid.html", "study", rows_beside_other, config.grid, split="test")
+    page = (tmp_path / "grid.html").read_text(encoding="utf-8")
+    assert "not comparable with other: one (1 documents)." in page
     assert text_table(tmp_path / "grid.json").endswith("tested on other documents, and so not comparable: other")
 
 

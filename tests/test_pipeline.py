@@ -227,6 +227,9 @@ def test_a_page_without_runs_or_on_no_port_is_refused(tmp_path: Path, capsys: py
         main(["ui", "--port", "99999"])
     assert ended.value.code == 2
     assert "must be 1 to 65535, got 99999" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["run", "study.yaml", "--cores", "few"])
+    assert "must be 1 or more, got few" in capsys.readouterr().err
 
 
 def test_doctor_review_and_compare_work_on_a_finished_run(finished: Path) -> None:

@@ -27,7 +27,7 @@ def build_parser(commands_by_name: Mapping[str, Callable[[argparse.Namespace], i
         "--profile", default="local", help="where stages run: local (default), slurm, or a folder of your own"
     )
     run.add_argument(
-        "--cores", type=_at_least_one, help="CPU cores to use (default: all; jobs of a scheduler say theirs)"
+        "--cores", type=_whole_number(), help="CPU cores to use (default: all; jobs of a scheduler say theirs)"
     )
     run.add_argument(
         "--until",
@@ -80,22 +80,26 @@ def build_parser(commands_by_name: Mapping[str, Callable[[argparse.Namespace], i
     _add_tracking_dir(compare)
     compare.set_defaults(function=commands_by_name["compare"])
     ui = commands.add_parser("ui", help="serve the MLflow page with all runs on this machine")
-    ui.add_argument("--port", type=_port, default=5000, help="port on 127.0.0.1 (default: 5000)")
+    ui.add_argument("--port", type=_whole_number(_HIGHEST_PORT), default=5000, help="port on 127.0.0.1 (default: 5000)")
     _add_tracking_dir(ui)
     ui.set_defaults(function=commands_by_name["ui"])
     return parser
 
 
-def _at_least_one(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, got {number}")
-    return number
+def _whole_number(highest: int | None = None) -> Callable[[str], int]:
+    """Read a whole number from 1 on."""
+    wanted = "1 or more" if highest is None else f"1 to {highest}"
 
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = 0
+        if number < 1 or (highest is not None and number > highest):
+            raise argparse.ArgumentTypeError(f"must be {wanted}, got {text}")
+        return number
 
-def _port(text: str) -> int:
-    if not 1 <= (number := int(text)) <= _HIGHEST_PORT:
-        raise argparse.ArgumentTypeError(f"must be 1 to {_HIGHEST_PORT}, got {number}")
-    return number
+    return read
 
 
 def _add_tracking_dir(command: argparse.ArgumentParser) -> None:

@@ -15,10 +15,10 @@ from typing import Any
 import data_recipes
 from pipeline.errors import UserError
 from pipeline.experiment.artifacts import ENCODER, STAGE_OUTPUTS, pretrained_digest
-from pipeline.experiment.config import STAGE_SECTIONS, PipelineConfig, Stage, stage_settings
+from pipeline.experiment.config import STAGE_SECTIONS, PipelineConfig, Stage
 from pipeline.experiment.encoder_files import find_encoder
 from pipeline.experiment.grid import Member, waiting_for_choice
-from pipeline.experiment.manifests import has_another_manifest, manifest_path, read_manifest
+from pipeline.experiment.manifests import has_another_manifest, has_settings_of, manifest_path, read_manifest
 from pipeline.experiment.sources import PACKAGE_DIR, are_as_before, sources_digest
 from pipeline.files import private_folder, write_json
 
@@ -75,7 +75,7 @@ def _is_of(config: PipelineConfig, stage: Stage, manifest: Mapping[str, Any]) ->
     encoder, sources = pretrained_digest(config, stage), sources_digest(stage, config.data.recipe)
     raw_state = manifest["facts"].get("raw_state")
     return (
-        manifest["settings"] == json.loads(stage_settings(config, stage))
+        has_settings_of(manifest, config, stage)
         and (not encoder or manifest["inputs"].get(ENCODER) == encoder)
         and manifest.get("sources", sources) == sources
         and (raw_state is None or are_as_before(raw_state, raw_files(config)))

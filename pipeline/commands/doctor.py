@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import tempfile
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -20,8 +19,8 @@ from pipeline.commands import dag
 from pipeline.commands.executors import Finding
 from pipeline.commands.machine import machine_findings
 from pipeline.errors import UserError
-from pipeline.experiment.config import PipelineConfig, stage_settings
-from pipeline.experiment.manifests import read_manifest
+from pipeline.experiment.config import PipelineConfig
+from pipeline.experiment.manifests import has_settings_of, read_manifest
 from pipeline.files import read_json
 from pipeline.notes.ingest_report import IngestReport
 
@@ -151,7 +150,7 @@ def _published_findings(config: PipelineConfig, *, is_published: bool) -> Iterat
         found = "compared with published ones after ingestion" if is_published else "none yet: nothing is ingested"
         yield Finding("ok", "counts", found)
         return
-    if manifest["settings"] != json.loads(stage_settings(config, "ingest")):
+    if not has_settings_of(manifest, config, "ingest"):
         yield Finding("warning", "counts", "the last ingestion had other settings", "run it again, then icd doctor")
         return
     report: dict[str, Any] = read_json(path)

@@ -21,7 +21,7 @@ from typing import Any
 from pipeline.errors import UserError
 from pipeline.experiment.config import PipelineConfig, Stage, stage_settings
 from pipeline.experiment.encoder_files import encoder_digest
-from pipeline.experiment.manifests import manifest_path, mark_path, read_manifest
+from pipeline.experiment.manifests import has_settings_of, manifest_path, mark_path, read_manifest
 from pipeline.experiment.provenance import git_commit, peak_memory_mb, versions
 from pipeline.experiment.sources import sources_digest
 from pipeline.files import guarded_io, lock, sha256_of, write_json
@@ -80,7 +80,7 @@ def check_inputs_are_of(config: PipelineConfig, stage: Stage) -> None:
     """
     for producer in stages_up_to(stage):
         manifest = read_manifest(config.experiment_dir, producer) if producer != stage else None
-        if manifest is not None and manifest["settings"] != json.loads(stage_settings(config, producer)):
+        if manifest is not None and not has_settings_of(manifest, config, producer):
             raise UserError(
                 f"{config.experiment_dir}: stage '{producer}' ran with other settings than this config has; run the "
                 "config with `icd run`, or that stage first."

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UserError
-from pipeline.experiment.config import Stage
+from pipeline.experiment.config import PipelineConfig, Stage, stage_settings
 from pipeline.files import read_json, sha256_of
 
 
@@ -19,6 +21,11 @@ def read_manifest(experiment_dir: Path, stage: Stage) -> dict[str, Any] | None:
     """The manifest of a stage's last finished run, or None."""
     path = manifest_path(experiment_dir, stage)
     return read_json(path) if path.exists() else None
+
+
+def has_settings_of(manifest: Mapping[str, Any], config: PipelineConfig, stage: Stage) -> bool:
+    """Whether a stage ran with the settings that this config has for it."""
+    return bool(manifest["settings"] == json.loads(stage_settings(config, stage)))
 
 
 def has_another_manifest(experiment_dir: Path, stage: Stage) -> bool:

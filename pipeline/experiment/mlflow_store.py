@@ -34,7 +34,7 @@ def tracking_uri(tracking_dir: Path) -> str:
 
 def has_store(tracking_dir: Path) -> bool:
     """Whether runs were tracked there, or a server is named that has them."""
-    return "MLFLOW_TRACKING_URI" in os.environ or (tracking_dir / "mlflow.db").is_file()
+    return bool(os.environ.get("MLFLOW_TRACKING_URI")) or (tracking_dir / "mlflow.db").is_file()
 
 
 def open_store(tracking_dir: Path) -> MlflowClient:

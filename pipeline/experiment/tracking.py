@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import UserError, describe_bug
 from pipeline.experiment.config import PipelineConfig
-from pipeline.experiment.mlflow_store import experiment_id, open_store, tracking_uri
+from pipeline.experiment.mlflow_store import experiment_id, has_store, open_store, tracking_uri
 from pipeline.experiment.provenance import git_commit
 from pipeline.files import read_json, write_json
 
@@ -138,7 +137,7 @@ def experiment_dir_of_run(tracking_dir: Path, run_id: str) -> Path:
     """
     from mlflow.exceptions import MlflowException
 
-    if not (os.environ.get("MLFLOW_TRACKING_URI") or (tracking_dir / "mlflow.db").exists()):
+    if not has_store(tracking_dir):
         raise UserError(f"run {run_id}: there is no MLflow store in {tracking_dir}; name the run's work folder.")
     client = open_store(tracking_dir)
     try:
