@@ -184,8 +184,6 @@ def _predict(arguments: argparse.Namespace) -> int:
     from pipeline.notes.document_files import Columns
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    if arguments.top_k is not None and arguments.top_k < 1:
-        raise UserError(f"--top-k must be 1 or more, got {arguments.top_k}.")
     n_documents, n_codes = code_documents(
         arguments.model,
         arguments.input,
@@ -204,8 +202,6 @@ def _review(arguments: argparse.Namespace) -> int:
     from pipeline.reports.review import write_review
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    if arguments.max_documents < 1:
-        raise UserError(f"--max-documents must be 1 or more, got {arguments.max_documents}.")
     columns = Columns(arguments.id_column, arguments.text_column)
     path = write_review(
         arguments.predictions,

@@ -7,6 +7,7 @@ import errno
 import gzip
 import io
 import json
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from data_recipes import RawTable
 from data_recipes._raw.checks import count_rows
 from pipeline.__main__ import main
 from pipeline.commands.doctor import examine, render
-from pipeline.commands.executors import Finding
+from pipeline.commands.findings import Finding
 from pipeline.errors import UserError
 from pipeline.experiment.artifacts import writing
 from pipeline.experiment.config import PipelineConfig
@@ -72,6 +73,15 @@ def look(make_config: Callable[..., PipelineConfig], raw: Path) -> Callable[...,
 def test_sound_raw_files_are_right_with_their_rows(look: Callable[..., Finding]) -> None:
     assert look("diagnoses_icd.csv.gz") == Finding("ok", "diagnoses_icd.csv.gz", "4 rows")
     assert look("d_icd_diagnoses.csv.gz") == Finding("ok", "d_icd_diagnoses.csv.gz", "1 rows")
+
+
+def test_summaries_are_spooled_in_the_work_folder_and_nothing_is_left_there(
+    make_config: Callable[..., PipelineConfig], raw: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    config = make_config(data={"recipe": "mimic4_icd10", "raw": raw})
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "of the system, not there"))
+    assert findings_of(config, "documents") == [Finding("ok", "documents", "2 can be read as ingest reads them")]
+    assert not config.work_dir.exists()
 
 
 def test_rows_other_than_published_are_said(look: Callable[..., Finding]) -> None:
@@ -226,7 +236,7 @@ def test_counts_stand_beside_the_published_ones_after_ingestion(
     assert findings_of(config, "n summaries") == [Finding("ok", "n summaries", "pass: 331,794, published 331,794")]
     (differs,) = findings_of(config, "n documents")
     assert (differs.state, differs.found) == ("warning", "differs: 1,499, published 1,500")
-    other = make_config(data={"recipe": "mimic4_icd10", "raw": raw, "cleaning": "caml"})
+    other = make_config(data={"recipe": "mimic4_icd10", "raw": raw, "placeholder": "deid"})
     assert [one.found for one in findings_of(other, "counts")] == ["the last ingestion had other settings"]
 
 

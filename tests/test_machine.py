@@ -12,7 +12,8 @@ import psutil
 import pytest
 import torch
 
-from pipeline.commands.executors import Finding, check_executor
+from pipeline.commands.executors import check_executor
+from pipeline.commands.findings import Finding
 from pipeline.commands.machine import machine_findings
 from pipeline.errors import UserError
 from pipeline.experiment.config import PipelineConfig

@@ -9,7 +9,6 @@ from pathlib import Path
 from pipeline.experiment.config import STAGE_SECTIONS
 
 _HIGHEST_PORT = 65_535
-_PROFILE = "where stages run: local (default), slurm, or a folder of your own with a config.yaml of Snakemake"
 
 
 def build_parser(commands_by_name: Mapping[str, Callable[[argparse.Namespace], int]]) -> argparse.ArgumentParser:
@@ -21,11 +20,7 @@ def build_parser(commands_by_name: Mapping[str, Callable[[argparse.Namespace], i
     parser = argparse.ArgumentParser(prog="icd", description="Run an experiment, code new documents, look at runs.")
     commands = parser.add_subparsers(required=True, metavar="{run,doctor,predict,review,compare,ui}")
     run = commands.add_parser("run", help="run the stages of an experiment that are not up to date")
-    run.add_argument("config", type=Path, help="YAML file of the experiment")
-    run.add_argument("--set", action="append", default=[], metavar="section.key=value", help="override a setting")
-    run.add_argument(
-        "--profile", default="local", help="where stages run: local (default), slurm, or a folder of your own"
-    )
+    _add_experiment(run)
     run.add_argument(
         "--cores", type=_whole_number(), help="CPU cores to use (default: all; jobs of a scheduler say theirs)"
     )
@@ -38,11 +33,7 @@ def build_parser(commands_by_name: Mapping[str, Callable[[argparse.Namespace], i
     run.add_argument("--dry-run", action="store_true", help="show what would run and why")
     run.set_defaults(function=commands_by_name["run"])
     doctor = commands.add_parser("doctor", help="check raw files, machine and settings before anything runs")
-    doctor.add_argument("config", type=Path, help="YAML file of the experiment")
-    doctor.add_argument("--set", action="append", default=[], metavar="section.key=value", help="override a setting")
-    doctor.add_argument(
-        "--profile", default="local", help="where stages are to run: local (default), slurm, or a folder of your own"
-    )
+    _add_experiment(doctor)
     doctor.set_defaults(function=commands_by_name["doctor"])
     predict = commands.add_parser("predict", help="code new documents with a trained classifier")
     predict.add_argument("--model", type=Path, required=True, help="classifier folder, such as work/demo/classifier")
@@ -54,7 +45,9 @@ def build_parser(commands_by_name: Mapping[str, Callable[[argparse.Namespace], i
     )
     _add_columns(predict)
     predict.add_argument("--output", type=Path, required=True, help=".csv, .jsonl or .parquet")
-    predict.add_argument("--top-k", type=int, help="the K most probable codes of each document, predicted or not")
+    predict.add_argument(
+        "--top-k", type=_whole_number(), help="the K most probable codes of each document, predicted or not"
+    )
     predict.add_argument(
         "--evidence", action="store_true", help="give the spans each code rests on; about half as fast"
     )
@@ -71,7 +64,7 @@ def build_parser(commands_by_name: Mapping[str, Callable[[argparse.Namespace], i
         "--output", type=Path,
         help=".html, such as work/review.html; holds patient text (default: beside predictions in work/)",
     )  # fmt: skip
-    review.add_argument("--max-documents", type=int, default=200, help="the page's limit (default: 200)")
+    review.add_argument("--max-documents", type=_whole_number(), default=200, help="the page's limit (default: 200)")
     review.set_defaults(function=commands_by_name["review"])
     compare = commands.add_parser("compare", help="say which of two finished runs is better, and how sure that is")
     for name in ("run_a", "run_b"):
@@ -100,6 +93,15 @@ def _whole_number(highest: int | None = None) -> Callable[[str], int]:
         return number
 
     return read
+
+
+def _add_experiment(command: argparse.ArgumentParser) -> None:
+    command.add_argument("config", type=Path, help="YAML file of the experiment")
+    command.add_argument("--set", action="append", default=[], metavar="section.key=value", help="override a setting")
+    command.add_argument(
+        "--profile", default="local",
+        help="where stages run: local (default), slurm, or a folder of your own with a config.yaml of Snakemake",
+    )  # fmt: skip
 
 
 def _add_tracking_dir(command: argparse.ArgumentParser) -> None:

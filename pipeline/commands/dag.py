@@ -72,12 +72,12 @@ def stale_stages(config: PipelineConfig) -> list[Stage]:
 
 def _is_of(config: PipelineConfig, stage: Stage, manifest: Mapping[str, Any]) -> bool:
     """Whether a stage's manifest tells what the config asks for and what it would read now."""
-    encoder, sources = pretrained_digest(config, stage), sources_digest(stage, config.data.recipe)
+    encoder = pretrained_digest(config, stage)
     raw_state = manifest["facts"].get("raw_state")
     return (
         has_settings_of(manifest, config, stage)
         and (not encoder or manifest["inputs"].get(ENCODER) == encoder)
-        and manifest.get("sources", sources) == sources
+        and manifest["sources"] == sources_digest(stage, config.data.recipe)
         and (raw_state is None or are_as_before(raw_state, raw_files(config)))
     )
 

@@ -1,6 +1,6 @@
 """What ``icd doctor`` looks at before anything runs: raw files, machine, counts of the last ingestion.
 
-Every check gives findings; nothing is written, nothing is fetched, no weights are loaded.
+Every check gives findings; nothing is left behind, nothing is fetched, no weights are loaded.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any
 import data_recipes
 from data_recipes._raw.checks import RowCount, count_rows
 from pipeline.commands import dag
-from pipeline.commands.executors import Finding
+from pipeline.commands.findings import Finding
 from pipeline.commands.machine import machine_findings
 from pipeline.errors import UserError
 from pipeline.experiment.config import PipelineConfig
 from pipeline.experiment.manifests import has_settings_of, read_manifest
-from pipeline.files import read_json
+from pipeline.files import private_folder, read_json
 from pipeline.notes.ingest_report import IngestReport
 
 _TRIED_DOCUMENTS = 2_000
@@ -111,8 +111,8 @@ def _raw_findings(config: PipelineConfig, recipe: data_recipes.Recipe, options: 
 def _documents_finding(config: PipelineConfig, recipe: data_recipes.Recipe, options: Any) -> Finding:
     """The first documents, read as ingest does."""
     try:
-        with tempfile.TemporaryDirectory() as scratch:
-            documents = recipe.read(config.data.raw, options, IngestReport(), Path(scratch))
+        with _scratch(config.experiment_dir) as scratch:
+            documents = recipe.read(config.data.raw, options, IngestReport(), scratch)
             n_read = sum(1 for _ in itertools.islice(documents, _TRIED_DOCUMENTS))
             del documents  # a generator ends here, before the folder goes
     except UserError as error:
@@ -121,6 +121,18 @@ def _documents_finding(config: PipelineConfig, recipe: data_recipes.Recipe, opti
         return Finding("wrong", "documents", "ingest would leave all out", "run it: ingest_report.json says why")
     first = "the first " if n_read == _TRIED_DOCUMENTS else ""
     return Finding("ok", "documents", f"{first}{n_read:,} can be read as ingest reads them")
+
+
+@contextlib.contextmanager
+def _scratch(experiment_dir: Path) -> Iterator[Path]:
+    """A folder for what a recipe spools, which is patients' text: in the work folder, as everywhere."""
+    made = [folder for folder in (experiment_dir, experiment_dir.parent) if not folder.exists()]
+    try:
+        with tempfile.TemporaryDirectory(dir=private_folder(experiment_dir)) as scratch:
+            yield Path(scratch)
+    finally:
+        for folder in made:
+            folder.rmdir()
 
 
 def _rows_finding(table: data_recipes.RawTable, rows: RowCount, *, is_skipped: bool) -> Finding:

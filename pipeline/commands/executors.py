@@ -7,32 +7,14 @@ import importlib.metadata
 import importlib.util
 import shutil
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
 
 import yaml
 
 from pipeline.commands import dag
+from pipeline.commands.findings import Finding
 from pipeline.errors import UserError
 
-State = Literal["ok", "warning", "wrong"]
-
 PACKAGE = "icd-contrast"
-
-
-class Finding(NamedTuple):
-    """What was looked at and what was found.
-
-    Attributes:
-        state: ``wrong`` is what a run would stop at, ``warning`` what a user should know.
-        what: was looked at.
-        found: there.
-        advice: what to do about it; empty where nothing is to be done or ``found`` says it.
-    """
-
-    state: State
-    what: str
-    found: str
-    advice: str = ""
 
 
 def installed(name: str) -> str | None:

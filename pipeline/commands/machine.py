@@ -17,7 +17,8 @@ import psutil
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from pipeline.commands.executors import PACKAGE, Finding, State, executor_findings, executor_of, installed
+from pipeline.commands.executors import PACKAGE, executor_findings, executor_of, installed
+from pipeline.commands.findings import Finding, State
 from pipeline.encoders.pretrained import load_tokenizer
 from pipeline.errors import UserError
 from pipeline.experiment.config import PipelineConfig
