@@ -93,6 +93,20 @@ SENTENCES: list[tuple[str, dict[str, str]]] = [
     ("Follow up as soon as possible for hypertension.", {"hypertension": ""}),
     # affirmed
     ("Acute on chronic diastolic heart failure.", {"heart failure": ""}),
+    # findings marked by signs, results, instructions, events of today, births
+    ("Denies CP, +SOB", {"CP": "N", "SOB": ""}),
+    ("No fever, +cough, +wheezing, diabetes", {"fever": "N", "cough": "", "wheezing": "", "diabetes": ""}),
+    ("No aspirin despite septic shock", {"septic shock": ""}),
+    ("HIV negative.", {"HIV": "N"}),
+    ("Stool C. difficile toxin: negative", {"C. difficile": "N"}),
+    ("Triple negative breast cancer.", {"breast cancer": ""}),
+    ("Patient has pneumonia, cultures negative.", {"pneumonia": "", "cultures": "N"}),
+    ("Return to the emergency room for fever, chest pain.", {"fever": "U", "chest pain": "U"}),
+    ("s/p fall with hip fracture.", {"hip fracture": ""}),
+    ("Status post cardiac arrest with anoxic brain injury.", {"anoxic": ""}),
+    ("Seizure witnessed by wife with postictal confusion.", {"Seizure": "", "postictal": ""}),
+    ("Mother with chorioamnionitis, infant with sepsis.", {"chorioamnionitis": "F", "sepsis": ""}),
+    ("The infant had respiratory distress at birth.", {"respiratory distress": ""}),
     ("She was treated for sepsis from a urinary tract infection.", {"sepsis": "", "infection": ""}),
 ]
 INITIALS = {"negated": "N", "family": "F", "historical": "H", "uncertain": "U"}
@@ -144,6 +158,17 @@ def test_everything_under_the_headers_of_past_and_family_history_counts() -> Non
 def test_an_unknown_main_header_ends_the_past_history() -> None:
     text = "PMH: asthma\nED COURSE: wheezing\nPMH: gout\nOvernight Events:\nfever\n"
     assert spans_of(text) == [("historical", "asthma"), ("historical", "gout")]
+
+
+def test_any_header_behind_a_blank_line_ends_the_family_history() -> None:
+    text = "Family History:\nMother: DM\nFather: CAD\n \r\nHosp Course: sepsis\nNeuro: seizure.\n"
+    assert spans_of(text) == [("family", "Mother: DM"), ("family", "Father: CAD")]
+
+
+def test_a_condition_goes_on_over_the_items_of_its_list() -> None:
+    text = "Return if you have any of the following:\n* new chest pain\n* cough. Or rash.\n\n* You had sepsis.\n"
+    assert kinds_of(text, "chest pain") == kinds_of(text, "cough") == kinds_of(text, "rash") == "U"
+    assert kinds_of(text, "sepsis") == ""
 
 
 def test_a_negation_under_family_history_is_both() -> None:

@@ -27,7 +27,8 @@ from pipeline.experiment.config import PipelineConfig
 from pipeline.experiment.manifests import read_manifest
 from pipeline.icd.labels import LabelSpace
 from pipeline.lexical.combination import BandedLogistic
-from pipeline.lexical.mentions import TitleIndex, load_synonyms
+from pipeline.lexical.mentions import TitleIndex
+from pipeline.lexical.synonyms import load_synonyms
 from pipeline.notes.spans import Span
 
 SPACE = LabelSpace(("icd10cm:E11.9", "icd10cm:I10"), ("Diabetes", "Hypertension"), (3, 2))

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.lexical.mentions import FEATURES, TitleIndex, load_synonyms, lowered, save_synonyms, title_bags
+from pipeline.lexical.mentions import FEATURES, TitleIndex, lowered, title_bags
+from pipeline.lexical.synonyms import load_synonyms, save_synonyms
 from pipeline.notes.context import annotate
 
 SYNONYMS = load_synonyms()
@@ -30,6 +31,12 @@ def features(title: str | None, text: str) -> dict[str, float]:
         ("Urinary tract infection, site not specified", [{"urinary", "infection"}]),
         ("Pulmonary collapse", [{"atelectasis"}]),
         ("Other specified", []),
+        ("Acute and chronic respiratory failure", [{"acut", "chronic", "respiratory", "failur"}]),
+        ("Hypo-osmolality and hyponatremia", [{"hypo", "osmolality"}, {"hyponatremia"}]),
+        ("Personal history of brain injury, and stroke", [{"brain", "injury"}, {"cerebral", "infarction"}]),
+        ("Laceration without foreign body of scalp", [{"laceration", "scalp"}]),
+        ("Migraine, unspecified, not intractable", [{"migrain"}]),
+        ("Family history of asthma", [{"asthma"}]),
         ("", []),
     ],
 )
@@ -80,6 +87,25 @@ def test_a_history_is_affirmed_by_what_is_past() -> None:
     text = "History of urinary tract infection."
     assert features("Personal history of urinary (tract) infection", text)["complete"] == 1
     assert features("Urinary tract infection", text)["complete"] == 0
+    now = features("Personal history of urinary (tract) infection", "She has a urinary tract infection.")
+    assert not any(now.values())
+
+
+def test_a_family_history_is_affirmed_by_what_the_family_has() -> None:
+    text = "Family history of asthma."
+    assert features("Family history of asthma", text)["complete"] == 1
+    assert features("Asthma", text)["denied"] == 1
+    assert features("Family history of asthma", "No family history of asthma.")["denied"] == 1
+    assert not features("Family history of asthma", "She has asthma.")["affirmed"]
+
+
+@pytest.mark.parametrize(
+    ("text", "is_found"),
+    [("CT shows PE.", 1), ("PE: lungs are clear.", 0), ("pe today", 0), ("He has hearing aids.", 0), ("AIDS", 0)],
+)
+def test_abbreviations_in_capitals_count_only_so_and_not_as_a_header(text: str, is_found: int) -> None:
+    assert features("Pulmonary embolism", text)["complete"] == is_found
+    assert features("Acquired immunodeficiency syndrome", text)["complete"] == (text == "AIDS")
 
 
 def test_lower_case_keeps_the_place_of_every_character_there_is() -> None:

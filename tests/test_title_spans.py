@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.lexical.mentions import TitleIndex, load_synonyms
+from pipeline.lexical.mentions import TitleIndex
+from pipeline.lexical.synonyms import load_synonyms
 from pipeline.lexical.title_spans import title_spans
 
 SYNONYMS = load_synonyms()

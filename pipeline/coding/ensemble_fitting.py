@@ -29,7 +29,8 @@ from pipeline.lexical.combination import (
     logits_of,
     probabilities_of,
 )
-from pipeline.lexical.mentions import FEATURES, TitleIndex, load_synonyms
+from pipeline.lexical.mentions import FEATURES, TitleIndex
+from pipeline.lexical.synonyms import load_synonyms
 from pipeline.lexical.tfidf import LexicalModel, LinearScores, Vectorizer
 from pipeline.notes.text import Preparation, blocks_of
 

@@ -20,7 +20,8 @@ from safetensors.numpy import load_file, save_file
 from pipeline.errors import UserError
 from pipeline.evaluation.label_counts import FITTING_BAND_STARTS, fitting_bands
 from pipeline.lexical.combination import BandedLogistic, Platt
-from pipeline.lexical.mentions import FEATURES, TitleIndex, load_synonyms, save_synonyms
+from pipeline.lexical.mentions import FEATURES, TitleIndex
+from pipeline.lexical.synonyms import load_synonyms, save_synonyms
 from pipeline.lexical.tfidf import LexicalModel
 from pipeline.notes.text import blocks_of
 

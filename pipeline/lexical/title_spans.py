@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from pipeline.lexical.mentions import HISTORICAL, Mention, TitleIndex
+from pipeline.lexical.mentions import Mention, TitleIndex
 from pipeline.notes.context import annotate
 from pipeline.notes.spans import MAX_GAP_CHARS, Span, section_name
 
@@ -20,8 +20,8 @@ def title_spans(
 ) -> Iterator[list[list[Span]]]:
     """For each text and each label asked of it, the words of its title in the sentence that says most of them.
 
-    Only what a sentence says of the patient counts: nothing denied, uncertain, of the family, or (but for titles of a
-    history) of the past. Words with a small gap between them become one span.
+    Only what a sentence says of the patient counts: nothing denied, uncertain, of the family or of the past; of titles
+    of a history only what is said of the past, or of the family. Words with a small gap between them become one span.
 
     Args:
         index: of the titles.
@@ -50,13 +50,9 @@ def title_spans(
 def _best(index: TitleIndex, label: int, sentences: Sequence[_Sentence]) -> tuple[float, list[Mention]]:
     """Coverage by the sentence that says most of a title, and the mentions in it; of equal ones the first."""
     best: tuple[float, list[Mention]] = (0.0, [])
-    for weights, is_history in index.bags_of(label):
+    for weights, state in index.bags_of(label):
         for sentence in sentences:
-            mentions = [
-                one
-                for one in sentence
-                if one.word in weights and (one.is_affirmed or (is_history and one.state == HISTORICAL))
-            ]
+            mentions = [one for one in sentence if one.word in weights and one.state == state]
             coverage = min(sum(weights[word] for word in {one.word for one in mentions}), 1.0)
             if coverage > best[0]:
                 best = coverage, mentions

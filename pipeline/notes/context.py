@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from pipeline.notes.sentences import Offsets, Reading, read_texts
+from pipeline.notes.sentences import ITEM, Offsets, Reading, read_texts
 from pipeline.notes.text import KNOWN_SECTIONS, PREAMBLE, Section, find_sections
 from pipeline.notes.triggers import KINDS, PATTERNS, PHRASES, RULES, Kind, Rule
 
@@ -35,6 +35,10 @@ _SECTION_KINDS: dict[str, Kind] = {
 # Behind these words another trigger begins a statement of its own.
 _INTRODUCERS = frozenset({",", "and", "with", ";", ".", ":", "-"})
 _LOOSE_ENDS = frozenset({"and", "or", "with", "but", "also", "then"})
+_BLANK_LINE_BEFORE = re.compile(r"\n[ \t]*\r?\n[ \t]*$|\r[ \t]*\r[ \t]*$")
+_BLANK_LINE = re.compile(r"\n[ \t]*\r?\n|\r[ \t]*\r")
+# "Return if you have any of the following:" makes the items of the list behind it conditions as well.
+_CONDITION = re.compile(r"\b(?:if|return|call)\b.*:\s*$", re.IGNORECASE | re.DOTALL)
 _HEADER_ALONE = re.compile(r"[^:]*:[ \t]*(?:[\r\n]|$)")
 
 
@@ -91,6 +95,7 @@ def annotate(texts: Iterable[str]) -> Iterator[Annotation]:
         for reading in readings:
             sentences += [reading.source(one.start, one.end) for one in reading.doc.sents]
             spans += _sentence_contexts(reading)
+        spans += _conditional_items(text, sentences)
         yield Annotation(sections, sentences, _merge(spans))
 
 
@@ -124,14 +129,17 @@ def _is_inside(place: int, starts: Sequence[int], ends: Sequence[int]) -> bool:
 
 
 def _section_contexts(text: str, sections: Sequence[Section]) -> list[ContextSpan]:
-    """Everything under certain headers; headers of our table end it, small ones inside ("Mother:") do not."""
+    """Everything under certain headers; headers of our table end it, small ones inside ("Mother:") do not.
+
+    An unknown header ends it where it looks like a main one or stands behind a blank line.
+    """
     spans: list[ContextSpan] = []
     kind: Kind | None = None
     for name, start, end in sections:
         is_own = name in KNOWN_SECTIONS or name == PREAMBLE
         if is_own:
             kind = _SECTION_KINDS.get(name)
-        elif _is_main_header(text, start, end):
+        elif _is_main_header(text, start, end) or _BLANK_LINE_BEFORE.search(text, max(0, start - 80), start):
             kind = None
         if kind is not None:
             body = text.index(":", start) + 1 if is_own else start
@@ -139,6 +147,21 @@ def _section_contexts(text: str, sections: Sequence[Section]) -> list[ContextSpa
             body += len(text[body:end]) - len(text[body:end].lstrip())
             if stripped:
                 spans.append(ContextSpan(kind, body, body + len(stripped)))
+    return spans
+
+
+def _conditional_items(text: str, sentences: Sequence[Offsets]) -> list[ContextSpan]:
+    """Items of lists that a condition opens, up to a blank line or what is no item."""
+    spans: list[ContextSpan] = []
+    opens, last = False, 0
+    for start, end in sentences:
+        gap = text[last:start]
+        goes_on = ITEM.match(text, start) is not None or not ("\n" in gap or "\r" in gap)
+        if opens and goes_on and not _BLANK_LINE.search(gap):
+            spans.append(ContextSpan("uncertain", start, end))
+        else:
+            opens = _CONDITION.search(text, start, end) is not None
+        last = end
     return spans
 
 

@@ -33,6 +33,7 @@ DOCUMENT_SCHEMA = pa.schema(
         pa.field("labels", pa.list_(pa.string()), nullable=False),
         pa.field("given_split", pa.string()),
         pa.field("date", pa.date32()),
+        pa.field("principal", pa.string()),
     ]
 )
 ANNOTATOR_SCHEMA = pa.schema(
@@ -42,7 +43,7 @@ ANNOTATOR_SCHEMA = pa.schema(
         pa.field("labels", pa.list_(pa.string()), nullable=False),
     ]
 )
-_REPEATED = ["labels.list.element", "given_split", "date", "annotator"]
+_REPEATED = ["labels.list.element", "given_split", "date", "principal", "annotator"]
 _Content = tuple[int | None, int]  # hashes of text (None: no text) and labels
 _NO_ANNOTATIONS: Mapping[str, Sequence[str]] = MappingProxyType({})
 _BATCH_CHARS = 8_000_000
@@ -56,10 +57,10 @@ class Document(NamedTuple):
         document_id: unique key (MIMIC: hadm_id).
         patient_id: whose document it is (MIMIC: subject_id).
         text: the whole text, as the recipe joined it.
-        labels: codes with their system ("icd10cm:I10"), each once, in the order of the source (the first
-            diagnosis of MIMIC is the principal one).
+        labels: codes with their system ("icd10cm:I10"), each once, in the order of the source.
         given_split: split that the source gives, or None.
         date: when it was written, or None; what ``split.method: temporal`` goes by.
+        principal: label of the principal diagnosis, or None where the source does not tell it.
         annotations: further label sets of this document by annotator, such as human coders.
     """
 
@@ -69,6 +70,7 @@ class Document(NamedTuple):
     labels: Sequence[str]
     given_split: Literal["train", "val", "test"] | None = None
     date: datetime.date | None = None
+    principal: str | None = None
     annotations: Mapping[str, Sequence[str]] = _NO_ANNOTATIONS
 
 

@@ -35,7 +35,8 @@ _MAX_STRINGS = 300_000  # spaCy keeps every word it has seen: about 100 MB, then
 _WRAP_CHARS = 50  # a line shorter than this was not wrapped: its break means something
 
 _RUN = re.compile(r"\s{2,}|[^\S ]")  # blanks that are not one single blank
-_ITEM = re.compile(r"[-*•·+>#][-*#>]*[ \t]*\w|\(?\d{1,2}[.)]\s|(?:___|\[\*\*[\d-]+\*\*\]) ?\d{1,2}:\d{2}")
+ITEM = re.compile(r"[-*•·+>#][-*#>]*[ \t]*\w|\(?\d{1,2}[.)]\s|(?:___|\[\*\*[\d-]+\*\*\]) ?\d{1,2}:\d{2}")
+"""Beginning of an item of a list."""
 _HEADER = re.compile(r"((?:[A-Za-z]|___)[A-Za-z_ \t/&,'()-]{0,58}):")
 _GOES_ON = re.compile(
     r"(?:,|\b(?:a|an|and|as|at|by|for|from|in|no|of|on|or|the|to|was|were|with|without|dr\.|mr\.|ms\.|mrs\.))$",
@@ -212,7 +213,7 @@ def _n_line_breaks(blanks: str) -> int:
 
 def _is_new(text: str, line_start: int, line_end: int, next_start: int) -> bool:
     """Whether a single line break ends a sentence, by the line before and the line after it."""
-    if _ITEM.match(text, next_start) or text[line_end - 1] == ":":
+    if ITEM.match(text, next_start) or text[line_end - 1] == ":":
         return True
     header = _HEADER.match(text, next_start)
     if header and section_name(header[1]) is not None:

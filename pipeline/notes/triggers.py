@@ -68,6 +68,13 @@ _EARLIER = (
 )  # fmt: skip
 
 
+# What has just happened to a patient who is admitted for it.
+_EVENTS = (
+    "fall", "a fall", "mechanical fall", "mvc", "mva", "mvi", "assault", "trauma", "arrest", "cardiac arrest",
+    "pea arrest", "overdose", "gsw",
+)  # fmt: skip
+
+
 def _split(text: str) -> list[str]:
     return [" ".join(phrase.split()) for phrase in text.split("|")]
 
@@ -98,6 +105,7 @@ PHRASES: dict[str, list[str]] = {
             needed | if any | if necessary | likely to be discharged | risk factors
         """),
         *(f"{when} {what}" for when in ("prior", "previous", "prior outside") for what in _EARLIER),
+        *(f"{after} {what}" for after in ("s/p", "status post", "status - post") for what in _EVENTS),
         *(f"previously {seen}" for seen in ("demonstrated", "described", "identified", "noted", "seen")),
     ],
     "negated behind": [
@@ -145,7 +153,7 @@ PHRASES: dict[str, list[str]] = {
     """),
     "historical before": _split("""
         in the past | in the remote past | in childhood | as a child | as an infant | in infancy | in his
-        youth | in her youth | years prior | many years ago | several years ago | long ago | at birth
+        youth | in her youth | years prior | many years ago | several years ago | long ago
     """),
     "uncertain behind": [
         *_split("""
@@ -207,7 +215,7 @@ _STOPS: list[str] = [
 ]
 _STOPS_OF: dict[Kind, list[str]] = {
     "negated": _split("""
-        positive for | reports | reported | reporting | endorses | endorsed | complains | complained |
+        + | despite | positive for | reports | reported | reporting | endorses | endorsed | complains | complained |
         complaining | admits | notable for | remarkable for | significant for | states | presents |
         presented | developed | improved | continue | continued | does have | did have | ruled in | in the
         setting of | now
@@ -222,7 +230,7 @@ _STOPS_OF: dict[Kind, list[str]] = {
         will | we | was given | were given | he | she | now | for which | so | plan
     """),
     "family": _split("""
-        patient | the patient | pt | he | she | otherwise
+        patient | the patient | pt | he | she | otherwise | infant | baby | newborn
     """),
 }
 
@@ -248,6 +256,7 @@ _RELATIVES = [
     "pgf", "wife", "husband", "relative", "relatives",
 ]  # fmt: skip
 _RELATIVE: dict[str, Any] = {"LOWER": {"IN": _RELATIVES}}
+_WITH: dict[str, Any] = {"LOWER": {"IN": ["with", "w/"]}}
 _HAS = ["had", "has", "have", "with", "w/", "died", "deceased", "diagnosed", "suffered", "suffers", "developed"]
 _TELLS = [
     "brought", "called", "noticed", "noted", "observed", "reported", "given", "gave", "tried", "stated", "said",
@@ -258,6 +267,8 @@ _DURATION = {"LOWER": {"REGEX": r"(?:^|-)(?:hours?|hrs?|days?|weeks?|wks?|months
 
 PATTERNS: dict[str, list[list[dict[str, Any]]]] = {
     "decoy": [
+        [{"LOWER": {"IN": ["wife", "husband"]}}, _WITH],  # who are not of the same blood
+        [{"LOWER": {"IN": ["by", "to"]}}, {"LOWER": {"IN": ["his", "her", "the"]}, "OP": "?"}, _RELATIVE, _WITH],
         # "three day history of cough" is the illness of today
         [_DURATION, {"ORTH": {"IN": ["'", "’"]}, "OP": "?"}, {"LOWER": {"IN": ["history", "hx"]}}, {"LOWER": "of"}],
         [_RELATIVE, {"LOWER": {"IN": ["had", "has", "have"]}}, {"LOWER": {"IN": _TELLS}}],
@@ -285,6 +296,22 @@ PATTERNS: dict[str, list[list[dict[str, Any]]]] = {
             {"LOWER": {"IN": ["is", "was", "are", "were"]}},
             {"LOWER": {"IN": ["likely", "possible", "probable"]}},
             {"IS_PUNCT": True},
+        ],
+    ],
+    "negated behind": [[{"ORTH": "("}, {"ORTH": "-"}, {"ORTH": ")"}]],
+    "negated one before": [  # "HIV negative.", "C. difficile toxin: negative", but not "triple negative cancer"
+        [{"LOWER": {"IN": ["negative", "neg"]}}, {"IS_PUNCT": True}],
+        [{"ORTH": ":"}, {"LOWER": {"IN": ["negative", "neg"]}}],
+    ],
+    "uncertain behind": [
+        [
+            {"LOWER": {"IN": ["return", "come"]}},
+            {"LOWER": "back", "OP": "?"},
+            {"LOWER": "to"},
+            {"LOWER": {"IN": ["the", "your"]}, "OP": "?"},
+            {"LOWER": {"IN": ["ed", "er", "hospital", "emergency"]}},
+            {"LOWER": {"IN": ["room", "department"]}, "OP": "?"},
+            {"LOWER": {"IN": ["for", "with"]}},
         ],
     ],
     "historical before": [
