@@ -4,8 +4,7 @@ A recipe is a module with
 
 - a docstring: source, licence, how to get access, files, columns, rules;
 - ``Options``: a :class:`pipeline.experiment.settings.Section` with the settings of its own (``data.options`` of a
-  config); it may have ``is_sequenced``, true where the first diagnosis of a document is its principal one, and
-  ``keep_uncoded``;
+  config); it may have ``keep_uncoded``;
 - ``PUBLISHED``: name -> count that the data set's authors publish (may be empty), first the one that tells whether
   this is the whole data set;
 - ``raw_files(raw, options)``: the raw files it reads, whether or not they exist, so that they can be checked

@@ -36,7 +36,8 @@ def finish(
     train = {f"train-{label}-{n}": [label] for label in (trained_on or labels) for n in range(2)}
     all_documents = gold | train
     documents = {
-        "document_id": list(all_documents), "patient_id": list(all_documents), "labels": list(all_documents.values())
+        "document_id": list(all_documents), "patient_id": list(all_documents), "labels": list(all_documents.values()),
+        "principal": pa.nulls(len(all_documents), pa.string()),
     }  # fmt: skip
     pq.write_table(pa.table(documents), folder / "documents.parquet")
     split_of = dict.fromkeys(train, "train") | {name: split for name, (split, _) in coded.items()}

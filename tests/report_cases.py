@@ -36,7 +36,7 @@ def build_content(*, n_labels: int = 6, title: str = "Essential (primary) hypert
     space = LabelSpace(tuple(names), (title,) * n_labels, tuple(train_counts.tolist()))
     gold = [[names[index] for index in row] for row in label_lists(true)]
     documents = [f"d{n}" for n in range(40)]
-    coded = CodedSplit(space, documents, documents, gold, true, predicted, probabilities, 0)
+    coded = CodedSplit(space, documents, documents, gold, [None] * 40, true, predicted, probabilities, 0)
     other = dataclasses.replace(coded, predicted=sparse.csr_array(probabilities > 0.7))
     curve = threshold_curve(true, probabilities)
     coders = {EVIL: true, "coder 2": predicted}
@@ -65,7 +65,7 @@ def build_content(*, n_labels: int = 6, title: str = "Essential (primary) hypert
         costs=count_costs(
             {
                 "ingest": {"duration_s": 1.5, "facts": {"documents": 30}, "peak_memory_mb": 321},
-                "train_encoder": {"duration_s": 83.0, "facts": {}},
+                "train_encoder": {"duration_s": 83.0, "facts": {}, "peak_memory_mb": 1},
             }
         ),
     )

@@ -56,6 +56,7 @@ def test_documents_come_back_in_order_and_as_given(tmp_path: Path) -> None:
             "labels": [N179, I10],
             "given_split": "train",
             "date": DAY,
+            "principal": None,
         },
         {
             "document_id": "8",
@@ -64,6 +65,7 @@ def test_documents_come_back_in_order_and_as_given(tmp_path: Path) -> None:
             "labels": [I10],
             "given_split": None,
             "date": None,
+            "principal": None,
         },
     ]
     assert report.as_dict()["counts"] == {

@@ -159,12 +159,31 @@ def test_mimic3_50_keeps_fifty_codes_and_the_others_all() -> None:
     assert mimic3_full.Options().top_codes is mimic3_clean.Options().top_codes is None
 
 
-def test_the_principal_diagnosis_is_known_only_where_all_codes_are_kept() -> None:
-    """Of 410.71, 401.9 the set of 50 codes may keep 401.9 alone, which is not what the admission was for."""
-    assert mimic3_full.Options().is_sequenced
-    assert mimic3_clean.Options().is_sequenced
-    assert not mimic3_50.Options().is_sequenced
-    assert not mimic3_full.Options(codes_path=Path("codes.csv")).is_sequenced
+PRINCIPALS = [
+    ([(1, "41071"), (2, "4019")], "icd9cm:410.71"),
+    ([(1, ""), (2, "4019")], None),  # the row of the principal diagnosis has no code
+    ([(2, "4019"), (3, "41071")], None),
+    ([("", "4019"), ("", "41071")], None),
+    ([("3.0", "4019"), ("1.0", "41071")], "icd9cm:410.71"),  # numbers that pandas read and wrote again
+]
+
+
+@pytest.mark.parametrize(("diagnoses", "principal"), PRINCIPALS)
+def test_the_principal_diagnosis_is_the_row_of_number_one_or_unknown(
+    tmp_path: Path, diagnoses: list[tuple[object, str]], principal: str | None
+) -> None:
+    rows = [(100, place, code) for place, code in diagnoses]
+    (document,), report = read(write_raw(tmp_path, [note(1, 100, "x")], diagnoses=rows))
+    assert document.principal == principal
+    assert report.as_dict()["changed"].get("principal_diagnosis_unknown", 0) == (principal is None)
+
+
+def test_the_principal_diagnosis_is_unknown_where_its_code_is_not_kept(tmp_path: Path) -> None:
+    """Of 410.71, 401.9 the set of one code keeps 401.9 alone, which is not what the admission was for."""
+    diagnoses = [(100, 1, "41071"), (100, 2, "4019"), (200, 1, "4019")]
+    notes = [note(1, 100, "x"), note(2, 200, "y", subject_id=2)]
+    documents, _ = read(write_raw(tmp_path, notes, diagnoses=diagnoses), top_codes=1)
+    assert [one.principal for one in documents] == [None, "icd9cm:401.9"]
 
 
 def test_caml_loses_zeros_of_procedures_at_both_ends_and_of_nothing_else(tmp_path: Path) -> None:

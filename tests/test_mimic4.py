@@ -43,8 +43,8 @@ def test_labels_are_diagnoses_then_procedures_by_sequence_number_each_once(tmp_p
     documents, report = read(tmp_path)
     labels = ["icd10cm:I10", "icd10cm:E11.65", "icd10cm:Z79.01", "icd10pcs:0DTJ4ZZ"]
     assert documents == [
-        Document("100", "1", f"{MARKER}\nfirst", labels),
-        Document("200", "2", f"{MARKER}\nsecond", ["icd10cm:A41.9"]),
+        Document("100", "1", f"{MARKER}\nfirst", labels, principal="icd10cm:I10"),
+        Document("200", "2", f"{MARKER}\nsecond", ["icd10cm:A41.9"], principal="icd10cm:A41.9"),
     ]
     assert report.counts == {
         "diagnosis_rows": 5, "diagnosis_codes": 5, "procedure_rows": 1, "procedure_codes": 1, "summaries": 2,
@@ -89,7 +89,7 @@ def test_admissions_of_the_other_version_and_without_any_code_are_counted_apart(
 
 
 def test_codes_that_cannot_be_used_are_counted_by_reason(tmp_path: Path) -> None:
-    """Of nine rows two are kept: I10, and D62 behind it for want of a sequence number."""
+    """Of nine rows three are kept: I10, also of "100.0", and D62 behind it for want of a sequence number."""
     write_raw(
         tmp_path,
         diagnoses=[
@@ -102,11 +102,11 @@ def test_codes_that_cannot_be_used_are_counted_by_reason(tmp_path: Path) -> None
     assert documents[0].labels == ["icd10cm:I10", "icd10cm:D62"]
     counts = report.as_dict()
     assert counts["dropped"] == {
-        "code_malformed": 2, "code_missing": 2, "code_without_hadm_id": 2, "code_version_unknown": 1,
+        "code_malformed": 2, "code_missing": 2, "code_without_hadm_id": 1, "code_version_unknown": 1,
     }  # fmt: skip
     assert counts["changed"] == {"code_without_seq_num": 1}
     assert counts["counts"]["diagnosis_rows"] == 9
-    assert counts["counts"]["diagnosis_codes"] == 2
+    assert counts["counts"]["diagnosis_codes"] == 3
     assert counts["examples"]["code_malformed"] == ["100", "100"]
 
 

@@ -108,7 +108,8 @@ def test_text_is_cleaned_masked_and_cut_as_the_config_says(tmp_path: Path) -> No
     """By hand: the first document begins "Admission Date:  [**2101-1-30**]", then 'He said "I feel well"'."""
     folder = ROOT / "tests/golden/mimic3"
     settings = ("data.cleaning=edin", "data.placeholder=deid", "data.max_words=6")
-    overrides = (f"work_dir={tmp_path}", f"data.raw={folder}", "tracking.enabled=false", *settings)
+    reads = ("tokens.context=false", "train_classifier.model=neural")
+    overrides = (f"work_dir={tmp_path}", f"data.raw={folder}", "tracking.enabled=false", *settings, *reads)
     config = load_config(ROOT / "configs/mimic3_full.yaml", overrides)
     assert run_stage(config, "ingest", ingest.run) == 0
     texts = pq.read_table(config.experiment_dir / "documents.parquet")["text"].to_pylist()

@@ -30,6 +30,7 @@ _LAST = np.iinfo(np.int64).max  # place of a code without seq_num
 _VERSIONS = pa.array(["9", "10"])
 _Part = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32]]  # admission, place, label number
 _MISSING, _MALFORMED = -1, -2
+_NOTHING = np.empty(0, dtype=np.int64)
 
 
 class _Grouped(NamedTuple):
@@ -84,7 +85,8 @@ class CodeTable:
         self._number_of: dict[str, int] = {}
         self._numbers: dict[tuple[CodeSystem, str], int] = {}  # of a code as the tables have it, several a label
         self._tables: list[_Grouped] = []
-        self._other_version = np.empty(0, dtype=np.int64)
+        self._principals = (_packed(_NOTHING), _packed(_NOTHING))  # admissions, ascending, and their labels' numbers
+        self._other_version = _NOTHING
         self._other_admissions = _packed(self._other_version)
 
     def add(self, path: Path, system: CodeSystem, *, kind: str) -> None:
@@ -102,7 +104,10 @@ class CodeTable:
         """
         admissions, places, codes = _joined(self._read(path, system, kind))
         order = np.lexsort((places, admissions))  # stable: equal places stay in the order of the file
-        admissions, codes = admissions[order], codes[order]
+        admissions, places, codes = admissions[order], places[order], codes[order]
+        if kind == "diagnosis":
+            with_one, at = np.unique(admissions[places == 1], return_index=True)
+            self._principals = _packed(with_one), _packed(codes[places == 1][at])
         unique, starts = np.unique(admissions, return_index=True)
         self._tables.append(_Grouped(_packed(unique), _packed(np.append(starts, len(admissions))), _packed(codes)))
         self._report.count(f"{kind}_codes", len(codes))
@@ -116,6 +121,12 @@ class CodeTable:
             if at is not None:
                 codes.extend(table.codes[table.starts[at] : table.starts[at + 1]])
         return [self._labels[code] for code in dict.fromkeys(codes)]
+
+    def principal_of(self, admission: int) -> str | None:
+        """Label of an admission's diagnosis of sequence number 1, or None where that row is missing or unusable."""
+        admissions, codes = self._principals
+        at = _find(admissions, admission)
+        return None if at is None else self._labels[codes[at]]
 
     def most_frequent(self, admissions: Iterable[int], n_labels: int) -> set[str]:
         """The labels that most of some admissions have; ties go to the label that sorts first."""
@@ -226,9 +237,18 @@ def read_titles(
 
 
 def _trimmed(batch: pa.RecordBatch) -> pa.Table:
-    """The batch as a table without blanks around values: code columns may be padded."""
+    """The batch as a table without blanks around values: code columns may be padded.
+
+    Numbers that some program read as fractions and wrote again ("1.0") are whole.
+    """
     columns = [pc.utf8_trim_whitespace(column) for column in batch.columns]
-    return pa.table(columns, names=batch.schema.names)
+    return pa.table(
+        [
+            pc.replace_substring_regex(column, r"\.0+$", "") if name in ("hadm_id", "seq_num") else column
+            for name, column in zip(batch.schema.names, columns, strict=True)
+        ],
+        names=batch.schema.names,
+    )
 
 
 def _joined(parts: Iterator[_Part]) -> _Part:

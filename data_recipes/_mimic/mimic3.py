@@ -72,11 +72,6 @@ class Options(shared.Options):
 
     _resolve_codes = field_validator("codes_path")(absolute)
 
-    @property
-    def is_sequenced(self) -> bool:
-        """Not where only some codes are kept: the first of those need not be the first of the admission."""
-        return self.top_codes is None and self.codes_path is None
-
     def spell(self) -> Callable[[str, CodeSystem], str]:
         """How a code of the tables is written in labels."""
         return caml_spelling if self.compatibility == "caml" else normalise
@@ -98,7 +93,8 @@ def read(raw: Path | None, options: Options, report: IngestReport, scratch_dir: 
     Counted as dropped, beside broken rows and unusable codes: ``summary_marked_as_error``,
     ``summary_without_hadm_id``, ``summary_without_subject_id``, ``duplicate_note_id``,
     ``summary_of_another_patient`` and, where only some codes are kept, ``document_without_kept_code``.
-    Counted as changed: ``summaries_joined``.
+    Counted as changed: ``summaries_joined`` and ``principal_diagnosis_unknown``, where no usable diagnosis has the
+    sequence number 1.
 
     Raises:
         UserError: if a raw file or column is missing, damaged, or has a broken row, or the split is of other data.
@@ -120,7 +116,17 @@ def read(raw: Path | None, options: Options, report: IngestReport, scratch_dir: 
             if labels and not kept:
                 report.drop("document_without_kept_code", document_id)
             else:
-                yield Document(document_id, stay.patient_id, stay.text, kept, splits.of(document_id))
+                principal = codes.principal_of(stay.admission)
+                if labels and principal is None:
+                    report.change("principal_diagnosis_unknown", document_id)
+                yield Document(
+                    document_id,
+                    stay.patient_id,
+                    stay.text,
+                    kept,
+                    splits.of(document_id),
+                    principal=principal if principal in kept else None,
+                )
     splits.check(options.min_split_match)
 
 

@@ -100,7 +100,8 @@ def read(raw: Path | None, options: Options, report: IngestReport, scratch_dir: 
 
     Counted as dropped, beside broken rows and unusable codes: ``summary_without_hadm_id``,
     ``summary_without_subject_id``, ``duplicate_note_id`` and ``admission_without_codes_of_version``.
-    Counted as changed: ``summaries_joined``.
+    Counted as changed: ``summaries_joined`` and ``principal_diagnosis_unknown``, where no usable diagnosis of that
+    version has the sequence number 1.
 
     Raises:
         UserError: if a raw file or column is missing, damaged, or has a broken row, or the split is of other data.
@@ -117,7 +118,11 @@ def read(raw: Path | None, options: Options, report: IngestReport, scratch_dir: 
         if not labels and codes.has_other_version(int(stay.admission)):
             report.drop("admission_without_codes_of_version", stay.admission)
         else:
-            yield Document(stay.admission, stay.patient_id, stay.text, labels, splits.of(stay.admission))
+            principal = codes.principal_of(int(stay.admission))
+            if labels and principal is None:
+                report.change("principal_diagnosis_unknown", stay.admission)
+            split = splits.of(stay.admission)
+            yield Document(stay.admission, stay.patient_id, stay.text, labels, split, principal=principal)
     splits.check(options.min_split_match)
 
 

@@ -41,11 +41,6 @@ class Options(Section):
 
     _resolve = field_validator("splits_path")(absolute)
 
-    @property
-    def is_sequenced(self) -> bool:
-        """Whether the first diagnosis of a document is its principal one."""
-        return True
-
     def kinds(self) -> list[CodeKind]:
         """The kinds of codes asked for, diagnoses first."""
         return [kind for kind in SINGULAR if kind in self.code_kinds]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from pipeline.errors import UserError
 from pipeline.evaluation.cells import document_chunks
 from pipeline.evaluation.label_counts import Counts, label_lists, label_matrix
 from pipeline.experiment.artifacts import need
-from pipeline.experiment.manifests import check_predictions_are_of, read_manifest
+from pipeline.experiment.manifests import check_predictions_are_of
 from pipeline.icd.codes import LEVELS, Level, at_level, parse_label
 from pipeline.icd.labels import LabelSpace
 
@@ -34,6 +35,7 @@ class CodedSplit:
         document_ids: in the order of the rows below.
         patients: whose each document is.
         gold: labels of each document as ingested, in the order of their source.
+        principals: label of each document's principal diagnosis, None where the source does not tell it.
         true: (n_documents, n_labels) bool CSR, labels of the label space.
         predicted: the same shape.
         probabilities: the same shape, float32.
@@ -44,6 +46,7 @@ class CodedSplit:
     document_ids: list[str]
     patients: list[str]
     gold: list[list[str]]
+    principals: list[str | None]
     true: sparse.csr_array
     predicted: sparse.csr_array
     probabilities: NDArray[np.float32]
@@ -64,6 +67,7 @@ class CodedSplit:
             [self.document_ids[row] for row in rows],
             [self.patients[row] for row in rows],
             gold,
+            [self.principals[row] for row in rows],
             self.true[rows],
             self.predicted[rows],
             self.probabilities[rows],
@@ -94,7 +98,7 @@ def load_coded_split(
     if table.schema.field("probabilities").type.list_size != n_labels:
         raise UserError(f"{experiment_dir}: predictions and label space differ; run the stage 'predict' again.")
     document_ids = table["document_id"].to_pylist()
-    patients, gold = _patients_and_gold(experiment_dir, document_ids)
+    patients, gold, principals = _truth(experiment_dir, document_ids)
     flat = table["probabilities"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     true, n_outside = _encode(gold, label_space)
     return CodedSplit(
@@ -102,6 +106,7 @@ def load_coded_split(
         document_ids,
         patients,
         gold,
+        principals,
         true,
         label_matrix(table["predicted"].to_pylist(), n_labels),
         flat.reshape(-1, n_labels),
@@ -130,14 +135,14 @@ def load_baseline_split(experiment_dir: Path, coded: CodedSplit, split: str) -> 
     return ordered
 
 
-def _patients_and_gold(experiment_dir: Path, document_ids: Sequence[str]) -> tuple[list[str], list[list[str]]]:
-    """Patients of documents, and their labels as ingested, in the order of their source.
+def _truth(experiment_dir: Path, document_ids: Sequence[str]) -> tuple[list[str], list[list[str]], list[str | None]]:
+    """Patients of documents, their labels as ingested, in the order of their source, and principal diagnoses.
 
     Raises:
         UserError: if one is missing.
     """
     documents = pq.read_table(
-        need(experiment_dir, "documents.parquet"), columns=["document_id", "patient_id", "labels"]
+        need(experiment_dir, "documents.parquet"), columns=["document_id", "patient_id", "labels", "principal"]
     )
     documents = documents.filter(pc.is_in(documents["document_id"], pa.array(document_ids, pa.string())))
     places = {document_id: row for row, document_id in enumerate(documents["document_id"].to_pylist())}
@@ -148,7 +153,7 @@ def _patients_and_gold(experiment_dir: Path, document_ids: Sequence[str]) -> tup
             "run the stages again from 'tokenize' on."
         )
     documents = documents.take([places[document_id] for document_id in document_ids])
-    return documents["patient_id"].to_pylist(), documents["labels"].to_pylist()
+    return tuple(documents[name].to_pylist() for name in ("patient_id", "labels", "principal"))
 
 
 def split_label_sets(experiment_dir: Path, split: str) -> list[list[str]]:
@@ -159,12 +164,6 @@ def split_label_sets(experiment_dir: Path, split: str) -> list[list[str]]:
         "labels"
     ].to_pylist()
     return sets
-
-
-def is_sequenced(experiment_dir: Path) -> bool:
-    """Whether the first label of a document is its principal diagnosis, as the recipe says."""
-    manifest = read_manifest(experiment_dir, "ingest")
-    return bool(manifest and manifest["facts"].get("is_sequenced"))
 
 
 def _encode(gold: Iterable[Sequence[str]], label_space: LabelSpace) -> tuple[sparse.csr_array, int]:
@@ -200,7 +199,9 @@ def raise_split(coded: CodedSplit, level: Level, train_label_sets: Iterable[Sequ
     true, n_outside = _encode(coded.gold, raised)
     predicted = label_matrix([groups[labels].tolist() for labels in label_lists(coded.predicted)], len(names))
     probabilities = raise_probabilities(coded.probabilities, groups, len(names))
-    return CodedSplit(raised, coded.document_ids, coded.patients, coded.gold, true, predicted, probabilities, n_outside)
+    return dataclasses.replace(
+        coded, label_space=raised, true=true, predicted=predicted, probabilities=probabilities, n_outside=n_outside
+    )
 
 
 def _count_raised(label_sets: Iterable[Sequence[str]], level: Level) -> Counter[str]:
@@ -243,10 +244,10 @@ def diagnosis_ids(label_space: LabelSpace) -> Counts:
 
 
 def principal_ids(coded: CodedSplit) -> Counts:
-    """Label index of each document's first diagnosis; -1 outside the label space, -2 where no diagnosis is first."""
+    """Label index of each document's principal diagnosis; -1 outside the label space, -2 where none is known."""
     places = {label: index for index, label in enumerate(coded.label_space.labels)}
-    ids = np.full(len(coded.gold), -2, dtype=np.int64)
-    for row, labels in enumerate(coded.gold):
-        if labels and parse_label(labels[0])[0] in _DIAGNOSES:
-            ids[row] = places.get(at_level(labels[0], coded.label_space.level), -1)
+    ids = np.full(len(coded.principals), -2, dtype=np.int64)
+    for row, principal in enumerate(coded.principals):
+        if principal is not None:
+            ids[row] = places.get(at_level(principal, coded.label_space.level), -1)
     return ids

@@ -46,7 +46,6 @@ def score(
     n_resamples: int,
     seed: int,
     train_label_sets: Sequence[Sequence[str]] = (),
-    is_sequenced: bool = False,
     label_groups: LabelGroups = MappingProxyType({}),
 ) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
     """Scores and bootstrap intervals of a split at its own level, and, under ``category/`` and ``chapter/``, above.
@@ -57,7 +56,6 @@ def score(
         n_resamples: of the bootstrap; 0 for no intervals.
         seed: of the bootstrap.
         train_label_sets: of split train, for the bands of the levels above.
-        is_sequenced: whether the first label of a document is its principal diagnosis.
         label_groups: label ids by name, scored by themselves as well, under ``<name>/``.
 
     Returns:
@@ -65,7 +63,7 @@ def score(
         the other scores leave them out. ``calibration_error`` is over all cells, nearly all of which are obviously
         false; ``calibration_error_from_10_percent`` over those with a probability of 0.1 or more.
     """
-    how: dict[str, Any] = {"ks": ks, "n_resamples": n_resamples, "seed": seed, "is_sequenced": is_sequenced}
+    how: dict[str, Any] = {"ks": ks, "n_resamples": n_resamples, "seed": seed}
     scores, intervals = _score_level(coded, label_groups, **how)
     n_given = scores["n_true"] + coded.n_outside
     scores["n_true_outside_label_space"] = coded.n_outside
@@ -120,7 +118,6 @@ def _score_level(
     ks: Sequence[int],
     n_resamples: int,
     seed: int,
-    is_sequenced: bool,
 ) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
     label_space = coded.label_space
     alone = {**_code_systems(label_space), **label_groups}
@@ -132,7 +129,7 @@ def _score_level(
         label_groups=alone,
         ks=ks,
     )
-    if is_sequenced:
+    if any(coded.principals):
         scores |= principal_diagnosis_scores(
             principal_ids(coded), coded.predicted, coded.probabilities, diagnoses=diagnosis_ids(label_space)
         )

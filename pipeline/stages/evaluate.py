@@ -10,7 +10,7 @@ import logging
 from dataclasses import asdict
 
 from pipeline.errors import UserError
-from pipeline.evaluation.coded import is_sequenced, load_baseline_split, load_coded_split, split_label_sets
+from pipeline.evaluation.coded import load_baseline_split, load_coded_split, split_label_sets
 from pipeline.evaluation.split_scores import compare_coders, find_label_groups, score
 from pipeline.experiment.artifacts import need, writing
 from pipeline.experiment.config import PipelineConfig
@@ -42,7 +42,6 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
             n_resamples=config.evaluate.n_resamples,
             seed=config.seed,
             train_label_sets=split_label_sets(experiment_dir, "train"),
-            is_sequenced=is_sequenced(experiment_dir),
             label_groups=groups,
         )
         coders = compare_coders(experiment_dir, coded)
@@ -68,6 +67,7 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
             baseline=baseline,
             target_precision=config.evaluate.target_precision,
             label_groups=list(groups),
+            settings={"evaluate": config.evaluate.model_dump(mode="json")},
         )
         write_report(output.dir / "report.html", content)
         content.label_table.to_csv(output.dir / "codes.csv", index=False)

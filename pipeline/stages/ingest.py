@@ -54,7 +54,6 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
         summary = report.as_dict()
         write_json(output.dir / "ingest_report.json", summary)
         output.facts |= {name: summary["counts"][name] for name in ("documents", "patients", "labels")}
-        output.facts["is_sequenced"] = getattr(options, "is_sequenced", False)
         output.facts["raw_state"] = raw_state
         digest = sha256_of(output.dir / "documents.parquet")
     logger.info("%(documents)d documents, %(patients)d patients, %(labels)d labels", summary["counts"])
