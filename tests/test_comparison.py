@@ -70,9 +70,9 @@ def test_runs_are_joined_by_document_whatever_their_order(tmp_path: Path) -> Non
 
 def test_the_better_run_is_named_whichever_comes_first(tmp_path: Path) -> None:
     good, bad = write_run(tmp_path / "good", noise=0.5), write_run(tmp_path / "bad", noise=6.0)
-    assert verdict(compare_runs(good, bad, n_resamples=200)).startswith("good is better than bad by")
+    assert verdict(compare_runs(good, bad, n_resamples=200)).startswith("A (good) is better than B (bad) by")
     found = compare_runs(bad, good, n_resamples=200)
-    assert verdict(found).startswith("good is better than bad by")
+    assert verdict(found).startswith("B (good) is better than A (bad) by")
     assert set(found.wins["winner"]) <= {"B", ""}
     assert found.differences["micro_f1"].difference < 0
 

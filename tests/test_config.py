@@ -14,10 +14,10 @@ from pydantic.fields import FieldInfo
 from pipeline import errors
 from pipeline.errors import UserError
 from pipeline.experiment.config import (
-    DISTRIBUTED_STAGES,
     STAGE_SECTIONS,
     PipelineConfig,
     Stage,
+    gpus_of,
     stage_settings,
     view_for_stage,
 )
@@ -26,6 +26,7 @@ from pipeline.experiment.settings import Section
 from pipeline.experiment.training_settings import ContrastiveLossName
 from pipeline.losses import build_contrastive_loss
 
+MakeConfig = Callable[..., PipelineConfig]
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 STAGES: tuple[Stage, ...] = typing.get_args(Stage)
 
@@ -79,9 +80,23 @@ def test_a_stage_declares_exactly_the_sections_that_its_script_reads(stage: Stag
     assert read - where_and_how == set(STAGE_SECTIONS[stage])
 
 
-def test_distributed_stages_are_stages() -> None:
+def test_every_stage_has_its_sections() -> None:
     assert set(STAGE_SECTIONS) == set(STAGES)
-    assert set(STAGES) > DISTRIBUTED_STAGES
+
+
+@pytest.mark.parametrize(
+    ("loss", "model", "expected"),
+    [
+        ("sd", "ensemble", {"train_encoder": 4, "train_classifier": 4, "predict": 1}),
+        ("none", "neural", {"train_classifier": 4, "predict": 1}),
+        ("none", "lexical", {}),
+    ],
+)
+def test_gpus_are_for_stages_that_have_a_network_to_compute(
+    make_config: MakeConfig, loss: str, model: str, expected: dict[str, int]
+) -> None:
+    config = make_config(train_encoder={"loss": loss}, train_classifier={"model": model}, compute={"n_gpus": 4})
+    assert {stage: n for stage in STAGES if (n := gpus_of(config, stage))} == expected
 
 
 def leaves(model: type[Section], prefix: str = "") -> list[tuple[str, FieldInfo]]:
@@ -156,6 +171,9 @@ def test_a_changed_setting_reruns_exactly_the_stages_that_read_it(name: str, fie
         raw["train_classifier"]["loss"] = "asl"
     if name.endswith("freeze_encoder"):  # beside a joint loss that moves the encoder it is refused
         raw["train_classifier"].pop("joint")
+    if name == "data.cleaning":  # cleaned text has neither sentences nor headers
+        raw |= {"tokens": {"context": False}}
+        raw["train_classifier"]["model"] = "neural"
     before = validate_config(raw, source="test")
     value: Any = before
     for part in name.split("."):

@@ -152,6 +152,10 @@ def test_a_value_out_of_range_is_refused_by_its_name(tmp_path: Path, setting: st
         ),
         ("evaluate: {label_groups: {category: [a]}}", "evaluate.label_groups: 'category' is the name of scores"),
         ("split: {test: 0, use_given: false}", "evaluate.split is 'test', but split.test is 0; raise it, or set"),
+        (
+            "data: {cleaning: caml}",
+            "set tokens.context: false and train_classifier.model: neural or tfidf, or",
+        ),
         ("train_classifier: {model: tfidf}", "has no encoder, so train_encoder.loss 'sd' would train one in vain; set"),
         (
             "train_encoder: {loss: none}\ntrain_classifier: {model: lexical, joint: {loss: sd}}",

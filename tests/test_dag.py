@@ -13,13 +13,15 @@ from pipeline.__main__ import _print_summary, _report_failure
 from pipeline.commands import dag
 from pipeline.errors import UserError
 from pipeline.experiment import artifacts
-from pipeline.experiment.config import DISTRIBUTED_STAGES, STAGE_SECTIONS, PipelineConfig, Stage
+from pipeline.experiment.config import STAGE_SECTIONS, PipelineConfig, Stage
 from pipeline.experiment.config_files import validate_config
 from pipeline.experiment.grid import expand
 from pipeline.experiment.manifests import manifest_path
 from pipeline.experiment.sources import PACKAGE_DIR, module_sources, sources_digest, stage_sources, state_of
 from pipeline.files import write_json
 from pipeline.stages import run_stage
+
+TRAININGS: set[Stage] = {"train_encoder", "train_classifier"}
 
 
 def sources(stage: Stage, recipe: str = "table") -> set[str]:
@@ -70,9 +72,9 @@ def test_every_source_of_a_stage_is_a_file_and_what_all_stages_run_is_among_them
         ("pipeline/evaluation/cells.py", {"train_classifier", "predict", "evaluate"}),
         ("pipeline/evaluation/ranking.py", {"train_classifier", "evaluate"}),
         ("pipeline/notes/context.py", {"tokenize", "train_encoder", "train_classifier", "predict"}),
-        ("pipeline/training/sampling.py", DISTRIBUTED_STAGES),
-        ("pipeline/training/loop.py", DISTRIBUTED_STAGES),
-        ("pipeline/losses/weights.py", DISTRIBUTED_STAGES),
+        ("pipeline/training/sampling.py", TRAININGS),
+        ("pipeline/training/loop.py", TRAININGS),
+        ("pipeline/losses/weights.py", TRAININGS),
         ("pipeline/coding/classifier.py", {"train_encoder", "train_classifier", "predict"}),
         ("pipeline/training/validation.py", {"train_classifier"}),
     ],

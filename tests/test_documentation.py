@@ -10,9 +10,13 @@ from pathlib import Path
 import pytest
 
 from pipeline.__main__ import main
+from pipeline.commands.arguments import build_parser
+from pipeline.experiment.config_files import load_config
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "data_recipes/README.md", "docs/cluster.md")
+COMMANDS = ("run", "doctor", "predict", "review", "compare", "ui")
+DOCS = ("docs/cluster.md", "docs/losses.md", "docs/evidence.md")
+PAGES = ("README.md", "data_recipes/README.md", *DOCS, "benchmarks/RESULTS.md")
 
 
 def commands() -> list[tuple[str, str]]:
@@ -22,13 +26,18 @@ def commands() -> list[tuple[str, str]]:
         text = (ROOT / page).read_text(encoding="utf-8")
         for line in re.findall(r"^((?:\.venv/bin/)?(?:icd|make|python -m) .*)$", text, re.MULTILINE):
             found.append((page, re.sub(r"\s+#.*", "", line)))
-        found += [(page, line) for line in re.findall(r"`((?:icd|make|python -m) [^`\n]+)`", text)]
+        quoted = re.findall(r"`((?:icd|make|python -m)\s[^`]+)`", text)
+        found += [(page, " ".join(command.split())) for command in quoted]
     return found
 
 
 @pytest.mark.parametrize(("page", "command"), commands())
 def test_every_command_names_a_config_a_module_or_a_target_that_exists(page: str, command: str) -> None:
     words = shlex.split(re.sub(r"\[[^\]]*\]|\.\.\.|\|\S*", "", command))
+    if words[0].endswith("icd") and ((words[1] in ("run", "doctor") and len(words) > 2) or "--model" in words):
+        arguments = build_parser(dict.fromkeys(COMMANDS, print)).parse_args(words[1:])
+        if words[1] == "run" and words[2].startswith("configs/"):
+            load_config(ROOT / arguments.config, arguments.set)
     for word in words:
         if word.startswith("configs/"):
             assert (ROOT / word).exists(), command
@@ -44,9 +53,7 @@ def test_the_documentation_has_the_two_commands_of_a_fresh_machine() -> None:
     assert {"make run", "make test", "make ui"} <= shown
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--help"], *([name, "--help"] for name in ("run", "doctor", "predict", "review", "compare", "ui"))]
-)
+@pytest.mark.parametrize("arguments", [["--help"], *([name, "--help"] for name in COMMANDS)])
 def test_every_command_explains_itself(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main(arguments)
@@ -69,12 +76,12 @@ def test_no_data_and_no_weights_are_tracked() -> None:
     assert [name for name in listed.stdout.splitlines() if name.endswith(suffixes)] == []
 
 
-def test_the_review_page_of_the_documentation_goes_where_git_ignores_it() -> None:
-    """It holds patient text, and `icd review` refuses another place in a checkout."""
-    (shown,) = {command for _, command in commands() if command.startswith("icd review") and "--output" in command}
-    words = shlex.split(shown)
-    output = words[words.index("--output") + 1]
-    asked = subprocess.run(["git", "check-ignore", "--quiet", "--no-index", output], cwd=ROOT, check=False)
-    if asked.returncode == 128:
-        pytest.skip("not a git checkout")
-    assert asked.returncode == 0, output
+def test_review_pages_of_the_documentation_go_where_git_ignores_them() -> None:
+    """They hold patient text, and `icd review` refuses another place in a checkout."""
+    outputs = re.findall(r"icd review .*--output (\S+\.html)", "\n".join(command for _, command in commands()))
+    assert outputs
+    for output in outputs:
+        asked = subprocess.run(["git", "check-ignore", "--quiet", "--no-index", output], cwd=ROOT, check=False)
+        if asked.returncode == 128:
+            pytest.skip("not a git checkout")
+        assert asked.returncode == 0, output

@@ -10,6 +10,7 @@ from metric_cases import Bools, Probabilities, csr, random_split, splits
 
 from pipeline.evaluation.label_counts import label_matrix
 from pipeline.evaluation.metrics import bootstrap_distributions, bootstrap_intervals, evaluate_predictions
+from pipeline.evaluation.paired import paired_differences
 from pipeline.evaluation.patients import few_patients_note
 
 
@@ -35,7 +36,7 @@ def test_intervals_hold_the_score_and_shrink_with_more_documents() -> None:
         split = random_split(n_documents, seed=5)
         scores = evaluate_predictions(*split)
         intervals = bootstrap_intervals(*split, n_resamples=300, seed=0)
-        assert set(intervals) >= {"micro_f1", "macro_f1", "map", "precision_at_5", "exact_match"}
+        assert set(intervals) >= {"micro_f1", "macro_f1", "map", "precision_at_5", "jaccard"}
         assert all(low <= scores[name] <= high for name, (low, high) in intervals.items())
         widths.append(intervals["micro_f1"][1] - intervals["micro_f1"][0])
     assert 0.3 < widths[1] / widths[0] < 0.75
@@ -111,3 +112,25 @@ def test_patients_that_are_not_one_a_document_are_refused() -> None:
 def test_few_patients_are_told() -> None:
     assert few_patients_note(20, 20) is None
     assert "40 documents are of 19 patients" in str(few_patients_note(40, 19))
+
+
+def test_where_all_samples_score_alike_there_is_no_interval() -> None:
+    """Every use of two codes is found, of one code none: 1 and 0 whichever documents are drawn."""
+    true = label_matrix([[0, 1], [0], [1, 2]] * 4, 3)
+    predicted = label_matrix([[0, 1], [0], [1]] * 4, 3)
+    groups = {"found": np.array([0, 1]), "missed": np.array([2])}
+    intervals = bootstrap_intervals(true, predicted, None, n_resamples=50, seed=0, label_groups=groups)
+    assert "micro_f1" in intervals
+    assert not {"found/micro_f1", "missed/micro_f1"} & intervals.keys()
+
+
+def test_differences_over_all_codes_lie_within_their_interval_on_a_long_tail() -> None:
+    """A sample lacks a third of the codes that one document has, and these count 0 there for both systems."""
+    generator = np.random.default_rng(0)
+    zipf = 1 / np.arange(1, 601)
+    given = [generator.choice(600, 6, replace=False, p=zipf / zipf.sum()) for _ in range(200)]
+    a, b = ([[one for one in labels if generator.random() < share] for labels in given] for share in (0.8, 0.6))
+    true, *answers = (label_matrix([sorted(map(int, labels)) for labels in sets], 600) for sets in (given, a, b))
+    found = paired_differences(true, answers[0], None, answers[1], None, n_resamples=200, seed=0)
+    for name in ("macro_f1_all_codes", "macro_f1_caml"):
+        assert found[name].low < found[name].difference < found[name].high

@@ -71,7 +71,7 @@ def test_markup_in_any_value_stays_text(content: ReportContent) -> None:
             baseline=Baseline(name=EVIL, metrics=content.metrics, intervals={}, differences={}),
             label_space=table,
             settings={EVIL: {EVIL: EVIL}, "one": EVIL},
-            costs=count_costs({EVIL: {"duration_s": 1.0, "facts": {}}}),
+            costs=count_costs({EVIL: {"duration_s": 1.0, "facts": {}, "peak_memory_mb": 1}}),
             facts={EVIL: EVIL},
             notes=[EVIL],
         )
@@ -127,7 +127,7 @@ def test_what_is_taken_without_a_human_is_said_with_what_it_misses(content: Repo
 
 def test_cost_shows_what_a_manifest_has(html: str) -> None:
     assert '<td>ingest</td><td class="n">1.5 s</td><td class="n">20</td><td class="n">321</td>' in html
-    assert '<td>train encoder</td><td class="n">1 min 23 s</td><td class="n"></td><td class="n"></td>' in html
+    assert '<td>train encoder</td><td class="n">1 min 23 s</td><td class="n"></td><td class="n">1</td>' in html
 
 
 def test_coder_sentence_gives_the_mean_agreements(content: ReportContent) -> None:

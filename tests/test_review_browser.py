@@ -125,11 +125,11 @@ def test_keys_move_jump_decide_and_export(page: str, tmp_path: Path) -> None:
     assert found["progress"] == "2 of 4 decided"
     assert found["typed"] == 0, "a letter typed into the search box decides nothing"
     assert found["csv"].split("\r\n") == [
-        "document_id,code_system,code,probability,decision",
-        '"=d,1","icd10cm","R50",0.9,accepted',
-        '"=d,1","icd10cm","J18.9",0.6,open',
-        '"=d,1","icd10cm","I10",0.2,open',
-        '"d""2","icd10cm","R05",0.8,rejected',
+        "document_id,code_system,code,probability,is_predicted,decision",
+        '"=d,1","icd10cm","R50",0.9,true,accepted',
+        '"=d,1","icd10cm","J18.9",0.6,true,open',
+        '"=d,1","icd10cm","I10",0.2,false,open',
+        '"d""2","icd10cm","R05",0.8,true,rejected',
         "",
     ]
 
@@ -146,9 +146,14 @@ const find = document.getElementById("find"); find.value = "D3"; find.dispatchEv
 result.found = [...document.querySelectorAll("#documents .name")].map((one) => one.textContent);
 find.value = ""; find.dispatchEvent(new Event("input"));
 document.querySelectorAll("#note mark")[1].click(); result.byMark = active();
+input.focus(); slide(50); result.kept = active(); press("k"); press("a");
+result.decided = document.getElementById("progress-text").textContent; press("u"); slide(0);
 document.querySelectorAll(".evidence button")[1].click(); result.byButton = active(); result.at = here();
 document.querySelector(".choices .no").click(); result.rejected = document.querySelectorAll(".code.rejected").length;
 document.querySelector(".choices .no").click(); result.again = document.querySelectorAll(".code.rejected").length;
+result.below = [...document.querySelectorAll(".code")].filter((one) => one.textContent.includes("not proposed"))
+  .map((one) => one.querySelector(".name-of-code").textContent);
+result.onPaper = document.getElementById("on-paper").textContent;
 """
 
 
@@ -162,6 +167,9 @@ def test_the_filter_the_search_and_the_mouse_do_what_they_say(page: str, tmp_pat
     assert found["found"] == ["d3"]
     assert (found["byMark"], found["byButton"], found["at"]) == ("J18.9", "R50", "fever")
     assert (found["rejected"], found["again"]) == (1, 0)
+    assert (found["kept"], found["decided"]) == ("J18.9", "1 of 3 decided"), "keys work behind the slider"
+    assert found["below"] == ["I10"], "what the model does not propose says so"
+    assert found["onPaper"] == "Document 1 of 3; the others are not on this printout."
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from scipy import sparse
 
 from pipeline.errors import UserError
 from pipeline.evaluation.coded import CodedSplit, load_baseline_split, load_coded_split, split_label_sets
-from pipeline.evaluation.intervals import bootstrap_distributions, percentile_interval
+from pipeline.evaluation.intervals import bootstrap_distributions, difference_interval
 from pipeline.evaluation.label_counts import label_lists, label_matrix, ratio, set_scores
 from pipeline.evaluation.metrics import evaluate_predictions
 from pipeline.evaluation.ranking import rank_scores
@@ -283,5 +283,5 @@ def as_rows(results: Sequence[VariantResult], *, reference: str | None) -> list[
 
 def _difference(name: str, difference: float, result: VariantResult, base: VariantResult) -> dict[str, float]:
     """Difference of means with its paired 95 % bootstrap interval."""
-    low, high = percentile_interval(result.distributions[name] - base.distributions[name])
+    low, high = difference_interval(name, difference, result.distributions[name] - base.distributions[name])
     return {f"{name}_difference": difference, f"{name}_low": low, f"{name}_high": high}

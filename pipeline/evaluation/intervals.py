@@ -28,6 +28,7 @@ from pipeline.evaluation.patients import draw_documents, number_patients
 from pipeline.evaluation.ranking import rank_true_labels, scores_by_document
 
 RESAMPLES_AT_A_TIME = 50
+_OVER_ALL_CODES = ("macro_f1_all_codes", "macro_f1_caml")
 _SHORT = {"average_precision": "map"}  # its mean over documents has a name of its own
 
 
@@ -179,11 +180,26 @@ def _label_scores_of_samples(n_true: Counts, n_predicted: Counts, n_found: Count
     }
 
 
+def difference_interval(name: str, difference: float, drawn: Floats) -> tuple[float, float]:
+    """Interval of a difference of two systems: percentiles of its bootstrap distribution.
+
+    They are as they stand: where few documents tell two systems apart, many samples hold none of them and give exactly
+    0, and percentiles moved onto the difference would end beside 0 where they hold it. But for macro scores over all
+    codes: there a code that a sample does not hold counts 0 for both systems, so with many rare codes every sample
+    shows too small a difference, and the percentiles are moved by that.
+
+    Args:
+        name: of the score, perhaps ``<group>/<score>``.
+        difference: on all documents.
+        drawn: on each sample, shape (n_resamples,), at least one.
+    """
+    if name.rpartition("/")[2] in _OVER_ALL_CODES:
+        drawn = drawn - drawn.mean() + difference
+    return percentile_interval(drawn)
+
+
 def percentile_interval(values: Floats, *, level: float = 0.95) -> tuple[float, float]:
     """Percentiles of a bootstrap distribution.
-
-    For differences this is as it stands: where few documents tell two models apart, many samples hold none of them
-    and give exactly 0, and an interval that is moved would end beside 0 where it holds it.
 
     Args:
         values: of the score on each sample, shape (n_resamples,), at least one.
@@ -211,6 +227,9 @@ def bootstrap_intervals(
     itself. For means over many documents that changes nothing; for macro-F1 it matters, because a sample
     repeats documents and holds rare labels less evenly, so all samples may score below the whole.
 
+    Where all samples score alike, such as a band of which every code is found, there is no interval: it would be of no
+    width and say that nothing can change.
+
     The intervals say nothing about another training run or another hospital.
 
     Args:
@@ -237,6 +256,8 @@ def bootstrap_intervals(
     intervals = {}
     drawn = _distributions(scorer, number_patients(patients, scorer.n_documents), n_resamples, seed)
     for name, values in drawn.items():
+        if np.ptp(values) == 0:
+            continue
         moved = values - values.mean() + whole[name][0]
         low, high = np.clip(percentile_interval(moved, level=level), 0.0, 1.0).tolist()
         intervals[name] = (low, high)

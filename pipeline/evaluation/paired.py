@@ -22,7 +22,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse, stats
 
-from pipeline.evaluation.intervals import RESAMPLES_AT_A_TIME, SampleScorer, percentile_interval
+from pipeline.evaluation.intervals import RESAMPLES_AT_A_TIME, SampleScorer, difference_interval
 from pipeline.evaluation.label_counts import (
     Counts,
     Floats,
@@ -85,8 +85,8 @@ def paired_differences(
 
     Returns:
         Name of each score of ``bootstrap_distributions`` -> difference; ``micro_f1``, ``macro_f1``, ``map``,
-        ``precision_at_5`` and so on. Intervals are percentiles as they are, unlike those of
-        ``bootstrap_intervals``; see :func:`pipeline.evaluation.intervals.percentile_interval`.
+        ``precision_at_5`` and so on. Intervals are those of
+        :func:`pipeline.evaluation.intervals.difference_interval`.
 
     Raises:
         TypeError: if an argument has the wrong type.
@@ -120,17 +120,17 @@ def paired_differences(
         for name, values in _minus(*a.swapped(b, is_swapped)).items():
             n_as_large[name] += int((np.abs(values) >= abs(whole[name][0]) - _ROUNDING).sum())
     return {
-        name: _summary(float(whole[name][0]), np.concatenate(drawn[name]), (1 + n_as_large[name]) / (1 + n_resamples))
+        name: PairedDifference(
+            float(whole[name][0]),
+            *difference_interval(name, float(whole[name][0]), np.concatenate(drawn[name])),
+            p_value=(1 + n_as_large[name]) / (1 + n_resamples),
+        )
         for name in whole
     }
 
 
 def _minus(a: Mapping[str, Floats], b: Mapping[str, Floats]) -> dict[str, Floats]:
     return {name: a[name] - b[name] for name in a}
-
-
-def _summary(difference: float, drawn: Floats, p_value: float) -> PairedDifference:
-    return PairedDifference(difference, *percentile_interval(drawn), p_value)
 
 
 def label_wins(

@@ -188,8 +188,12 @@ def _some(names: list[str], where: str) -> str:
 
 
 def _names(dir_a: Path, dir_b: Path) -> tuple[str, str]:
-    a, b = dir_a.resolve(), dir_b.resolve()
-    return (a.name, b.name) if a.name != b.name else (f"{a.parent.name}/{a.name}", f"{b.parent.name}/{b.name}")
+    """Names of two folders, with as much of their paths as tells them apart."""
+    parts_a, parts_b = dir_a.resolve().parts, dir_b.resolve().parts
+    n_parts = 1
+    while parts_a[-n_parts:] == parts_b[-n_parts:] and n_parts < max(len(parts_a), len(parts_b)):
+        n_parts += 1
+    return "/".join(parts_a[-n_parts:]), "/".join(parts_b[-n_parts:])
 
 
 def verdict(comparison: Comparison) -> str:
@@ -205,7 +209,7 @@ def _verdict(comparison: Comparison) -> str:
             f"These {comparison.n_documents:,} documents cannot tell the two apart: micro-F1 differs by "
             f"{points(one.difference)} points ({numbers})."
         )
-    better, worse = comparison.name_a, comparison.name_b
+    better, worse = f"A ({comparison.name_a})", f"B ({comparison.name_b})"
     if one.difference < 0:
         better, worse = worse, better
     by = points(abs(one.difference)).removeprefix("+")

@@ -139,9 +139,9 @@ def frequency_figure(bands: pd.DataFrame) -> str:
     """Micro-F1 and macro-F1 of the codes of each band of training frequency.
 
     Args:
-        bands: ``metrics.metrics_by_frequency_band``; bands without labels are left out.
+        bands: ``metrics.metrics_by_frequency_band``; bands of which no label occurs are left out.
     """
-    shown = bands[bands["n_labels"] > 0].reset_index(drop=True)
+    shown = bands[bands["n_labels_present"] > 0].reset_index(drop=True)
     with drawing(8.2, 2.9) as figure:
         axes = figure.subplots()
         places = np.arange(len(shown))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
@@ -24,7 +24,7 @@ from pipeline.evaluation.metrics import (
 )
 from pipeline.evaluation.paired import paired_differences
 from pipeline.evaluation.patients import few_patients_note
-from pipeline.evaluation.selective import choose_confidence, code_curve, independent_taken, selective_curve, take
+from pipeline.evaluation.selective import Taken, choose_confidence, code_curve, independent_taken, selective_curve, take
 from pipeline.evaluation.split_scores import LabelGroups, band_groups
 from pipeline.evaluation.verdicts import add_verdicts
 from pipeline.experiment.artifacts import need
@@ -49,8 +49,9 @@ def report_content(
     baseline: Baseline | None = None,
     target_precision: float = 0.95,
     label_groups: Sequence[str] = (),
+    settings: Mapping[str, Any] = MappingProxyType({}),
 ) -> ReportContent:
-    """Everything the report shows, from what the stages wrote; no text of a document."""
+    """Everything the report shows, from what the stages wrote and the settings of this one; no text of a document."""
     label_space = coded.label_space
     manifests = {stage: read_manifest(experiment_dir, stage) for stage in STAGE_SECTIONS if stage != "evaluate"}
     known = {stage: manifest for stage, manifest in manifests.items() if manifest is not None}
@@ -82,12 +83,12 @@ def report_content(
         confusions=confusion_table(coded.true, coded.predicted, labels=label_space.labels, titles=titles),
         error_distances=error_distances(coded.true, coded.predicted, labels=label_space.labels),
         split=split,
-        thresholds=_threshold_range(known["train_classifier"]["facts"]),
+        thresholds=tuple(known["train_classifier"]["facts"]["threshold_range"]),
         threshold_note=_threshold_note(known["train_classifier"]["facts"]),
         history=training_history(experiment_dir),
         coder_comparison=coders,
         coder_note=_CODER_NOTE if coders is not None else "",
-        settings={name: value for one in known.values() for name, value in one["settings"].items()},
+        settings={name: value for one in known.values() for name, value in one["settings"].items()} | dict(settings),
         costs=count_costs(known),
         facts={
             "data": f"{known['ingest']['settings']['data']['recipe']}, "
@@ -120,29 +121,30 @@ def _threshold_note(facts: Mapping[str, Any]) -> str:
     return f"{_RULES[facts['threshold_rule']]}; fitted on {_FITTED_ON.get(facts['model'], 'held-out documents')}"
 
 
-def _threshold_range(facts: Mapping[str, Any]) -> tuple[float, float]:
-    lowest, highest = facts.get("threshold_range", [facts["threshold"]] * 2)
-    return lowest, highest
-
-
 def take_without_human(coded: CodedSplit, validation: CodedSplit, *, target: float) -> Selective:
     """Choose on split val how sure is sure enough, and see what that takes on the evaluated split."""
-    found = {}
-    answers = (coded.true, coded.predicted, coded.probabilities, coded.patients)
-    for kind, curve_of in (("documents", selective_curve), ("codes", code_curve)):
-        on_val, curve = (curve_of(one.true, one.predicted, one.probabilities) for one in (validation, coded))
-        confidence = choose_confidence(on_val, target=target)
-        worth = independent_taken(*answers, confidence, kind=kind)
-        here = take(curve, confidence, kind=kind, n_independent=worth)
-        found[kind] = curve, here, take(on_val, confidence, kind=kind)
+    curves = {"documents": selective_curve, "codes": code_curve}
+    of_val = {kind: _curve(curve_of, validation) for kind, curve_of in curves.items()}
+    here = {kind: _curve(curve_of, coded) for kind, curve_of in curves.items()}
+    sure = {kind: choose_confidence(curve, target=target) for kind, curve in of_val.items()}
+
+    def taken(split: CodedSplit, curve: pd.DataFrame, kind: str) -> Taken:
+        answers = (split.true, split.predicted, split.probabilities, split.patients)
+        worth = independent_taken(*answers, sure[kind], kind=kind)
+        return take(curve, sure[kind], kind=kind, n_independent=worth)
+
     return Selective(
         target=target,
-        curve=found["documents"][0],
-        documents=found["documents"][1],
-        codes=found["codes"][1],
-        documents_on_val=found["documents"][2],
-        codes_on_val=found["codes"][2],
+        curve=here["documents"],
+        documents=taken(coded, here["documents"], "documents"),
+        codes=taken(coded, here["codes"], "codes"),
+        documents_on_val=taken(validation, of_val["documents"], "documents"),
+        codes_on_val=taken(validation, of_val["codes"], "codes"),
     )
+
+
+def _curve(curve_of: Callable[..., pd.DataFrame], split: CodedSplit) -> pd.DataFrame:
+    return curve_of(split.true, split.predicted, split.probabilities)
 
 
 def without_human(report: ReportContent) -> dict[str, Any] | None:
@@ -220,7 +222,7 @@ def count_splits(experiment_dir: Path) -> pd.DataFrame:
     frame = documents.merge(pq.read_table(need(experiment_dir, "splits.parquet")).to_pandas(), on="document_id")
     frame["n_labels"] = frame["labels"].map(len)
     manifest = read_manifest(experiment_dir, "split")
-    years = manifest["facts"].get("years", {}) if manifest else {}
+    years = manifest["facts"]["years"] if manifest else {}
     rows = []
     for split in ("train", "val", "test"):
         part = frame[frame["split"] == split]
@@ -281,7 +283,7 @@ def count_costs(manifests: Mapping[Any, Mapping[str, Any]]) -> pd.DataFrame:
                 "stage": stage,
                 "seconds": seconds,
                 "documents_per_second": n_documents / seconds if is_count else None,
-                "peak_memory_mb": manifest.get("peak_memory_mb"),
+                "peak_memory_mb": manifest["peak_memory_mb"],
             }
         )
     return pd.DataFrame(rows)

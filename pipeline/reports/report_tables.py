@@ -164,6 +164,7 @@ _SHOWN = (
     "n_labels", "n_labels_present", "n_true", "micro_precision", "micro_recall", "micro_f1", "macro_f1",
     "macro_f1_all_codes", "macro_f1_caml", "map", "precision_at_5", "exact_match", "jaccard", "principal_accuracy",
 )  # fmt: skip
+_OF_ALL_DOCUMENTS = {"precision_at_5", "exact_match", "jaccard"}  # most of which may have no code of a system
 _LEVELS = {"category": "categories", "chapter": "chapters"}
 
 
@@ -181,7 +182,10 @@ def level_scores(metrics: Mapping[str, float], without: Sequence[str] = ()) -> p
     columns |= {title: f"{level}/" for level, title in _LEVELS.items() if level in groups}
     rows = []
     for name in _SHOWN:
-        found = {title: metrics.get(prefix + name) for title, prefix in columns.items()}
+        found = {
+            title: None if prefix[:-1] in systems and name in _OF_ALL_DOCUMENTS else metrics.get(prefix + name)
+            for title, prefix in columns.items()
+        }
         if found["all codes"] is not None:
             texts = {title: "" if one is None else written(name, one) for title, one in found.items()}
             rows.append({"score": pretty_name(name)} | texts)
@@ -189,13 +193,19 @@ def level_scores(metrics: Mapping[str, float], without: Sequence[str] = ()) -> p
 
 
 def band_table(bands: pd.DataFrame, intervals: Mapping[str, tuple[float, float]]) -> pd.DataFrame:
-    """Scores by training frequency with the intervals of micro-F1 and macro-F1; bands without labels left out."""
+    """Scores by training frequency with the intervals of micro-F1 and macro-F1; bands without labels left out.
+
+    Of a band of which no label occurs nothing is known: its scores are dashes.
+    """
     shown = bands[bands["n_labels"] > 0]
-    columns = ["n_labels", "n_labels_present", "n_true", "micro_precision", "micro_recall", "micro_f1", "macro_f1"]
-    columns += [name for name in ("map", "macro_roc_auc") if name in shown]
-    table = shown[["band", *columns]].rename(columns={"band": "training_documents"})
+    scores = ["micro_precision", "micro_recall", "micro_f1", "macro_f1"]
+    scores += [name for name in ("map", "macro_roc_auc") if name in shown]
+    table = shown[["band", "n_labels", "n_labels_present", "n_true", *scores]].rename(
+        columns={"band": "training_documents"}
+    )
+    table[scores] = table[scores].where(table["n_labels_present"] > 0)
     for score in ("micro_f1", "macro_f1"):
-        ends = [intervals.get(f"{key}/{score}") for key in band_keys(bands).values()]
+        ends = [intervals.get(f"{band_key(band)}/{score}") for band in table["training_documents"]]
         written_ends = ["" if one is None else f"{percent(one[0])}–{percent(one[1])}" for one in ends]
         table.insert(list(table.columns).index(score) + 1, f"95 % CI, {pretty_name(score)}", written_ends)
     return table
@@ -231,8 +241,8 @@ def group_scores(
 
 
 def band_keys(bands: pd.DataFrame) -> dict[str, str]:
-    """Key of the scores of each band that has labels, by the name of the band."""
-    return {band: band_key(band) for band in bands.loc[bands["n_labels"] > 0, "band"]}
+    """Key of the scores of each band of which labels occur, by the name of the band."""
+    return {band: band_key(band) for band in bands.loc[bands["n_labels_present"] > 0, "band"]}
 
 
 def flat_settings(settings: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:

@@ -52,6 +52,7 @@ class Review:
         unchecked: ids of documents that do not say from which text they were coded.
         n_left_out: documents beyond the page's limit.
         n_codes: codes on the page.
+        n_below: those of them below their threshold, which the model does not propose (``icd predict --top-k``).
     """
 
     documents: list[dict[str, Any]] = field(default_factory=list)
@@ -60,6 +61,7 @@ class Review:
     unchecked: list[str] = field(default_factory=list)
     n_left_out: int = 0
     n_codes: int = 0
+    n_below: int = 0
 
 
 def write_review(
@@ -191,7 +193,8 @@ def collect(
             "were coded."
         )
     review.documents = [found[document_id] for document_id in codes if document_id in found]
-    review.n_codes = sum(len(one["codes"]) for one in review.documents)
+    is_predicted = [code["isPredicted"] for one in review.documents for code in one["codes"]]
+    review.n_codes, review.n_below = len(is_predicted), is_predicted.count(False)
     return review
 
 

@@ -60,6 +60,7 @@
     byId("document-id").textContent = one.id;
     const nWords = (one.text.match(/\S+/g) || []).length;
     byId("document-facts").textContent = `${nWords.toLocaleString("en")} words`;
+    byId("on-paper").textContent = `Document ${place + 1} of ${documents.length}; the others are not on this printout.`;
     drawNote();
     byId("note").scrollTop = 0;
     drawCodes();
@@ -108,6 +109,7 @@
     bar.append(element("i"));
     bar.firstChild.style.width = `${100 * code.probability}%`;
     card.append(line, element("div", "title", code.title || "(no title)"), bar);
+    if (!code.isPredicted) card.append(element("p", "none", "Below the threshold of this code: not proposed by the model."));
     if (code.evidence.length) card.append(evidenceList(one, index, code));
     else card.append(element("p", "none", !one.fits ? "Coded from another text than this note." : one.hasEvidence ? "No word stands out." : "Predicted without evidence."));
     const choices = element("div", "choices");
@@ -206,9 +208,9 @@
 
   function exportDecisions() {
     const quoted = (value) => `"${String(value).replaceAll('"', '""')}"`;
-    const rows = [["document_id", "code_system", "code", "probability", "decision"].join(",")];
+    const rows = [["document_id", "code_system", "code", "probability", "is_predicted", "decision"].join(",")];
     documents.forEach((one, place) => one.codes.forEach((code, index) => {
-      rows.push([quoted(one.id), quoted(code.system), quoted(code.code), code.probability, decisions[place][index] || "open"].join(","));
+      rows.push([quoted(one.id), quoted(code.system), quoted(code.code), code.probability, code.isPredicted, decisions[place][index] || "open"].join(","));
     }));
     const link = element("a");
     link.href = URL.createObjectURL(new Blob([`${rows.join("\r\n")}\r\n`], { type: "text/csv" }));
@@ -225,7 +227,8 @@
   };
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || byId("help").open) return;
-    if (event.target.matches("input")) { if (event.key === "Escape") event.target.blur(); return; }
+    if (event.target.matches("#minimum") && event.key.startsWith("Arrow")) return;
+    if (event.target.matches("#find")) { if (event.key === "Escape") event.target.blur(); return; }
     if (event.key.startsWith("Arrow") && event.target.id === "note") return;
     const action = keys[event.key];
     if (action) { event.preventDefault(); action(); }
@@ -237,8 +240,12 @@
   byId("minimum").addEventListener("input", (event) => {
     state.minimum = Number(event.target.value) / 100;
     byId("minimum-shown").textContent = `${event.target.value} %`;
-    drawDocuments();
-    openDocument(state.place);
+    const [top, order] = [byId("note").scrollTop, shown(state.place)];
+    drawNote();
+    drawCodes();
+    selectCode(order.includes(state.code) ? state.code : order[0] ?? -1, false);
+    byId("note").scrollTop = top;
+    drawProgress();
   });
   let wanted = location.hash.slice(1);
   try { wanted = decodeURIComponent(wanted); } catch { /* not encoded, such as "50%": as it stands */ }

@@ -1,12 +1,20 @@
 (() => {
   const table = document.getElementById("codes"), body = table.tBodies[0], rows = [...body.rows];
   const find = document.getElementById("find"), found = document.getElementById("found");
+  const paper = document.querySelector(".paper"), MAX_ON_PAPER = 60;
   const words = rows.map(row => [0, 1, 2].map(i => row.cells[i].textContent).join(" ").toLowerCase());
+  const limitPaper = () => {
+    const shown = [...body.rows].filter(row => !row.hidden);
+    shown.forEach((row, place) => row.classList.toggle("beyond", place >= MAX_ON_PAPER));
+    const which = find.value.trim() ? ` of ${shown.length} that hold “${find.value.trim()}”` : ` of ${shown.length}`;
+    paper.textContent = `On paper: ${Math.min(shown.length, MAX_ON_PAPER)}${which}.`;
+  };
   find.addEventListener("input", () => {
     const wanted = find.value.toLowerCase().split(/\s+/).filter(Boolean);
     let n = 0;
     rows.forEach((row, i) => { row.hidden = !wanted.every(word => words[i].includes(word)); n += !row.hidden; });
     found.textContent = wanted.length ? n + " of " + rows.length + " codes" : "";
+    limitPaper();
   });
   const isText = i => !table.tHead.rows[0].cells[i].classList.contains("n");
   const value = (row, i) => {
@@ -22,5 +30,7 @@
       return (isText(i) ? x.localeCompare(y) : x - y) * (up ? 1 : -1);
     });
     body.append(...sorted);
+    limitPaper();
   }));
+  limitPaper();
 })();
