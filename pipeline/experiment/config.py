@@ -73,6 +73,21 @@ class PipelineConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _keeps_the_sentences_that_it_reads(self) -> Self:
+        """Cleaned text is one sentence without headers: one "no" would negate the rest of a note."""
+        reads = {
+            "tokens.context: false": self.tokens.context,
+            "train_classifier.model: neural or tfidf": self.train_classifier.model in ("lexical", "ensemble"),
+        }
+        if self.data.cleaning != "raw" and any(reads.values()):
+            needed = " and ".join(setting for setting, is_read in reads.items() if is_read)
+            raise ValueError(
+                f"data.cleaning {self.data.cleaning!r} takes out sentences and headers, by which negation and titles "
+                f"of codes are read; set {needed}, or data.cleaning: raw"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _trains_no_encoder_in_vain(self) -> Self:
         kind, loss = self.train_classifier.model, self.train_encoder.loss
         if kind in ("tfidf", "lexical") and loss != "none":
@@ -117,8 +132,21 @@ STAGE_SECTIONS: dict[Stage, tuple[str, ...]] = {
     "predict": ("predict",),
     "evaluate": ("evaluate", "seed"),
 }
-DISTRIBUTED_STAGES: frozenset[Stage] = frozenset({"train_encoder", "train_classifier"})
 _ALWAYS_VISIBLE = {"experiment", "work_dir", "experiment_dir", "scored_split", "allow_downloads", "compute", "tracking"}
+
+
+def trains_network(config: PipelineConfig, stage: Stage) -> bool:
+    """Whether a stage trains a network: on GPUs, and on as many processes as the launch file says."""
+    if stage == "train_encoder":
+        return config.train_encoder.loss != "none"
+    return stage == "train_classifier" and config.train_classifier.has_encoder
+
+
+def gpus_of(config: PipelineConfig, stage: Stage) -> int:
+    """How many GPUs a stage can use."""
+    if stage == "predict":  # one process
+        return min(1, config.compute.n_gpus) if config.train_classifier.has_encoder else 0
+    return config.compute.n_gpus if trains_network(config, stage) else 0
 
 
 class _StageView:

@@ -216,6 +216,11 @@ class TrainClassifier(Training):
         return self
 
     @property
+    def has_encoder(self) -> bool:
+        """Whether the model has a neural part."""
+        return self.model in ("neural", "ensemble")
+
+    @property
     def groups_by_length(self) -> bool:
         """Whether a step holds documents about as long."""
         return not self.joint.partner_probability if self.group_by_length is None else self.group_by_length

@@ -230,7 +230,7 @@ class JaccardProbabilityLoss(ContrastiveLoss):
 class SDInverseFrequencyLoss(ContrastiveLoss):
     """SD whose similarity factor counts each shared label 1 / n_l.
 
-    Ours; it beats none of its parents clearly.
+    Ours; measured above SD by positives, but not above SD by weights (benchmarks/RESULTS.md).
 
     ``K^s = sum over shared l of 1/n_l, divided by the same sum over all labels of the anchor that have a partner``;
     K^d as in SD. A sample that shares one rare code can weigh more than one that shares three frequent ones.

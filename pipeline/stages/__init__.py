@@ -19,7 +19,7 @@ from pathlib import Path
 
 from pipeline.errors import UserError, describe_bug
 from pipeline.experiment.artifacts import check_inputs_are_of, is_main_process
-from pipeline.experiment.config import DISTRIBUTED_STAGES, PipelineConfig, Stage, view_for_stage
+from pipeline.experiment.config import PipelineConfig, Stage, trains_network, view_for_stage
 from pipeline.experiment.config_files import load_config
 from pipeline.experiment.stage_tracking import StageRun, stage_run
 from pipeline.files import guarded_io, private_folder, write_json
@@ -180,7 +180,7 @@ def _note_bug(path: Path, stage: str, error: Exception) -> None:
 def _launch_processes(config: PipelineConfig, stage: Stage) -> None:
     """Become ``accelerate launch`` where the config has a launch file, unless launched by it already."""
     launch_path = config.compute.accelerate_config
-    if stage in DISTRIBUTED_STAGES and launch_path is not None and "RANK" not in os.environ:
+    if launch_path is not None and trains_network(config, stage) and "RANK" not in os.environ:
         import torch
 
         if not torch.cuda.is_available():

@@ -72,7 +72,7 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
     with writing(config, "train_classifier") as output:
         neural: tuple[Classifier, np.ndarray] | None = None
         history: list[dict[str, float]] = []
-        if settings.model in ("neural", "ensemble"):
+        if settings.has_encoder:
             accelerator = start_accelerator(config.compute, mixed_precision=settings.mixed_precision, seed=config.seed)
             classifier, probabilities, history = _train_neural(config, tracked, accelerator, tokens, label_space)
             output.facts["precision"] = accelerator.mixed_precision

@@ -9,6 +9,7 @@ On several GPUs, which it launches itself, with
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import datasets
 from accelerate import Accelerator
@@ -19,7 +20,7 @@ from pipeline.encoders.encoder import DocumentEncoder, ProjectionHead
 from pipeline.encoders.pretrained import load_encoder, load_tokenizer
 from pipeline.encoders.tokens import select_rows
 from pipeline.errors import UserError
-from pipeline.experiment.artifacts import checkpoint_dir, input_signature, need, writing
+from pipeline.experiment.artifacts import checkpoint_dir, input_signature, is_main_process, need, writing
 from pipeline.experiment.config import PipelineConfig
 from pipeline.experiment.encoder_files import find_encoder
 from pipeline.experiment.stage_tracking import StageRun
@@ -44,9 +45,6 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
     """Fine-tune the encoder so that documents with similar label sets come to lie close together."""
     tokens_dir = need(config.experiment_dir, "tokens")
     tokenizer = load_tokenizer(tokens_dir / "tokenizer")
-    accelerator = start_accelerator(
-        config.compute, mixed_precision=config.train_encoder.mixed_precision, seed=config.seed
-    )
     encoder = load_encoder(
         find_encoder(config.encoder.model, allow_downloads=config.allow_downloads),
         chunk_tokens=config.encoding.chunk_tokens,
@@ -61,15 +59,18 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
         else:
             if config.encoding.lora_rank:
                 add_adapters(encoder, config.encoding.lora_rank)
-            history = _train(config, encoder, accelerator, tracked)
-        output.facts["precision"] = accelerator.mixed_precision
-        if accelerator.is_main_process:
+            accelerator = start_accelerator(
+                config.compute, mixed_precision=config.train_encoder.mixed_precision, seed=config.seed
+            )
+            history = _train(config, encoder, tokenizer, accelerator, tracked)
+            output.facts["precision"] = accelerator.mixed_precision
+        if is_main_process():
             save_encoder(encoder, tokenizer, output.dir / "encoder")
             write_json(output.dir / "encoder" / "training_history.json", history)
 
 
 def _train(
-    config: PipelineConfig, encoder: DocumentEncoder, accelerator: Accelerator, tracked: StageRun
+    config: PipelineConfig, encoder: DocumentEncoder, tokenizer: Any, accelerator: Accelerator, tracked: StageRun
 ) -> list[dict[str, float]]:
     settings, experiment_dir = config.train_encoder, config.experiment_dir
     if not any(one.requires_grad for one in encoder.parameters()):
@@ -80,7 +81,6 @@ def _train(
     tokens = datasets.load_from_disk(str(experiment_dir / "tokens"))
     label_space = LabelSpace.load(need(experiment_dir, "label_space.json"))
     n_labels = len(label_space)
-    tokenizer = load_tokenizer(experiment_dir / "tokens" / "tokenizer")
     rows = select_rows(tokens, "train")
     loader = build_loader(
         tokens,
