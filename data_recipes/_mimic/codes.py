@@ -85,7 +85,7 @@ class CodeTable:
         self._number_of: dict[str, int] = {}
         self._numbers: dict[tuple[CodeSystem, str], int] = {}  # of a code as the tables have it, several a label
         self._tables: list[_Grouped] = []
-        self._principals = (_packed(_NOTHING), _packed(_NOTHING))  # admissions, ascending, and their labels' numbers
+        self._principals: tuple[array.array[int], array.array[int]] | None = None  # admissions, numbers of their labels
         self._other_version = _NOTHING
         self._other_admissions = _packed(self._other_version)
 
@@ -123,9 +123,16 @@ class CodeTable:
         return [self._labels[code] for code in dict.fromkeys(codes)]
 
     def principal_of(self, admission: int) -> str | None:
-        """Label of an admission's diagnosis of sequence number 1, or None where that row is missing or unusable."""
+        """Label of an admission's diagnosis of sequence number 1; None, counted, where that is missing or unusable.
+
+        None as well, not counted, where no table of diagnoses was read.
+        """
+        if self._principals is None:
+            return None
         admissions, codes = self._principals
         at = _find(admissions, admission)
+        if at is None:
+            self._report.change("principal_diagnosis_unknown", str(admission))
         return None if at is None else self._labels[codes[at]]
 
     def most_frequent(self, admissions: Iterable[int], n_labels: int) -> set[str]:

@@ -116,9 +116,7 @@ def read(raw: Path | None, options: Options, report: IngestReport, scratch_dir: 
             if labels and not kept:
                 report.drop("document_without_kept_code", document_id)
             else:
-                principal = codes.principal_of(stay.admission)
-                if labels and principal is None:
-                    report.change("principal_diagnosis_unknown", document_id)
+                principal = codes.principal_of(stay.admission) if labels else None
                 yield Document(
                     document_id,
                     stay.patient_id,

@@ -118,9 +118,7 @@ def read(raw: Path | None, options: Options, report: IngestReport, scratch_dir: 
         if not labels and codes.has_other_version(int(stay.admission)):
             report.drop("admission_without_codes_of_version", stay.admission)
         else:
-            principal = codes.principal_of(int(stay.admission))
-            if labels and principal is None:
-                report.change("principal_diagnosis_unknown", stay.admission)
+            principal = codes.principal_of(int(stay.admission)) if labels else None
             split = splits.of(stay.admission)
             yield Document(stay.admission, stay.patient_id, stay.text, labels, split, principal=principal)
     splits.check(options.min_split_match)

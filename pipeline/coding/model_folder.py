@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.errors import UserError
 from pipeline.files import read_json, sha256_of
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 
 
 def digest_of(description: dict[str, Any]) -> str:

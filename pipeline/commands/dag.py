@@ -77,7 +77,7 @@ def _is_of(config: PipelineConfig, stage: Stage, manifest: Mapping[str, Any]) ->
     return (
         has_settings_of(manifest, config, stage)
         and (not encoder or manifest["inputs"].get(ENCODER) == encoder)
-        and manifest["sources"] == sources_digest(stage, config.data.recipe)
+        and manifest.get("sources") == sources_digest(stage, config.data.recipe)
         and (raw_state is None or are_as_before(raw_state, raw_files(config)))
     )
 

@@ -76,7 +76,7 @@ def _grid_of(config: PipelineConfig) -> Any:
 
 def _is_of(note: Mapping[str, Any], config: PipelineConfig) -> bool:
     """Whether a noted run is of this config, and of this grid."""
-    return bool(note["settings"] == tracked_settings(config) and note["grid"] == _grid_of(config))
+    return bool(note["settings"] == tracked_settings(config) and note.get("grid") == _grid_of(config))
 
 
 def log_grid(config: PipelineConfig, rows: Sequence[Mapping[str, Any]], tables: Sequence[Path]) -> None:
