@@ -11,4 +11,6 @@ def test_titles_come_from_the_caller_then_the_chapters_then_the_package() -> Non
     assert title("icd10pcs:0") == "Medical and surgical"
     assert title("icd10cm:Z99.999") is None
     assert title("icd9cm:401.9") is None
-    assert title("none:evading: growth") is None
+    assert title("none:evading: growth") == "evading: growth"
+    assert title("none:Invasion and metastasis--Cell_migration") == "Cell migration"
+    assert title("none:A12") is title("none:2024-11") is None

@@ -1,14 +1,19 @@
-"""What a label means, in words: from a data set's own tables, the chapters, or the package with ICD-10-CM."""
+"""What a label means, in words: from a data set's own tables, the chapters, the package with ICD-10-CM, or itself."""
 
 from __future__ import annotations
 
 import functools
 import importlib
+import re
 import warnings
 from collections.abc import Mapping
 from types import ModuleType
 
 from pipeline.icd.codes import CHAPTERS, parse_label
+
+
+_BELOW = re.compile(r"--|::|[>|/]")  # between the parts of a name in a hierarchy of one's own
+_A_WORD = re.compile(r"[^\W\d_]{4}")
 
 
 def title(label: str, titles: Mapping[str, str] | None = None) -> str | None:
@@ -19,7 +24,8 @@ def title(label: str, titles: Mapping[str, str] | None = None) -> str | None:
         titles: label -> title, asked first; such as those of a data set's own tables.
 
     Returns:
-        The title, or None where nothing knows one.
+        The title, or None where nothing knows one. A label of no code system that is words and no number is its own
+        title: the last part of its name.
 
     Raises:
         UserError: if it is no label.
@@ -32,6 +38,9 @@ def title(label: str, titles: Mapping[str, str] | None = None) -> str | None:
     system, code = parse_label(label)
     if code in CHAPTERS[system]:
         return CHAPTERS[system][code]
+    if system == "none":
+        name = _BELOW.split(code)[-1].replace("_", " ").strip()
+        return name if _A_WORD.search(name) else None
     return _icd10cm_title(code) if system == "icd10cm" else None
 
 
