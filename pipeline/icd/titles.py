@@ -11,7 +11,6 @@ from types import ModuleType
 
 from pipeline.icd.codes import CHAPTERS, parse_label
 
-
 _BELOW = re.compile(r"--|::|[>|/]")  # between the parts of a name in a hierarchy of one's own
 _A_WORD = re.compile(r"[^\W\d_]{4}")
 
