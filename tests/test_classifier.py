@@ -211,7 +211,7 @@ def flip_last(content: bytes) -> bytes:
         (damaged("label_space.json", lambda content: content.replace(b"I10", b"I11")), "is not what training wrote"),
         (lambda folder: (folder / "encoder" / "more.json").touch(), "encoder is not what training wrote"),
         (damaged("classifier.json", lambda content: content[:40]), r"classifier\.json is damaged"),
-        (described(format_version=1), "format version 1, this program reads 5"),
+        (described(format_version=1), "format version 1, this program reads 6"),
         (described(sha256={}), r"classifier\.json is damaged"),
         (described(sha256=None), r"classifier\.json is damaged"),
         (described(settings=None), r"classifier\.json is damaged"),

@@ -252,7 +252,7 @@ def other_label_space(folder: Path) -> None:
         (lambda folder: change(folder, model="forest"), "is damaged: it lacks parts"),
         (lambda folder: without_part(folder, "lexical"), "is damaged: it lacks parts"),
         (lambda folder: without_part(folder, "combination.safetensors"), "is damaged: it lacks parts"),
-        (lambda folder: change(folder, format_version=1), "format version 1, this program reads 5"),
+        (lambda folder: change(folder, format_version=1), "format version 1, this program reads 6"),
         (other_label_space, "do not fit the label space"),
     ],
 )
