@@ -57,11 +57,11 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
         if config.train_encoder.loss == "none":
             logger.info("train_encoder.loss is 'none': the pretrained encoder is passed on as it is")
         else:
-            if config.encoding.lora_rank:
-                add_adapters(encoder, config.encoding.lora_rank)
             accelerator = start_accelerator(
                 config.compute, mixed_precision=config.train_encoder.mixed_precision, seed=config.seed
             )
+            if config.encoding.lora_rank:
+                add_adapters(encoder, config.encoding.lora_rank)
             history = _train(config, encoder, tokenizer, accelerator, tracked)
             output.facts["precision"] = accelerator.mixed_precision
         if is_main_process():
