@@ -248,14 +248,11 @@ def _trimmed(batch: pa.RecordBatch) -> pa.Table:
 
     Numbers that some program read as fractions and wrote again ("1.0") are whole.
     """
-    columns = [pc.utf8_trim_whitespace(column) for column in batch.columns]
-    return pa.table(
-        [
-            pc.replace_substring_regex(column, r"\.0+$", "") if name in ("hadm_id", "seq_num") else column
-            for name, column in zip(batch.schema.names, columns, strict=True)
-        ],
-        names=batch.schema.names,
-    )
+    columns = {name: pc.utf8_trim_whitespace(batch[name]) for name in batch.schema.names}
+    for name in ("hadm_id", "seq_num"):
+        if pc.any(pc.match_substring(columns[name], ".")).as_py():  # of hardly any file
+            columns[name] = pc.replace_substring_regex(columns[name], r"\.0+$", "")
+    return pa.table(columns)
 
 
 def _joined(parts: Iterator[_Part]) -> _Part:

@@ -24,7 +24,7 @@ from pipeline.coding.model_folder import FORMAT_VERSION, checked_description, di
 from pipeline.errors import UserError
 from pipeline.evaluation.label_counts import FITTING_BAND_STARTS, fitting_bands
 from pipeline.evaluation.thresholds import Thresholds
-from pipeline.experiment.training_settings import ModelKind
+from pipeline.experiment.training_settings import WITH_ENCODER, WITH_TFIDF, ModelKind
 from pipeline.files import sha256_of, write_json
 from pipeline.icd.labels import LabelSpace
 from pipeline.lexical.channel import LexicalChannel
@@ -32,8 +32,6 @@ from pipeline.lexical.combination import BandedLogistic, logits_of, probabilitie
 from pipeline.notes.text import Preparation, blocks_of
 
 _BLOCK = 256
-_HAS_NEURAL = ("neural", "ensemble")
-_HAS_LEXICAL = ("tfidf", "lexical", "ensemble")
 
 
 class Coded(NamedTuple):
@@ -143,7 +141,7 @@ class CodingModel:
 
     def _code(self, texts: Sequence[str], neural: NDArray[np.float32] | None, *, with_baseline: bool = True) -> Coded:
         """Combine the parts; texts are not read where only the neural part is asked for."""
-        is_lexical = self.kind in _HAS_LEXICAL
+        is_lexical = self.kind in WITH_TFIDF
         baseline = None
         logits = []
         if self.lexical is not None and (is_lexical or with_baseline):
@@ -194,8 +192,8 @@ class CodingModel:
         """
         description = checked_description(folder)
         kind, digests = description["model"], description["sha256"]
-        needed = {"combination.safetensors"} | ({"lexical"} if kind in _HAS_LEXICAL else set())
-        if kind not in {*_HAS_NEURAL, *_HAS_LEXICAL} or needed - digests.keys():
+        needed = {"combination.safetensors"} | ({"lexical"} if kind in WITH_TFIDF else set())
+        if kind not in {*WITH_ENCODER, *WITH_TFIDF} or needed - digests.keys():
             raise UserError(
                 f"{folder / 'classifier.json'} is damaged: it lacks parts of the model; copy the folder again."
             )
@@ -203,7 +201,7 @@ class CodingModel:
         n_labels = len(label_space)
         try:
             numbers = load_file(str(folder / "combination.safetensors"))
-            n_parts = (kind in _HAS_NEURAL) + (kind in _HAS_LEXICAL)
+            n_parts = (kind in WITH_ENCODER) + (kind in WITH_TFIDF)
             mixture = BandedLogistic(numbers["mixture"].reshape(len(FITTING_BAND_STARTS), n_parts + 1))
             thresholds = numbers["thresholds"].reshape(n_labels)
             baseline = numbers.get("baseline_thresholds")
@@ -219,7 +217,7 @@ class CodingModel:
             preparation,
             mixture,
             thresholds,
-            Classifier.load(folder, description) if kind in _HAS_NEURAL else None,
+            Classifier.load(folder, description) if kind in WITH_ENCODER else None,
             LexicalChannel.load(folder / "lexical", label_space.titles) if "lexical" in digests else None,
             baseline,
         )

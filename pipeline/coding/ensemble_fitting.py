@@ -18,7 +18,7 @@ from pipeline.coding.corpora import Corpus
 from pipeline.coding.ensemble import Coded, CodingModel
 from pipeline.evaluation.label_counts import FITTING_BAND_STARTS, LabelMatrix, fitting_bands
 from pipeline.evaluation.thresholds import fit_thresholds
-from pipeline.experiment.training_settings import Lexical, ModelKind, ThresholdRule
+from pipeline.experiment.training_settings import WITH_TITLES, Lexical, ModelKind, ThresholdRule
 from pipeline.icd.labels import LabelSpace
 from pipeline.lexical.channel import BLOCK, N_CELL_FEATURES, LexicalChannel, TitleStatistics, cell_features
 from pipeline.lexical.combination import (
@@ -86,7 +86,7 @@ class Fitter:
         Nothing is calibrated or combined on a document that the scores in question were fitted on.
         """
         started = time.perf_counter()
-        has_titles = self.kind in ("lexical", "ensemble") and any(label_space.titles)
+        has_titles = self.kind in WITH_TITLES and any(label_space.titles)
         titles = TitleIndex.build(label_space.titles, load_synonyms()) if has_titles else None
         both, n_folds = train + val, self.settings.n_folds
         folds = _folds(both.patients(), n_folds, self.seed)

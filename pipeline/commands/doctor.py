@@ -132,7 +132,8 @@ def _scratch(experiment_dir: Path) -> Iterator[Path]:
             yield Path(scratch)
     finally:
         for folder in made:
-            folder.rmdir()
+            with contextlib.suppress(OSError):  # a run has begun there meanwhile
+                folder.rmdir()
 
 
 def _rows_finding(table: data_recipes.RawTable, rows: RowCount, *, is_skipped: bool) -> Finding:

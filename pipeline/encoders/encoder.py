@@ -69,8 +69,8 @@ class DocumentEncoder(nn.Module):
                     f"encoding.n_frozen_layers is {n_frozen_layers}, but this encoder has {len(layers)} layers."
                 )
             self._frozen.extend(layers[:n_frozen_layers])
-            if (positions := getattr(getattr(backbone, "encoder", None), "relative_attention_bias", None)) is not None:
-                self._frozen.append(positions)  # MPNet: one table, which the frozen layers read as well
+            if (positions := _shared_positions(backbone)) is not None:
+                self._frozen.append(positions.relative_attention_bias)  # which the frozen layers read as well
         if n_frozen_layers and freeze_embeddings:
             self._frozen.append(backbone.embeddings)  # type: ignore[arg-type]
         for module in self._frozen:
@@ -162,12 +162,11 @@ class DocumentEncoder(nn.Module):
         mask = create_bidirectional_mask(
             config=config, inputs_embeds=hidden, attention_mask=batch.attention_mask.long()
         )
-        # MPNet gives all layers one bias by relative position, and its layers answer with a tuple.
-        bias_of = getattr(getattr(self.backbone, "encoder", None), "compute_position_bias", None)
-        options = {} if bias_of is None else {"position_bias": bias_of(hidden)}
+        positions = _shared_positions(self.backbone)
+        options = {} if positions is None else {"position_bias": positions.compute_position_bias(hidden)}
         for layer in layers:
             output = layer(hidden, mask, **options)
-            hidden = output[0] if isinstance(output, tuple) else output
+            hidden = output[0] if isinstance(output, tuple) else output  # MPNet's layers answer with a tuple
         return hidden
 
 
@@ -236,6 +235,12 @@ def _layers_of(backbone: nn.Module) -> nn.ModuleList:
             "otherwise. Set it to 0."
         )
     return layers
+
+
+def _shared_positions(backbone: nn.Module) -> Any:
+    """What gives all layers one bias by relative position (in MPNet its ``encoder``), or None."""
+    encoder = getattr(backbone, "encoder", None)
+    return encoder if hasattr(encoder, "relative_attention_bias") else None
 
 
 class ProjectionHead(nn.Module):

@@ -194,8 +194,14 @@ def difference_interval(name: str, difference: float, drawn: Floats) -> tuple[fl
         drawn: on each sample, shape (n_resamples,), at least one.
     """
     if name.rpartition("/")[2] in _OVER_ALL_CODES:
-        drawn = drawn - drawn.mean() + difference
+        drawn = _laid_around(difference, drawn)
     return percentile_interval(drawn)
+
+
+def _laid_around(score: float, drawn: Floats) -> Floats:
+    """A bootstrap distribution, moved so that its mean is the score itself."""
+    moved: Floats = drawn - drawn.mean() + score
+    return moved
 
 
 def percentile_interval(values: Floats, *, level: float = 0.95) -> tuple[float, float]:
@@ -258,7 +264,6 @@ def bootstrap_intervals(
     for name, values in drawn.items():
         if np.ptp(values) == 0:
             continue
-        moved = values - values.mean() + whole[name][0]
-        low, high = np.clip(percentile_interval(moved, level=level), 0.0, 1.0).tolist()
+        low, high = np.clip(percentile_interval(_laid_around(whole[name][0], values), level=level), 0.0, 1.0).tolist()
         intervals[name] = (low, high)
     return intervals

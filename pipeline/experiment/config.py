@@ -30,7 +30,7 @@ from pipeline.experiment.settings import (
     Tracking,
     absolute,
 )
-from pipeline.experiment.training_settings import TrainClassifier, TrainEncoder
+from pipeline.experiment.training_settings import WITH_TITLES, TrainClassifier, TrainEncoder
 
 Stage = Literal["ingest", "split", "tokenize", "train_encoder", "train_classifier", "predict", "evaluate"]
 
@@ -77,7 +77,7 @@ class PipelineConfig(Section):
         """Cleaned text is one sentence without headers: one "no" would negate the rest of a note."""
         reads = {
             "tokens.context: false": self.tokens.context,
-            "train_classifier.model: neural or tfidf": self.train_classifier.model in ("lexical", "ensemble"),
+            "train_classifier.model: neural or tfidf": self.train_classifier.model in WITH_TITLES,
         }
         if self.data.cleaning != "raw" and any(reads.values()):
             needed = " and ".join(setting for setting, is_read in reads.items() if is_read)
@@ -90,12 +90,12 @@ class PipelineConfig(Section):
     @model_validator(mode="after")
     def _trains_no_encoder_in_vain(self) -> Self:
         kind, loss = self.train_classifier.model, self.train_encoder.loss
-        if kind in ("tfidf", "lexical") and loss != "none":
+        if not self.train_classifier.has_encoder and loss != "none":
             raise ValueError(
                 f"train_classifier.model is {kind!r}, which has no encoder, so train_encoder.loss {loss!r} would train "
                 "one in vain; set train_encoder.loss: none"
             )
-        if kind in ("tfidf", "lexical") and self.train_classifier.joint.loss != "none":
+        if not self.train_classifier.has_encoder and self.train_classifier.joint.loss != "none":
             raise ValueError(
                 f"train_classifier.model is {kind!r}, which has no encoder for train_classifier.joint.loss "
                 f"{self.train_classifier.joint.loss!r}; set that to none"

@@ -20,6 +20,9 @@ _LOG_WEIGHTED = ("sd", "sd_similarity", "sd_dissimilarity", "sd_symmetric", "sd_
 _NORMALISED = (*_LOG_WEIGHTED, "sd_mulsupcon", "sd_prototypes")
 HeadLossName = Literal["bce", "asl", "distribution_balanced", "zlpr"]
 ModelKind = Literal["neural", "tfidf", "lexical", "ensemble"]
+WITH_ENCODER: tuple[ModelKind, ...] = ("neural", "ensemble")
+WITH_TFIDF: tuple[ModelKind, ...] = ("tfidf", "lexical", "ensemble")
+WITH_TITLES: tuple[ModelKind, ...] = ("lexical", "ensemble")
 ThresholdRule = Literal["global", "per_band", "per_label", "prevalence"]
 
 T = TypeVar("T")
@@ -218,7 +221,7 @@ class TrainClassifier(Training):
     @property
     def has_encoder(self) -> bool:
         """Whether the model has a neural part."""
-        return self.model in ("neural", "ensemble")
+        return self.model in WITH_ENCODER
 
     @property
     def groups_by_length(self) -> bool:

@@ -18,9 +18,10 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from pipeline.notes.sentences import ITEM, Offsets, Reading, read_texts
+from pipeline.notes.sentences import ITEM, Offsets, Reading, n_line_breaks, read_texts
 from pipeline.notes.text import KNOWN_SECTIONS, PREAMBLE, Section, find_sections
-from pipeline.notes.triggers import KINDS, PATTERNS, PHRASES, RULES, Kind, Rule
+from pipeline.notes.trigger_patterns import PATTERNS
+from pipeline.notes.triggers import KINDS, PHRASES, RULES, Kind, Rule
 
 if TYPE_CHECKING:
     from spacy.matcher import Matcher, PhraseMatcher
@@ -35,10 +36,8 @@ _SECTION_KINDS: dict[str, Kind] = {
 # Behind these words another trigger begins a statement of its own.
 _INTRODUCERS = frozenset({",", "and", "with", ";", ".", ":", "-"})
 _LOOSE_ENDS = frozenset({"and", "or", "with", "but", "also", "then"})
-_BLANK_LINE_BEFORE = re.compile(r"\n[ \t]*\r?\n[ \t]*$|\r[ \t]*\r[ \t]*$")
-_BLANK_LINE = re.compile(r"\n[ \t]*\r?\n|\r[ \t]*\r")
 # "Return if you have any of the following:" makes the items of the list behind it conditions as well.
-_CONDITION = re.compile(r"\b(?:if|return|call)\b.*:\s*$", re.IGNORECASE | re.DOTALL)
+_CONDITION = re.compile(r"\b(?:if|return|call)\b", re.IGNORECASE)
 _HEADER_ALONE = re.compile(r"[^:]*:[ \t]*(?:[\r\n]|$)")
 
 
@@ -139,7 +138,7 @@ def _section_contexts(text: str, sections: Sequence[Section]) -> list[ContextSpa
         is_own = name in KNOWN_SECTIONS or name == PREAMBLE
         if is_own:
             kind = _SECTION_KINDS.get(name)
-        elif _is_main_header(text, start, end) or _BLANK_LINE_BEFORE.search(text, max(0, start - 80), start):
+        elif _is_main_header(text, start, end) or _follows_blank_line(text, start):
             kind = None
         if kind is not None:
             body = text.index(":", start) + 1 if is_own else start
@@ -155,14 +154,18 @@ def _conditional_items(text: str, sentences: Sequence[Offsets]) -> list[ContextS
     spans: list[ContextSpan] = []
     opens, last = False, 0
     for start, end in sentences:
-        gap = text[last:start]
-        goes_on = ITEM.match(text, start) is not None or not ("\n" in gap or "\r" in gap)
-        if opens and goes_on and not _BLANK_LINE.search(gap):
+        n_breaks = n_line_breaks(text[last:start])
+        if opens and (n_breaks == 0 or (n_breaks == 1 and ITEM.match(text, start))):
             spans.append(ContextSpan("uncertain", start, end))
         else:
-            opens = _CONDITION.search(text, start, end) is not None
+            opens = text[start:end].rstrip().endswith(":") and _CONDITION.search(text, start, end) is not None
         last = end
     return spans
+
+
+def _follows_blank_line(text: str, start: int) -> bool:
+    before = text[max(0, start - 80) : start]
+    return n_line_breaks(before[len(before.rstrip()) :]) > 1
 
 
 def _is_main_header(text: str, start: int, end: int) -> bool:

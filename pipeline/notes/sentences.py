@@ -199,7 +199,7 @@ def read_layout(text: str) -> Layout:
         if here - offset != shifts[-1]:
             starts.append(offset)
             shifts.append(here - offset)
-        if n_breaks := _n_line_breaks(run[0]):
+        if n_breaks := n_line_breaks(run[0]):
             if n_breaks > 1 or _is_new(text, line_start, run.start(), here):
                 new_lines.append(offset)
             line_start = here
@@ -207,7 +207,8 @@ def read_layout(text: str) -> Layout:
     return Layout(" ".join(parts), starts, shifts, frozenset(new_lines))
 
 
-def _n_line_breaks(blanks: str) -> int:
+def n_line_breaks(blanks: str) -> int:
+    """Line breaks of any kind in a run of blanks; of two and more one is a blank line."""
     return blanks.count("\n") or blanks.count("\r")
 
 

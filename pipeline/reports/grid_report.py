@@ -47,14 +47,14 @@ def write_grid_report(
 
 
 def _bands(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Name and key of each frequency band that has labels."""
+    """Name and key of each frequency band of which labels occur."""
     keys = [
         key.removesuffix("/n_labels") for key in rows[0] if key.startswith("train_count_") and key.endswith("/n_labels")
     ]
     return [
         (key.removeprefix("train_count_").replace("over_", "> ").replace("_", "-"), key)
         for key in keys
-        if rows[0][f"{key}/n_labels"]
+        if rows[0][f"{key}/n_labels_present"]
     ]
 
 

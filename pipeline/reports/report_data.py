@@ -123,28 +123,30 @@ def _threshold_note(facts: Mapping[str, Any]) -> str:
 
 def take_without_human(coded: CodedSplit, validation: CodedSplit, *, target: float) -> Selective:
     """Choose on split val how sure is sure enough, and see what that takes on the evaluated split."""
-    curves = {"documents": selective_curve, "codes": code_curve}
-    of_val = {kind: _curve(curve_of, validation) for kind, curve_of in curves.items()}
-    here = {kind: _curve(curve_of, coded) for kind, curve_of in curves.items()}
-    sure = {kind: choose_confidence(curve, target=target) for kind, curve in of_val.items()}
-
-    def taken(split: CodedSplit, curve: pd.DataFrame, kind: str) -> Taken:
-        answers = (split.true, split.predicted, split.probabilities, split.patients)
-        worth = independent_taken(*answers, sure[kind], kind=kind)
-        return take(curve, sure[kind], kind=kind, n_independent=worth)
-
+    curve, documents, documents_on_val = _take("documents", selective_curve, (coded, validation), target)
+    _, codes, codes_on_val = _take("codes", code_curve, (coded, validation), target)
     return Selective(
         target=target,
-        curve=here["documents"],
-        documents=taken(coded, here["documents"], "documents"),
-        codes=taken(coded, here["codes"], "codes"),
-        documents_on_val=taken(validation, of_val["documents"], "documents"),
-        codes_on_val=taken(validation, of_val["codes"], "codes"),
+        curve=curve,
+        documents=documents,
+        codes=codes,
+        documents_on_val=documents_on_val,
+        codes_on_val=codes_on_val,
     )
 
 
-def _curve(curve_of: Callable[..., pd.DataFrame], split: CodedSplit) -> pd.DataFrame:
-    return curve_of(split.true, split.predicted, split.probabilities)
+def _take(
+    kind: str, curve_of: Callable[..., pd.DataFrame], splits: tuple[CodedSplit, CodedSplit], target: float
+) -> tuple[pd.DataFrame, Taken, Taken]:
+    """Curve of the first split, what is taken of it, and what of the second, by which is chosen."""
+    here, on_val = (curve_of(one.true, one.predicted, one.probabilities) for one in splits)
+    confidence = choose_confidence(on_val, target=target)
+
+    def taken(curve: pd.DataFrame, one: CodedSplit) -> Taken:
+        answers = (one.true, one.predicted, one.probabilities, one.patients)
+        return take(curve, confidence, kind=kind, n_independent=independent_taken(*answers, confidence, kind=kind))
+
+    return here, taken(here, splits[0]), taken(on_val, splits[1])
 
 
 def without_human(report: ReportContent) -> dict[str, Any] | None:

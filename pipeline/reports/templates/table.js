@@ -4,16 +4,14 @@
   const paper = document.querySelector(".paper"), MAX_ON_PAPER = 60;
   const words = rows.map(row => [0, 1, 2].map(i => row.cells[i].textContent).join(" ").toLowerCase());
   const limitPaper = () => {
-    const shown = [...body.rows].filter(row => !row.hidden);
+    const shown = [...body.rows].filter(row => !row.hidden), wanted = find.value.trim();
     shown.forEach((row, place) => row.classList.toggle("beyond", place >= MAX_ON_PAPER));
-    const which = find.value.trim() ? ` of ${shown.length} that hold “${find.value.trim()}”` : ` of ${shown.length}`;
-    paper.textContent = `On paper: ${Math.min(shown.length, MAX_ON_PAPER)}${which}.`;
+    found.textContent = wanted ? `${shown.length} of ${rows.length} codes` : "";
+    paper.textContent = `On paper: ${Math.min(shown.length, MAX_ON_PAPER)} of ${shown.length}${wanted ? ` that hold “${wanted}”` : ""}.`;
   };
   find.addEventListener("input", () => {
     const wanted = find.value.toLowerCase().split(/\s+/).filter(Boolean);
-    let n = 0;
-    rows.forEach((row, i) => { row.hidden = !wanted.every(word => words[i].includes(word)); n += !row.hidden; });
-    found.textContent = wanted.length ? n + " of " + rows.length + " codes" : "";
+    rows.forEach((row, i) => { row.hidden = !wanted.every(word => words[i].includes(word)); });
     limitPaper();
   });
   const isText = i => !table.tHead.rows[0].cells[i].classList.contains("n");
