@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +18,8 @@ from pipeline.encoders.encoder import DocumentEncoder
 from pipeline.encoders.micro_batches import ChunkSettings, MicroBatch, build_micro_batches
 from pipeline.encoders.pretrained import load_encoder, load_tokenizer
 from pipeline.errors import UserError
+from pipeline.experiment.config import PipelineConfig
+from pipeline.files import sha256_of
 
 
 @pytest.fixture
@@ -91,3 +95,21 @@ def test_without_peft_the_extra_is_named(tiny_encoder_dir: Path, monkeypatch: py
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(UserError, match=r"icd-contrast\[lora\]"):
         add_adapters(load_encoder(tiny_encoder_dir), 2)
+
+
+def test_two_trainings_of_adapters_are_alike(
+    tmp_path: Path, run_small: Callable[..., PipelineConfig], small_notes: list[dict[str, Any]]
+) -> None:
+    """They start at random, so behind the seed: the second run finds another state of the generators."""
+    digests = []
+    for name in ("first", "second"):
+        config = run_small(
+            tmp_path / name,
+            small_notes,
+            "ingest split tokenize train_encoder",
+            encoding={"chunk_tokens": 32, "lora_rank": 2},
+            train_encoder={"loss": "sd", "n_epochs": 1, "global_batch_size": 8, "learning_rate": 1e-2},
+        )
+        digests.append(sha256_of(config.experiment_dir / "encoder" / "model.safetensors"))
+        torch.rand(7)
+    assert digests[0] == digests[1]
