@@ -32,7 +32,7 @@ def _lines(path: str) -> list[str]:
     return Path(path).read_text(encoding="utf-8").splitlines() if Path(path).exists() else []
 
 
-def growth_of_peak(run: Callable[[], None]) -> float | None:
+def growth_of_peak(run: Callable[[], object]) -> float | None:
     """Growth of the peak resident set in MB during a run, None where the system does not tell (it is not Linux)."""
     gc.collect()
     try:

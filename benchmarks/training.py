@@ -12,15 +12,12 @@ Documents per second of whole training steps (reading, forward, backward, clippi
 
 All have the same heads and losses. Documents are random tokens with log-normal lengths (median 0.35 of the longest).
 Rounds alternate, and the fastest counts. bf16 is left out where the processor only emulates it. Memory: peak resident
-set of one contrastive step in a process of its own.
+set of one step in a process of its own (benchmarks/training_memory.py).
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -29,7 +26,6 @@ from functools import partial
 from pathlib import Path
 
 import datasets
-import psutil
 import torch
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
@@ -38,25 +34,26 @@ from benchmarks import results
 from benchmarks.training_cases import (
     DIM,
     N_LABELS,
+    STAGES,
     Stage,
     build_head_and_loss,
     build_loader,
     build_ours,
     build_tokens,
 )
+from benchmarks.training_memory import CASES, memory_rows
 from pipeline.encoders.encoder import TokenStates
 from pipeline.encoders.precision import has_bf16
 from pipeline.experiment.encoder_files import find_encoder
 from pipeline.experiment.settings import Compute
 from pipeline.experiment.training_settings import TrainClassifier, TrainEncoder
 from pipeline.losses import SparseLabels, build_contrastive_loss, relation_statistics
-from pipeline.training import loop
+from pipeline.training import meter
 from pipeline.training.loop import fit, start_accelerator
 from pipeline.training.objectives import multi_hot
 from pipeline.training.sampling import BatchPlan
 
 PARTS = ("speed", "memory")
-STAGES = ("contrastive", "classifier")
 
 
 @dataclass(frozen=True)
@@ -217,41 +214,6 @@ def speed_rows(sizes: Sizes, asked: argparse.Namespace) -> Iterator[list[str]]:
                 yield [*row, real, share]
 
 
-def growth_in_a_step(batch_size: int, *, gradient_cache: bool) -> float:
-    """Growth of the peak resident set in MB in a contrastive step of documents of at most 128 tokens, NaN if untold."""
-    model = build_ours("contrastive", gradient_cache=gradient_cache).train()
-    loader = build_loader(build_tokens(batch_size, 128), batch_size)
-    # Gradients of the parameters and what a library allocates once are no matter of the batch.
-    model(loader.collate([0, 1], 2))[0].backward()
-    batch = loader.collate(range(batch_size), batch_size)
-
-    def step() -> None:
-        model(batch)[0].backward()
-
-    growth = results.growth_of_peak(step)
-    return float("nan") if growth is None else growth
-
-
-def memory_rows(sizes: Sizes, n_threads: int) -> Iterator[list[str]]:
-    """Cells of the table of memory; a batch is left out where growth so far says that it would not fit."""
-    growth: dict[bool, float] = {False: 0.0, True: 0.0}  # MB per document
-    for batch_size in sizes.memory_batches:
-        cells = [str(batch_size)]
-        for gradient_cache in (False, True):
-            if growth[gradient_cache] * batch_size > 0.8 * psutil.virtual_memory().available / 2**20:
-                cells.append(f"about {growth[gradient_cache] * batch_size:,.0f}, not run")
-                continue
-            command = [sys.executable, "-m", "benchmarks.training", "--threads", str(n_threads)]
-            command += ["--peak", str(batch_size), *(["--gradient-cache"] if gradient_cache else [])]
-            # Else glibc keeps freed blocks of many sizes, and what is resident is up to three times what is in use.
-            environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
-            result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-            found = float(result.stdout.split()[-1])
-            growth[gradient_cache] = found / batch_size
-            cells.append(f"{found:,.0f}")
-        yield cells
-
-
 def main() -> None:
     """Measure, print, and keep the tables if asked."""
     parser = argparse.ArgumentParser(description="Speed and memory of both trainings.")
@@ -262,15 +224,10 @@ def main() -> None:
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES, help="whose speed")
     parser.add_argument("--longest", nargs="+", type=int, default=(128, 512), help="longest documents, in tokens")
     parser.add_argument("--attention-dropout", type=float, help="of ours and the plain loops (default: the encoder's)")
-    parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--gradient-cache", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     datasets.disable_progress_bars()
-    if arguments.peak:
-        print(growth_in_a_step(arguments.peak, gradient_cache=arguments.gradient_cache))
-        return
-    loop._LOG_EVERY_S = 1e9  # one row for the whole epoch
+    meter.LOG_EVERY_S = 1e9  # one row for the whole epoch
     sizes, where = SIZES[arguments.sizes], results.machine(arguments.threads)
     print(where, flush=True)
     parts = []
@@ -290,11 +247,11 @@ def main() -> None:
         parts.append(results.printed_table(header, speed_rows(sizes, arguments)))
     if "memory" in arguments.parts:
         parts.append(
-            "Growth of the peak resident set in one contrastive step of documents of at most 128 tokens, fp32, MB, "
+            "Growth of the peak resident set in one step of documents of at most 128 tokens, fp32, MB, "
             "with MALLOC_MMAP_THRESHOLD_=65536."
         )
-        rows = memory_rows(sizes, arguments.threads)
-        parts.append(results.printed_table(["B", "plain backward", "gradient cache"], rows))
+        rows = memory_rows(sizes.memory_batches, arguments.threads)
+        parts.append(results.printed_table(["B", *CASES], rows))
     if arguments.write:
         results.keep(f"Training, {arguments.sizes} sizes", results.command("training"), where, parts)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import datasets
 import numpy as np
@@ -20,6 +20,7 @@ from pipeline.training.objectives import ClassificationObjective, ContrastiveObj
 from pipeline.training.sampling import BatchPlan
 
 Stage = Literal["contrastive", "classifier"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
 N_LABELS, N_LABELS_EACH, DIM = 200, 8, 128
 
 

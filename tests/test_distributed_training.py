@@ -27,6 +27,7 @@ from pipeline import distributed
 from pipeline.encoders.micro_batches import Batch, ChunkSettings
 from pipeline.experiment.training_settings import Contrastive, ContrastiveLossName
 from pipeline.training.loading import BatchLoader
+from pipeline.training.loop import run_backward
 from pipeline.training.memory_queue import memory_queues
 from pipeline.training.objectives import contrastive_loss_of, memory_of
 from pipeline.training.sampling import BatchPlan
@@ -63,6 +64,9 @@ class Case:
         settings = Contrastive(
             loss=self.loss, temperature=0.2, projection_dim=DIM, queue_size=self.queue_size, momentum=self.momentum
         )
+        if self.loss == "none":
+            model.contrastive = model.projection_head = None
+            return model.double()
         loss = contrastive_loss_of(settings, N_LABELS)
         setattr(model, "loss" if self.kind == "contrastive" else "contrastive", loss)
         model.memory = memory_of(settings, model.encoder, model.projection_head, n_labels=N_LABELS, pooling="mean")
@@ -86,6 +90,7 @@ def cases() -> Iterator[Case]:
             yield Case(name, "contrastive", gradient_cache=True, queue_size=11, momentum=0.5)
     yield Case("mulsupcon", "classification", gradient_cache=True, queue_size=9)
     yield Case("sd_prototypes", "classification", gradient_cache=False, queue_size=9, momentum=0.5)
+    yield Case("none", "classification", gradient_cache=False, queue_size=0)
 
 
 def build_loader() -> BatchLoader:
@@ -100,10 +105,12 @@ def build_loader() -> BatchLoader:
 
 
 def local_batches(loader: BatchLoader) -> list[Batch]:
-    sizes = SIZES[distributed.world_size()]
-    first = sum(sizes[: distributed.rank()])
-    own = slice(first, first + sizes[distributed.rank()])
-    return [loader.collate(rows[own], len(rows)) for rows in STEPS]
+    return batches_of(loader, distributed.rank(), distributed.world_size())
+
+
+def batches_of(loader: BatchLoader, rank: int, world: int) -> list[Batch]:
+    first = sum(SIZES[world][:rank])
+    return [loader.collate(rows[first : first + SIZES[world][rank]], len(rows)) for rows in STEPS]
 
 
 def run_case(case: Case, folder: Path, batches: list[Batch], accelerator: Accelerator) -> list[dict[str, Tensor]]:
@@ -114,8 +121,7 @@ def run_case(case: Case, folder: Path, batches: list[Batch], accelerator: Accele
     found = []
     for batch in batches:
         model.zero_grad()
-        loss, statistics = wrapped(batch)
-        accelerator.backward(loss)
+        loss, statistics = run_backward(model, wrapped, batch, accelerator)
         gradients = {name: one.grad.clone() for name, one in model.named_parameters() if one.grad is not None}
         shares = {name: torch.tensor(value) for name, value in statistics.items() if name != "contrastive_loss"}
         step = {"loss": distributed.sum_over_processes(loss) / distributed.world_size(), **gradients, **shares}
@@ -164,9 +170,14 @@ def test_every_loss_trains_on_many_processes_as_on_one(tiny_encoder_dir: Path, t
     references = [run_case(case, tiny_encoder_dir, batches, accelerator) for case in cases()]
     for case, steps in zip(cases(), references, strict=True):
         assert all(step["loss"] > 0 for step in steps), case
-        assert all(float(step["projection_head.layers.0.weight"].abs().max()) > 1e-4 for step in steps), case
+        moved = "head.weight" if case.loss == "none" else "projection_head.layers.0.weight"
+        assert all(float(step[moved].abs().max()) > 1e-4 for step in steps), case
         if case.queue_size:  # 8, then 16 cut to the size, of which the step's own are left out
             assert [int(step["queued_documents"]) for step in steps[:2]] == [0, 8]
             assert 3 <= steps[2]["queued_documents"] < case.queue_size
+    n_parts = [[len(batches_of(build_loader(), rank, 2)[step].micro_batches) for rank in (0, 1)] for step in range(3)]
+    assert any(one > other for one, other in n_parts), (
+        "processes share gradients once a step, however many parts each has"
+    )
     torch.save(references, tmp_path / "references.pt")
     run_processes(worker, tmp_path, tiny_encoder_dir, n_processes=3, timeout_s=TIMEOUT_S, folder=tmp_path)

@@ -27,7 +27,7 @@ from pipeline.experiment.config_files import load_config
 from pipeline.experiment.training_settings import ContrastiveLossName, JointLossName
 from pipeline.files import read_json, write_json
 from pipeline.stages import run_stage, train_classifier, train_encoder
-from pipeline.training import loop
+from pipeline.training import meter
 
 LOSSES = [name for name in typing.get_args(ContrastiveLossName) if name != "none"]
 JOINT = sorted(set(typing.get_args(JointLossName)) - set(typing.get_args(ContrastiveLossName)))
@@ -37,7 +37,7 @@ TIMEOUT_S = 400
 
 def train_every_loss(folder: Path, n_processes: int) -> None:
     """The stages with one loss after the other, in this process."""
-    loop._LOG_EVERY_S = 1e9  # rows of the history must not depend on how fast this machine is
+    meter.LOG_EVERY_S = 1e9  # rows of the history must not depend on how fast this machine is
     for name in [*LOSSES, *JOINT]:
         AcceleratorState._reset_state(reset_partial_state=True)
         config = load_config(folder / str(n_processes) / f"{name}.json", [])

@@ -16,7 +16,7 @@ from small_training import N_LABELS, build_loader, build_objective, settings_of
 
 from pipeline.experiment.settings import Compute
 from pipeline.experiment.training_settings import TrainEncoder
-from pipeline.training import checkpoints, loop
+from pipeline.training import checkpoints, meter
 from pipeline.training.loading import BatchLoader
 from pipeline.training.loop import fit, start_accelerator
 from pipeline.training.memory_queue import memory_queues
@@ -54,7 +54,7 @@ def test_a_killed_training_goes_on_with_the_very_queue_it_had(
     """Two epochs of three steps; killed after step 1 or 4 (inside an epoch) or 3 (at its end)."""
     kind, momentum, stop_at = case
     monkeypatch.setattr(checkpoints, "EVERY_S", 0.0)
-    monkeypatch.setattr(loop, "_LOG_EVERY_S", 0.0)
+    monkeypatch.setattr(meter, "LOG_EVERY_S", 0.0)
     expected = train(tiny_encoder_dir, tmp_path / "a", kind, momentum)
 
     def stop(metrics: dict[str, float], step: int) -> None:
@@ -77,7 +77,7 @@ def test_a_training_that_the_system_kills_goes_on_with_the_very_queue_it_had(
 ) -> None:
     """SIGKILL after step 4 of 6, in a process of its own."""
     monkeypatch.setattr(checkpoints, "EVERY_S", 0.0)
-    monkeypatch.setattr(loop, "_LOG_EVERY_S", 0.0)
+    monkeypatch.setattr(meter, "LOG_EVERY_S", 0.0)
     environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     command = [sys.executable, __file__, str(tiny_encoder_dir), str(tmp_path / "b")]
     killed = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
@@ -95,7 +95,7 @@ def test_a_training_that_the_system_kills_goes_on_with_the_very_queue_it_had(
 def test_the_share_of_an_epoch_is_the_mean_of_its_steps(
     tiny_encoder_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "_LOG_EVERY_S", 0.0)
+    monkeypatch.setattr(meter, "LOG_EVERY_S", 0.0)
     logged: list[dict[str, float]] = []
     train(tiny_encoder_dir, tmp_path / "c", "contrastive", None, log=lambda metrics, _: logged.append(metrics))
     steps = [row["partner_share"] for row in logged if "partner_share" in row]
@@ -134,5 +134,5 @@ def _kill_oneself(_: dict[str, float], step: int) -> None:
 
 
 if __name__ == "__main__":  # as the process that is killed
-    checkpoints.EVERY_S = loop._LOG_EVERY_S = 0.0
+    checkpoints.EVERY_S = meter.LOG_EVERY_S = 0.0
     train(Path(sys.argv[1]), Path(sys.argv[2]), "contrastive", 0.9, log=_kill_oneself)

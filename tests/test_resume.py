@@ -15,7 +15,7 @@ from torch import nn
 
 from pipeline.errors import UserError
 from pipeline.experiment.settings import Compute
-from pipeline.training import checkpoints, loop
+from pipeline.training import checkpoints, meter
 from pipeline.training.loop import fit, start_accelerator
 
 
@@ -26,7 +26,7 @@ def test_a_resumed_training_ends_with_the_very_weights_of_one_that_was_not_inter
 ) -> None:
     """Two epochs of three steps; stopped after step 1 or 4 (inside an epoch) or 3 (at its end)."""
     monkeypatch.setattr(checkpoints, "EVERY_S", 0.0)
-    monkeypatch.setattr(loop, "_LOG_EVERY_S", 0.0)
+    monkeypatch.setattr(meter, "LOG_EVERY_S", 0.0)
     expected = train(tiny_encoder_dir, tmp_path / "a", kind, dropout=0.2, signature="s")
 
     def stop(_: dict[str, float], step: int) -> None:
@@ -75,7 +75,7 @@ def test_a_checkpoint_of_other_settings_is_not_used(
     tiny_encoder_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(checkpoints, "EVERY_S", 0.0)
-    monkeypatch.setattr(loop, "_LOG_EVERY_S", 0.0)
+    monkeypatch.setattr(meter, "LOG_EVERY_S", 0.0)
 
     def stop(_: dict[str, float], step: int) -> None:
         if step == 3:
@@ -132,7 +132,7 @@ def test_a_training_killed_while_it_validates_still_keeps_the_best_epoch(
 ) -> None:
     """With a checkpoint of the epoch's last step the validation alone is done again, else the whole epoch is."""
     monkeypatch.setattr(checkpoints, "EVERY_S", 0.0 if saves_every_step else 1e9)
-    monkeypatch.setattr(loop, "_LOG_EVERY_S", 0.0)
+    monkeypatch.setattr(meter, "LOG_EVERY_S", 0.0)
     expected, whole_history = train_validated(tiny_encoder_dir, tmp_path / "a")
     with pytest.raises(KeyboardInterrupt):
         train_validated(tiny_encoder_dir, tmp_path / "b", stop_in_epoch=stop_in_epoch)
@@ -154,7 +154,7 @@ def test_a_training_killed_while_it_removes_an_old_checkpoint_goes_on_from_the_n
 ) -> None:
     """Half removed, the old folder is the one that changed last."""
     monkeypatch.setattr(checkpoints, "EVERY_S", 0.0)
-    monkeypatch.setattr(loop, "_LOG_EVERY_S", 0.0)
+    monkeypatch.setattr(meter, "LOG_EVERY_S", 0.0)
     expected = train(tiny_encoder_dir, tmp_path / "a", "classification", dropout=0.2, signature="s")
     remove_tree = shutil.rmtree
 

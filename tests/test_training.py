@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from torch import nn
 
 from pipeline.errors import UserError
 from pipeline.experiment.settings import Compute
+from pipeline.experiment.training_settings import HeadLossName
+from pipeline.losses import build_head_loss
 from pipeline.training import loop
 from pipeline.training.loading import BatchLoader
-from pipeline.training.loop import fit, start_accelerator
+from pipeline.training.loop import fit, run_backward, start_accelerator
 from pipeline.training.validation import Validator
 
 TWO_PROCESSES = Path(__file__).parents[1] / "configs" / "accelerate" / "two_processes.yaml"
@@ -38,6 +41,45 @@ def test_gradient_caching_gives_the_gradient_of_the_whole_batch_with_the_same_dr
     assert len(batch.micro_batches) > 2
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient, atol=1e-6, rtol=1e-4)
+
+
+def classifier_alone(folder: Path, loss: str) -> Any:
+    """A classifier without a contrastive loss, with dropout."""
+    model = build_objective(folder, "classification", dropout=0.3).train()
+    model.contrastive = model.projection_head = None
+    model.loss = build_head_loss(loss, train_counts=[1, 2, 3, 4], n_documents=24)
+    return model
+
+
+@pytest.mark.parametrize("loss", typing.get_args(HeadLossName))
+def test_a_classifier_goes_backward_after_each_micro_batch_and_has_the_gradient_of_the_whole_batch(
+    tiny_encoder_dir: Path, loss: str
+) -> None:
+    """Of 12 of 16 documents, as on one process of two."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    batch, events, accelerator = build_loader().collate(range(12), 16), [], Accelerator(cpu=True)
+    whole, parts = (classifier_alone(tiny_encoder_dir, loss) for _ in range(2))
+    torch.manual_seed(5)
+    expected, _ = whole(batch)
+    expected.backward()
+    parts.head.register_forward_hook(lambda *_: events.append("forward"))
+    parts.head.weight.register_post_accumulate_grad_hook(lambda _: events.append("backward"))
+    torch.manual_seed(5)
+    value, statistics = run_backward(parts, parts, batch, accelerator)
+    assert len(batch.micro_batches) > 2
+    assert events == ["forward", "backward"] * len(batch.micro_batches)
+    assert not value.requires_grad
+    assert statistics == {}
+    torch.testing.assert_close(value, expected.detach())
+    gradients = dict(parts.named_parameters())
+    for name, one in whole.named_parameters():
+        torch.testing.assert_close(gradients[name].grad, one.grad, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["contrastive", "classification"])
+def test_a_contrastive_loss_compares_all_documents_of_a_step(tiny_encoder_dir: Path, kind: str) -> None:
+    batch = build_loader().collate(range(12), 12)
+    assert build_objective(tiny_encoder_dir, kind).parts(batch) == [batch]
 
 
 def test_weights_that_the_last_step_spoiled_are_neither_judged_nor_kept(

@@ -17,7 +17,7 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from small_training import N_LABELS, build_loader, build_objective, settings_of
 
-from pipeline.training import loop
+from pipeline.training import meter
 from pipeline.training.loop import fit
 from pipeline.training.validation import Validator
 
@@ -46,13 +46,13 @@ TRAINED = "ingest split tokenize train_encoder train_classifier"
 @pytest.fixture
 def _history_by_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the rows of a history depend on the time."""
-    monkeypatch.setattr(loop, "_LOG_EVERY_S", 1e9)
+    monkeypatch.setattr(meter, "LOG_EVERY_S", 1e9)
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, run_small: Any, small_notes: list[dict[str, Any]]) -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "_LOG_EVERY_S", 1e9)  # else rows of the history depend on the time
+        patch.setattr(meter, "LOG_EVERY_S", 1e9)  # else rows of the history depend on the time
         yield trained_files(run_small(tmp_path_factory.mktemp("trained"), small_notes, TRAINED).experiment_dir)
 
 

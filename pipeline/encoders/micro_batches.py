@@ -152,6 +152,14 @@ class Batch:
         """Which rows of the data set the documents are, (n_documents,) int64."""
         return torch.cat([one.rows for one in self.micro_batches])
 
+    def parts(self) -> list[Batch]:
+        """One batch of the same step for each micro-batch."""
+        ends = itertools.accumulate(len(one) for one in self.micro_batches)
+        return [
+            replace(self, micro_batches=[one], label_ids=self.label_ids[end - len(one) : end])
+            for one, end in zip(self.micro_batches, ends, strict=True)
+        ]
+
     def to(self, device: torch.device | str) -> Batch:
         """Move the micro-batches."""
         return replace(self, micro_batches=[one.to(device) for one in self.micro_batches])

@@ -92,7 +92,11 @@ class Training(Section):
     micro_batch_tokens: PositiveInt = Field(
         2048, description="tokens (padding included) that go through the encoder at a time, one document at least"
     )
-    gradient_cache: bool = Field(False, description="recompute micro-batches in backward: memory flat in the batch")
+    gradient_cache: bool = Field(
+        False,
+        description="recompute micro-batches of a contrastive loss in backward: memory flat in the batch; a classifier "
+        "without one goes backward after each micro-batch anyway",
+    )
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 5e-5
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
     warmup: Fraction = Field(0.1, description="share of steps with rising learning rate")

@@ -9,8 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,10 +30,11 @@ from pipeline.training.averaging import WeightAverage
 from pipeline.training.checkpoints import Checkpoints, LoopState
 from pipeline.training.loading import BatchLoader
 from pipeline.training.memory_queue import memory_queues
+from pipeline.training.meter import Meter
+from pipeline.training.objectives import Objective
 
 logger = logging.getLogger(__name__)
 
-_LOG_EVERY_S = 2.0
 _DIVERGED = (
     "{}: training diverged. Lower the learning rate, raise the temperature, or train in mixed_precision 'bf16' or 'no' "
     "instead of 'fp16'."
@@ -73,7 +73,7 @@ def start_accelerator(compute: Compute, *, mixed_precision: str, seed: int) -> A
 
 
 def fit(
-    model: nn.Module,
+    model: Objective,
     loader: BatchLoader,
     settings: Training,
     accelerator: Accelerator,
@@ -89,8 +89,7 @@ def fit(
     """Train ``model`` in place.
 
     Args:
-        model: ``model(batch) -> (loss, statistics)``; the loss of a process, such that the mean over processes is
-            the loss of the global batch.
+        model: what to minimise.
         loader: gives the batches.
         settings: epochs, rates, clipping, and whether a running average of the weights is scored and kept.
         accelerator: prepared by :func:`start_accelerator`.
@@ -121,7 +120,7 @@ def fit(
     accelerator.register_for_checkpointing(state, scheduler, *memory_queues(model), *averages)
     checkpoints = Checkpoints(checkpoint_dir, signature, accelerator)
     checkpoints.resume(state)
-    loop = _Loop(wrapped, loader, optimizer, scheduler, state, settings, accelerator, checkpoints, log, average)
+    loop = _Loop(model, wrapped, loader, optimizer, scheduler, state, settings, accelerator, checkpoints, log, average)
     while state.epoch < settings.n_epochs and state.n_epochs_without_gain < patience:
         loop.run_epoch()
         loop.close_epoch()
@@ -142,7 +141,8 @@ def fit(
 class _Loop:
     """What a step needs."""
 
-    model: nn.Module
+    objective: Objective
+    wrapped: nn.Module
     loader: BatchLoader
     optimizer: Any
     scheduler: Any
@@ -156,8 +156,8 @@ class _Loop:
     def run_epoch(self) -> None:
         """Take the steps that are left of the current epoch."""
         state, n_steps = self.state, self.loader.plan.n_steps
-        self.model.train()
-        meter = _Meter()
+        self.wrapped.train()
+        meter = Meter()
         batches = self.loader.epoch(state.epoch, first_step=state.step, accelerator=self.accelerator)
         title = f"epoch {state.epoch + 1}/{self.settings.n_epochs}"
         hidden = None if self.accelerator.is_main_process else True
@@ -176,10 +176,8 @@ class _Loop:
                 self.checkpoints.save_if_due(f"epoch-{state.epoch}-step-{state.step}")
 
     def _step(self, batch: Batch) -> tuple[float, dict[str, float]]:
-        with self.accelerator.autocast():
-            loss, statistics = self.model(batch)
-        self.accelerator.backward(loss)
-        self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
+        loss, statistics = run_backward(self.objective, self.wrapped, batch, self.accelerator)
+        self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.settings.max_grad_norm)
         self.optimizer.step()
         if self.average:
             self.average.update()
@@ -216,6 +214,36 @@ class _Loop:
         logger.info("epoch %d: validation %s%s", state.epoch, text, "" if state.n_epochs_without_gain else " (best)")
 
 
+def run_backward(
+    objective: Objective, wrapped: nn.Module, batch: Batch, accelerator: Accelerator
+) -> tuple[Tensor, dict[str, float]]:
+    """Add the gradient of a batch, part by part, so that activations of one part alone are held.
+
+    Args:
+        objective: gives the parts; their number may differ between processes.
+        wrapped: the objective as accelerate wrapped it; processes share gradients with the last part alone.
+        batch: of this process.
+        accelerator: of precision and processes.
+
+    Returns:
+        Loss of the batch and statistics.
+    """
+    *earlier, last = objective.parts(batch)
+    total: Tensor | float = 0.0
+    for part in earlier:
+        with accelerator.no_sync(wrapped):
+            total = total + _run_part(wrapped, part, accelerator)[0]
+    loss, statistics = _run_part(wrapped, last, accelerator)
+    return total + loss, statistics
+
+
+def _run_part(wrapped: nn.Module, part: Batch, accelerator: Accelerator) -> tuple[Tensor, dict[str, float]]:
+    with accelerator.autocast():
+        loss, statistics = wrapped(part)
+    accelerator.backward(loss)
+    return loss.detach(), statistics
+
+
 def _check_weights(model: nn.Module) -> None:
     if not all(parameter.isfinite().all() for parameter in model.parameters()):
         raise UserError(_DIVERGED.format("the weights are no longer finite"))
@@ -231,48 +259,6 @@ def _mean_over_processes(loss: Tensor, accelerator: Accelerator) -> float:
     if not math.isfinite(value):
         raise UserError(_DIVERGED.format(f"the loss is {value}"))
     return value
-
-
-class _Meter:
-    """Means since the last logged row."""
-
-    def __init__(self) -> None:
-        self._reset()
-
-    def _reset(self) -> None:
-        self._started = time.perf_counter()
-        self._n_documents, self._n_steps, self._waited_s = 0, 0, 0.0
-        self._sums: dict[str, float] = {}
-
-    def add(self, loss: float, n_documents: int, statistics: dict[str, float]) -> None:
-        self._n_documents += n_documents
-        self._n_steps += 1
-        for name, value in {"loss": loss, **statistics}.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
-
-    def waiting_for(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """The batches as they come; the time until each is there counts as waiting."""
-        remaining = iter(batches)
-        while True:
-            asked = time.perf_counter()
-            batch = next(remaining, None)
-            self._waited_s += time.perf_counter() - asked
-            if batch is None:
-                return
-            yield batch
-
-    @property
-    def is_due(self) -> bool:
-        return time.perf_counter() - self._started >= _LOG_EVERY_S
-
-    def row(self) -> dict[str, float]:
-        seconds = max(time.perf_counter() - self._started, 1e-9)
-        means = {name: total / self._n_steps for name, total in self._sums.items()}
-        row = means | {
-            "documents_per_second": self._n_documents / seconds, "loading_share": self._waited_s / seconds,
-        }  # fmt: skip
-        self._reset()
-        return row
 
 
 def _build_optimizer(model: nn.Module, settings: Training, head_learning_rate: float | None) -> torch.optim.AdamW:

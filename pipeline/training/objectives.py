@@ -29,7 +29,18 @@ from pipeline.training.label_starts import LabelStarts
 from pipeline.training.memory_queue import Memory, build_memory
 
 
-class ContrastiveObjective(nn.Module):
+class Objective(nn.Module):
+    """What a training minimises: called with a batch it gives the loss of a process and statistics.
+
+    Averaged over processes, the loss is that of the global batch.
+    """
+
+    def parts(self, batch: Batch) -> list[Batch]:
+        """Batches whose losses add up to that of ``batch``: each has its backward before the next one is encoded."""
+        return [batch]
+
+
+class ContrastiveObjective(Objective):
     """Encoder, projection head and contrastive loss over the documents of all processes.
 
     Args:
@@ -73,7 +84,7 @@ class ContrastiveObjective(nn.Module):
         return run_micro_batch(function, batch, recompute=self.gradient_cache and torch.is_grad_enabled())
 
 
-class ClassificationObjective(nn.Module):
+class ClassificationObjective(Objective):
     """Encoder, head and classification loss, with a contrastive term where one is given.
 
     Args:
@@ -86,7 +97,8 @@ class ClassificationObjective(nn.Module):
         projection_head: to what a loss over projections sees.
         contrastive_weight: factor of the contrastive term (lambda).
         pooling: how token states become an embedding for the contrastive term.
-        gradient_cache: as in :class:`ContrastiveObjective`.
+        gradient_cache: as in :class:`ContrastiveObjective`; without a contrastive loss there is nothing to recompute,
+            since micro-batches go forward and backward one by one.
         memory: as in :class:`ContrastiveObjective`.
     """
 
@@ -110,9 +122,13 @@ class ClassificationObjective(nn.Module):
         self.n_labels, self.contrastive_weight, self.pooling = n_labels, contrastive_weight, pooling
         self.gradient_cache = gradient_cache
 
+    def parts(self, batch: Batch) -> list[Batch]:
+        """Micro-batches, unless a contrastive loss compares documents of all of them."""
+        return batch.parts() if self.contrastive is None else [batch]
+
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        """Loss and statistics of a batch; averaged over processes, the loss is the mean over the global batch."""
-        recompute = self.gradient_cache and torch.is_grad_enabled()
+        """Loss and statistics of a batch or of a part of it."""
+        recompute = self.gradient_cache and self.contrastive is not None and torch.is_grad_enabled()
         outputs = [
             run_micro_batch(self._logits_and_contrasted, one, recompute=recompute) for one in batch.micro_batches
         ]
