@@ -1,4 +1,7 @@
-"""Peak memory of a training step, each in a process of its own: for the table of benchmarks/training.py."""
+"""Growth of the peak memory in a training step: a cell of the table of benchmarks/training.py, in a process of its own.
+
+python -m benchmarks.training_memory classifier 64 1
+"""
 
 from __future__ import annotations
 
@@ -59,7 +62,7 @@ def memory_rows(batch_sizes: Sequence[int], n_threads: int) -> Iterator[list[str
 
 def main() -> None:
     """Print the growth of one step."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description="Growth of the peak memory in a training step, in MB.")
     parser.add_argument("stage", choices=STAGES)
     parser.add_argument("batch_size", type=int)
     parser.add_argument("n_threads", type=int)

