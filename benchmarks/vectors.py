@@ -40,7 +40,8 @@ from pipeline.evaluation.grid_results import Pooled, VariantResult, as_rows
 from pipeline.evaluation.label_counts import label_matrix
 from pipeline.evaluation.metrics import band_key, frequency_bands
 from pipeline.evaluation.ranking import rank_scores
-from pipeline.evaluation.thresholds import apply_thresholds, fit_global_threshold
+from pipeline.evaluation.shared_threshold import fit_global_threshold
+from pipeline.evaluation.thresholds import apply_thresholds
 from pipeline.experiment.mlflow_store import experiment_id, open_store
 from pipeline.experiment.tracking import log_rows
 from pipeline.icd.labels import LabelSpace

@@ -12,11 +12,11 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from scipy import sparse
 
+from pipeline.evaluation import cells
+from pipeline.evaluation.shared_threshold import expected_f1, fit_calibrated_threshold, fit_global_threshold
 from pipeline.evaluation.thresholds import (
     apply_thresholds,
     fit_band_thresholds,
-    fit_calibrated_threshold,
-    fit_global_threshold,
     fit_label_thresholds,
     fit_thresholds,
     prevalence_thresholds,
@@ -188,13 +188,47 @@ def test_wrong_input_is_refused() -> None:
 
 
 def test_the_threshold_of_calibrated_probabilities_is_pulled_to_half_of_its_f1() -> None:
-    """Two true cells, found from 0.25 on with one false: F1 = 4/5. (2 · 0.25 + 6 · 0.4) / 8 = 0.3625."""
+    """Two true cells, found from 0.25 on with one false: F1 = 4/5. (2 · 0.25 + 6 · 0.4) / 8 = 0.3625.
+
+    Expected: 2 · 1.25 / (1.625 + 2) = 20/29, of two cells. F1 of two cells, pulled to it by six: 20.8/29.
+    """
     true = sparse.csr_array(np.array([[True, False], [True, False]]))
     probabilities = np.float32([[0.75, 0.5], [0.25, 0.125]])
-    assert fit_calibrated_threshold(true, probabilities, shrinkage=6) == pytest.approx(0.3625)
+    assert fit_calibrated_threshold(true, probabilities, shrinkage=6, f1_shrinkage=0) == pytest.approx(0.3625)
     assert fit_calibrated_threshold(true, probabilities, shrinkage=0) == fit_global_threshold(true, probabilities)
-    with pytest.raises(ValueError, match="shrinkage must be at least 0"):
-        fit_calibrated_threshold(true, probabilities, shrinkage=-1)
+    found = fit_calibrated_threshold(true, probabilities, shrinkage=6, f1_shrinkage=6)
+    assert found == pytest.approx((2 * 0.25 + 6 * (20.8 / 29) / 2) / 8)
+    for shrinkages in ({"shrinkage": -1}, {"f1_shrinkage": -1}):
+        with pytest.raises(ValueError, match="shrinkage must be at least 0"):
+            fit_calibrated_threshold(true, probabilities, **shrinkages)
+
+
+@settings(deadline=None)
+@given(hnp.arrays(np.float32, st.tuples(st.integers(1, 8), st.integers(1, 5)), elements=VALUES))
+def test_the_expected_f1_is_that_of_the_best_cut_of_the_sorted_probabilities(probabilities: Probabilities) -> None:
+    ordered = np.sort(probabilities.ravel())[::-1].astype(np.float64)
+    if ordered.sum() == 0:
+        assert expected_f1(probabilities) == 0.0
+    else:
+        of_cut = 2 * ordered.cumsum() / (ordered.sum() + np.arange(1, ordered.size + 1))
+        assert expected_f1(probabilities) == pytest.approx(of_cut.max())
+
+
+def test_one_true_cell_far_down_the_list_does_not_take_the_threshold_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """20 rare codes on 40 documents, one true cell: its rank is chance.
+
+    F1 of one cell at rank r is 2 / (1 + r), half of which would be predicted for hundreds of cells.
+    """
+    monkeypatch.setattr(cells, "CHUNK_CELLS", 70)
+    draw = np.random.default_rng(0)
+    probabilities = (1 / (1 + np.exp(-draw.normal(-7, 2, (40, 20))))).astype(np.float32)
+    by_rank = np.argsort(-probabilities, axis=None)
+    for rank in (1, 10, 100, 400):
+        true = np.zeros(probabilities.shape, dtype=bool)
+        true.flat[by_rank[rank - 1]] = True
+        threshold = fit_calibrated_threshold(sparse.csr_array(true), probabilities)
+        assert threshold == pytest.approx(expected_f1(probabilities) / 2, rel=0.25), rank
+        assert (probabilities >= threshold).sum() < 10
 
 
 @pytest.mark.parametrize("rule", ["global", "per_band", "per_label", "prevalence"])

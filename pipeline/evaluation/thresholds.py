@@ -1,4 +1,4 @@
-"""Thresholds that turn probabilities into labels, fitted on split val only.
+"""Thresholds that turn probabilities into labels, fitted on split val only: one for each label.
 
 A label is predicted where its probability is at or above its threshold. No document is forced to have a
 label: a report without any code is a possible answer.
@@ -12,86 +12,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from pipeline.evaluation.cells import check_probabilities, count_cells, document_chunks, true_cell_values
-from pipeline.evaluation.label_counts import LabelMatrix, as_label_matrix, f1_score, fitting_bands
+from pipeline.evaluation.cells import check_probabilities, document_chunks
+from pipeline.evaluation.label_counts import LabelMatrix, as_label_matrix, fitting_bands
+from pipeline.evaluation.shared_threshold import best_threshold, fit_calibrated_threshold, fit_global_threshold
 
 Thresholds = NDArray[np.float32]
-
-
-def fit_global_threshold(true: LabelMatrix, probabilities: NDArray[np.float32]) -> float:
-    """The threshold with the highest micro-F1 on these documents, among all probabilities that occur.
-
-    Only probabilities of true cells are tried, and nothing is lost: between two of them a lower threshold
-    adds false positives alone. Of equally good thresholds the highest is taken.
-
-    Args:
-        true: bool CSR, shape (n_documents, n_labels).
-        probabilities: float32, the same shape, values in [0, 1].
-
-    Returns:
-        A threshold in [0, 1] that float32 represents exactly.
-
-    Raises:
-        TypeError: if an argument has the wrong type.
-        ValueError: if no cell is true, the shapes differ or a probability is not in [0, 1].
-
-    Example:
-        >>> true = sparse.csr_array(np.array([[True, False], [True, False]]))
-        >>> fit_global_threshold(true, np.float32([[0.75, 0.5], [0.25, 0.125]]))
-        0.25
-    """
-    true = as_label_matrix("true", true)
-    check_probabilities(probabilities, true.shape)
-    if not true.indices.size:
-        raise ValueError("true holds no label, so no threshold can be fitted; split val needs labeled documents.")
-    values = np.sort(true_cell_values(true, probabilities))
-    return float(_best_threshold(values, count_cells(probabilities, values)[1]))
-
-
-def _best_threshold(true_values: NDArray[np.float32], n_predicted: NDArray[np.integer]) -> np.float32:
-    """The value with the highest F1, given the ascending true values and how many cells reach each."""
-    n_true = true_values.size
-    n_found = n_true - np.searchsorted(true_values, true_values, side="left")
-    f1 = f1_score(n_found, np.full_like(n_found, n_true), n_predicted.astype(np.int64))
-    best = n_true - 1 - int(np.argmax(f1[::-1]))
-    highest: np.float32 = true_values[best]
-    return highest
-
-
-def fit_calibrated_threshold(
-    true: LabelMatrix, probabilities: NDArray[np.float32], *, shrinkage: float = 300.0
-) -> float:
-    r"""The global threshold of calibrated probabilities, steady where there are few documents.
-
-    Of calibrated probabilities the threshold with the highest expected F1 is half of that F1. The fitted threshold t
-    with its F1 F, from n true cells, is pulled there: ``(n t + shrinkage F / 2) / (n + shrinkage)``. With 90 true cells
-    t alone moves by 0.1 and more from sample to sample, F by 0.03.
-
-    Source: Lipton, Elkan and Naryanaswamy, "Optimal Thresholding of Classifiers to Maximize F1 Measure", ECML 2014,
-    theorem 1. The shrinkage is ours.
-
-    Args:
-        true: bool CSR, shape (n_documents, n_labels).
-        probabilities: float32, the same shape, values in [0, 1].
-        shrinkage: true cells that the theorem is worth, at least 0.
-
-    Raises:
-        TypeError: if an argument has the wrong type.
-        ValueError: as :func:`fit_global_threshold`, and if ``shrinkage`` is negative.
-
-    Example:
-        >>> true = sparse.csr_array(np.array([[True, False], [True, False]]))
-        >>> fit_calibrated_threshold(true, np.float32([[0.75, 0.5], [0.25, 0.125]]), shrinkage=2)  # F1 is 0.8
-        0.325
-    """
-    if shrinkage < 0:
-        raise ValueError(f"shrinkage must be at least 0, got {shrinkage}.")
-    fitted = fit_global_threshold(true, probabilities)
-    predicted = apply_thresholds(probabilities, fitted)
-    n_true = int(as_label_matrix("true", true).nnz)
-    n_found = int(true.multiply(predicted).nnz)
-    best = 2 * n_found / (n_true + predicted.nnz)
-    return (n_true * fitted + shrinkage * best / 2) / (n_true + shrinkage)
 
 
 def fit_label_thresholds(
@@ -138,7 +63,7 @@ def fit_label_thresholds(
                 values = np.sort(cells[columns.indices[columns.indptr[label] : columns.indptr[label + 1]]])
                 n_predicted = cells.size - np.searchsorted(np.sort(cells), values, side="left")
                 own_share = n_true[label] / (n_true[label] + shrinkage)
-                own = float(_best_threshold(values, n_predicted))
+                own, _ = best_threshold(values, n_predicted)
                 thresholds[label] = own_share * own + (1 - own_share) * global_threshold
     return thresholds.astype(np.float32)
 

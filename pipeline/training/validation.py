@@ -15,7 +15,8 @@ from pipeline.coding.classifier import predict_rows
 from pipeline.errors import UserError
 from pipeline.evaluation.label_counts import label_matrix, set_scores
 from pipeline.evaluation.ranking import rank_scores
-from pipeline.evaluation.thresholds import apply_thresholds, fit_global_threshold
+from pipeline.evaluation.shared_threshold import fit_global_threshold
+from pipeline.evaluation.thresholds import apply_thresholds
 from pipeline.training.loading import BatchLoader
 from pipeline.training.objectives import ClassificationObjective
 
