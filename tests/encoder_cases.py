@@ -12,6 +12,10 @@ import torch
 from pipeline.encoders.micro_batches import ChunkSettings, MicroBatch, build_micro_batches
 
 SETTINGS = ChunkSettings(chunk_tokens=16, chunk_overlap=2, cls_id=2, sep_id=3, pad_id=0)
+LONG_WINDOWS: dict[str, dict[str, Any]] = {
+    "ModernBert": {"local_attention": 8, "cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3},
+    "Longformer": {"attention_window": [8] * 3},
+}
 
 
 def batches_of(ids: list[list[int]], max_tokens: int = 64) -> list[MicroBatch]:

@@ -8,11 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from pipeline.coding.classifier import save_encoder
+from pipeline.coding.ensemble import CodingModel
 from pipeline.encoders.adapters import add_adapters, merge_adapters
 from pipeline.encoders.encoder import DocumentEncoder
 from pipeline.encoders.micro_batches import ChunkSettings, MicroBatch, build_micro_batches
@@ -113,3 +116,33 @@ def test_two_trainings_of_adapters_are_alike(
         digests.append(sha256_of(config.experiment_dir / "encoder" / "model.safetensors"))
         torch.rand(7)
     assert digests[0] == digests[1]
+
+
+def test_split_val_is_judged_by_the_arithmetic_of_the_saved_model(
+    tmp_path: Path,
+    run_small: Callable[..., PipelineConfig],
+    small_notes: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In bf16, adapters beside their layers and frozen layers from a cache round otherwise than merged ones."""
+    monkeypatch.setattr("pipeline.encoders.precision.has_bf16", lambda kind: True)  # emulated where this CPU has none
+    config = run_small(
+        tmp_path,
+        small_notes,
+        "ingest split tokenize train_encoder train_classifier",
+        encoding={"chunk_tokens": 32, "lora_rank": 2, "n_frozen_layers": 1, "cache_frozen_layers": True},
+        train_encoder={"loss": "none"},
+        train_classifier={
+            "model": "neural",
+            "n_epochs": 2,
+            "global_batch_size": 8,
+            "learning_rate": 1e-2,
+            "mixed_precision": "bf16",
+        },
+    )
+    val = pq.read_table(config.experiment_dir / "held_out.parquet").to_pylist()
+    documents = pq.read_table(config.experiment_dir / "documents.parquet").to_pylist()
+    texts = {one["document_id"]: one["text"] for one in documents}
+    model = CodingModel.load(config.experiment_dir / "classifier").to("cpu", "bf16")
+    found = list(model.code_texts([texts[row["document_id"]] for row in val], max_tokens=2048))
+    np.testing.assert_allclose(np.array(found), np.array([row["probabilities"] for row in val]), atol=1e-6)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from encoder_cases import SETTINGS, batches_of, build_tiny
+from encoder_cases import LONG_WINDOWS, SETTINGS, batches_of, build_tiny
 
 from pipeline.encoders.encoder import DocumentEncoder
 from pipeline.encoders.heads import build_head
@@ -64,12 +63,6 @@ def test_8192_tokens_are_read_to_the_last_by_a_real_encoder_alone_or_in_a_batch(
     assert moved[-1]
     assert not moved[:last_chunk].any()
     assert not torch.equal(changed_logits, alone_logits), "the last token counts"
-
-
-LONG_WINDOWS: dict[str, dict[str, Any]] = {
-    "ModernBert": {"local_attention": 8, "cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3},
-    "Longformer": {"attention_window": [8] * 3},
-}
 
 
 @pytest.mark.parametrize("name", LONG_WINDOWS)

@@ -6,8 +6,10 @@ import json
 import shutil
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
+from encoder_cases import LONG_WINDOWS, build_tiny
 
 from pipeline.encoders.encoder import DocumentEncoder
 from pipeline.encoders.pretrained import load_encoder, load_tokenizer
@@ -57,6 +59,41 @@ def test_chunks_and_frozen_layers_beyond_the_encoder_are_refused(tiny_encoder_di
         load_encoder(tiny_encoder_dir, chunk_tokens=33)
     with pytest.raises(UserError, match="this encoder has 2 layers"):
         load_encoder(tiny_encoder_dir, n_frozen_layers=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "expected"),
+    [
+        ("Bart", {"encoder_layers": 1, "decoder_layers": 1, "d_model": 16}, "'bart' is an encoder with a decoder"),
+        ("Bert", {"is_decoder": True}, "'bert' is a decoder"),
+        ("ConvBert", {"initializer_range": 0.3}, "'convbert' read a document differently beside a longer one"),
+    ],
+)
+def test_what_is_no_encoder_or_reads_padding_is_refused(
+    tmp_path: Path, name: str, changed: dict[str, Any], expected: str
+) -> None:
+    """States of a decoder belong to other tokens; padding that is read makes codes depend on the batch."""
+    build_tiny(name, pad_token_id=0, **changed).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=expected):
+        load_encoder(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["Bert", "Roberta", "DistilBert", "Electra", "MPNet", "Longformer", "ModernBert"])
+def test_common_encoders_are_taken(tmp_path: Path, name: str) -> None:
+    build_tiny(name, pad_token_id=0, **LONG_WINDOWS.get(name, {})).save_pretrained(tmp_path)
+    assert isinstance(load_encoder(tmp_path), DocumentEncoder)
+
+
+def test_a_vocabulary_with_capitals_is_not_lower_cased_without_a_word(tmp_path: Path) -> None:
+    """transformers lower-cases text for a vocab.txt unless the folder says otherwise."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "Pain", "pain", "Fever", "of"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", "vocab_size": len(words)}))
+    with pytest.raises(UserError, match=r'2 of the 4 entries .*Put "do_lower_case": false into'):
+        load_tokenizer(tmp_path)
+    for setting, expected in ((False, ["Pain", "of", "Fever"]), (True, ["pain", "of", "[UNK]"])):
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": setting}))
+        assert load_tokenizer(tmp_path).tokenize("Pain of Fever") == expected
 
 
 def copy_of(folder: Path, target: Path) -> Path:

@@ -122,6 +122,10 @@ class DocumentEncoder(nn.Module):
         self._cache = cache
         logger.info("frozen layers computed once: %d documents, %.0f MB", n_documents, cache.n_bytes / 1e6)
 
+    def drop_cache(self) -> None:
+        """Compute all layers again from now on."""
+        self._cache = None
+
     def share_cache(self, other: DocumentEncoder) -> None:
         """Start from the output of another encoder's frozen layers, which must be equal to this one's."""
         self._cache = other._cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,20 @@ from torch import nn
 
 from pipeline.encoders.cpu_attention import dropout_setting
 from pipeline.encoders.encoder import DocumentEncoder
+from pipeline.encoders.micro_batches import ChunkSettings, build_micro_batches
 from pipeline.errors import UserError
 from pipeline.experiment.encoder_files import check_encoder
 
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
+_MIN_CASED_SHARE = 0.01  # of a vocabulary's entries, with capitals: more are no accident
+_PADDING_TOLERANCE = 1e-4  # of the largest state; float32 alone moves states by a hundredth of that
 
 
 def load_tokenizer(folder: Path) -> Any:
     """Load the fast tokenizer of an encoder from its folder, never from the network.
 
     Raises:
-        UserError: if there is none.
+        UserError: if there is none, or it lower-cases text for a vocabulary with capitals.
     """
     from transformers import AutoTokenizer
 
@@ -37,8 +41,25 @@ def load_tokenizer(folder: Path) -> Any:
         ) from None
     if not tokenizer.is_fast:
         raise UserError(f"{folder}: only fast tokenizers give character offsets; add its tokenizer.json.")
+    _check_case(folder, tokenizer)
     tokenizer.model_max_length = 10**9  # documents are cut into chunks here; no warning about their length
     return tokenizer
+
+
+def _check_case(folder: Path, tokenizer: Any) -> None:
+    """Refuse a tokenizer that lower-cases text, as transformers does unless told otherwise, for a cased vocabulary."""
+    normalizer, settings = tokenizer.backend_tokenizer.normalizer, folder / "tokenizer_config.json"
+    if normalizer is None or normalizer.normalize_str("Pain") != "pain":
+        return
+    words = set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)
+    n_cased = sum(word != word.lower() for word in words)
+    is_asked_for = settings.exists() and json.loads(settings.read_text(encoding="utf-8")).get("do_lower_case") is True
+    if n_cased > _MIN_CASED_SHARE * len(words) and not is_asked_for:
+        raise UserError(
+            f"{folder}: its tokenizer lower-cases text, but {n_cased:,} of the {len(words):,} entries of its "
+            'vocabulary hold capitals and would never be met. Put "do_lower_case": false into its '
+            "tokenizer_config.json (or true, if it was trained that way)."
+        )
 
 
 def load_encoder(
@@ -59,8 +80,8 @@ def load_encoder(
         attention_dropout: of attention weights in training; None: as its config says.
 
     Raises:
-        UserError: if it cannot be loaded, its window is shorter than a chunk, or it has no dropout of attention weights
-            to be set.
+        UserError: if it cannot be loaded, its window is shorter than a chunk, it is a decoder, reads a document
+            differently beside a longer one, or has no dropout of attention weights to be set.
     """
     from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModel
@@ -72,6 +93,7 @@ def load_encoder(
     is_local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
         config = AutoConfig.from_pretrained(folder, **is_local)
+        _check_kind(folder, config)
         if attention_dropout is not None:
             _set_attention_dropout(config, attention_dropout)
         if getattr(config, "attention_type", None) == "block_sparse":
@@ -91,7 +113,42 @@ def load_encoder(
     _check_window(backbone, chunk_tokens)
     if hasattr(backbone, "pooler"):
         backbone.pooler = None  # never used here; unused parameters would stall distributed training
-    return DocumentEncoder(backbone, n_frozen_layers=n_frozen_layers, freeze_embeddings=freeze_embeddings)
+    encoder = DocumentEncoder(backbone, n_frozen_layers=n_frozen_layers, freeze_embeddings=freeze_embeddings)
+    _check_padding(folder, encoder)
+    return encoder
+
+
+def _check_kind(folder: Path, config: Any) -> None:
+    """Refuse what is no encoder: states of a decoder stand for the tokens before, or for those shifted by one."""
+    if config.is_encoder_decoder or getattr(config, "is_decoder", False):
+        kind = "an encoder with a decoder" if config.is_encoder_decoder else "a decoder"
+        raise UserError(
+            f"{folder}: {config.model_type!r} is {kind} by its config.json; an encoder is needed, whose states read "
+            "the whole text (BERT, RoBERTa, ModernBERT, Longformer and the like)."
+        )
+
+
+@torch.no_grad()
+def _check_padding(folder: Path, encoder: DocumentEncoder) -> None:
+    """Refuse an architecture that reads padding: a note would get other codes beside other notes."""
+    config: Any = encoder.backbone.config
+    padding = config.pad_token_id or 0
+    some = [token for token in range(min(config.vocab_size, 20)) if token != padding]
+    settings = ChunkSettings(chunk_tokens=16, chunk_overlap=0, cls_id=some[-1], sep_id=some[-2], pad_id=padding)
+    short, long = some[:6], (some * 14)[:14]  # widths 8 and 16, both without padding of their own
+    encoder.eval()
+    states = []
+    for documents in ([short], [short, long]):
+        (batch,) = build_micro_batches(
+            range(len(documents)), documents, [[0] * len(one) for one in documents], settings, max_tokens=10_000
+        )
+        states.append(encoder(batch).states[0, : len(short)])
+    alone, beside = states
+    if not (alone - beside).abs().max() <= _PADDING_TOLERANCE * alone.abs().max():
+        raise UserError(
+            f"{folder}: encoders of type {config.model_type!r} read a document differently beside a longer one, so "
+            "that its codes would depend on its batch; use another one."
+        )
 
 
 def _set_attention_dropout(config: Any, value: float) -> None:

@@ -23,7 +23,7 @@ from pipeline.coding.corpora import Corpus, build_corpora
 from pipeline.coding.ensemble import Coded, CodingModel
 from pipeline.coding.ensemble_fitting import Fitter, fit_model
 from pipeline.coding.held_out import save_held_out
-from pipeline.encoders.adapters import add_adapters
+from pipeline.encoders.adapters import add_adapters, merge_adapters
 from pipeline.encoders.encoder import ProjectionHead
 from pipeline.encoders.heads import LabelAttentionHead, build_head, start_from_prevalence
 from pipeline.encoders.micro_batches import ChunkSettings
@@ -137,6 +137,9 @@ def _train_neural(
         patience=settings.patience,
         log=lambda metrics, step: tracked.log_metrics(metrics, step=step),
     )
+    # As the saved model computes them: in bf16, adapters aside and frozen layers from a cache make a difference.
+    merge_adapters(objective.encoder)
+    objective.encoder.drop_cache()
     probabilities = validator.probabilities()
     classifier = Classifier(
         objective.encoder, objective.head, tokenizer, label_space, _classifier_settings(config, accelerator)
