@@ -36,7 +36,7 @@ ui: $(STAMP)
 
 # Set-up and caches; runs stay.
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build *.egg-info
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
 
 # All runs of this checkout, models too.
 clean-runs:

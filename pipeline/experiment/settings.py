@@ -245,7 +245,9 @@ class Compute(Section):
     n_threads: PositiveInt | None = Field(
         None, description="CPU threads of a process of a stage; null: what --cores gives, or 4 in a job of Slurm"
     )
-    n_workers: Annotated[int, Field(ge=0)] = Field(2, description="processes that prepare data")
+    n_workers: Annotated[int, Field(ge=0)] = Field(
+        2, description="processes that tokenize, and that prepare batches for a GPU"
+    )
     accelerate_config: Path | None = Field(None, description="launch file of configs/accelerate for trainings")
     n_gpus: Annotated[int, Field(ge=0)] = Field(
         0, description="GPUs asked of the scheduler for a training; one for predict"

@@ -56,12 +56,10 @@ class Vectorizer:
     Attributes:
         columns: by analyzer, which hashed columns are kept, ascending.
         idf: by analyzer, the weight of each kept column, float32.
-        settings: with which they were chosen.
     """
 
     columns: dict[str, NDArray[np.int32]]
     idf: dict[str, NDArray[np.float32]]
-    settings: Lexical
 
     @classmethod
     def fit(cls, texts: Callable[[], Iterable[str]], settings: Lexical) -> Vectorizer:
@@ -93,7 +91,7 @@ class Vectorizer:
                 " lexical model can be fitted; lower train_classifier.lexical.min_documents, or set "
                 "train_classifier.model: neural and train_classifier.baseline: false."
             )
-        return cls(columns, idf, settings)
+        return cls(columns, idf)
 
     @property
     def n_features(self) -> int:
@@ -226,12 +224,10 @@ class LexicalModel:
         return self.linear.scores(self.vectorizer.transform(texts))
 
     def save(self, folder: Path) -> None:
-        """Write settings as JSON and numbers as safetensors into a folder."""
+        """Write the names of the analyzers as JSON and numbers as safetensors into a folder."""
         folder.mkdir(parents=True, exist_ok=True)
         vectorizer, weights = self.vectorizer, self.linear.weights
-        write_json(
-            folder / "lexical.json", {"settings": vectorizer.settings.model_dump(), "parts": list(vectorizer.idf)}
-        )
+        write_json(folder / "lexical.json", {"parts": list(vectorizer.idf)})
         numbers: dict[str, NDArray[Any]] = {f"columns_{name}": columns for name, columns in vectorizer.columns.items()}
         numbers |= {f"idf_{name}": idf for name, idf in vectorizer.idf.items()}
         numbers |= {
@@ -254,7 +250,7 @@ class LexicalModel:
             numbers = load_file(str(folder / "lexical.safetensors"))
             columns = {name: numbers[f"columns_{name}"] for name in raw["parts"]}
             idf = {name: numbers[f"idf_{name}"] for name in raw["parts"]}
-            vectorizer = Vectorizer(columns, idf, Lexical(**raw["settings"]))
+            vectorizer = Vectorizer(columns, idf)
             weights = sparse.csc_array(
                 (numbers["data"], numbers["indices"], numbers["indptr"]), shape=(vectorizer.n_features, n_labels)
             )
