@@ -44,6 +44,18 @@ def test_a_head_gives_a_logit_for_every_label(name: str) -> None:
     assert logits.dtype == torch.float32
 
 
+@pytest.mark.parametrize("name", ["label_attention", "laat"])
+def test_label_attention_holds_a_few_documents_at_a_time(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many short documents fit into a micro-batch of tokens, but not n_labels vectors of each of them."""
+    head, states, sizes = head_of(name), tokens(), []
+    expected = head(states)
+    whole = head.label_vectors
+    monkeypatch.setattr("pipeline.encoders.heads.MAX_LABEL_VALUES", 2 * N_LABELS * DIM + 1)
+    monkeypatch.setattr(head, "label_vectors", lambda part: sizes.append(len(part.states)) or whole(part))
+    torch.testing.assert_close(head(states), expected)
+    assert sizes == [2, 1]
+
+
 @pytest.mark.parametrize("name", HEADS)
 def test_whatever_stands_in_padding_changes_nothing(name: str) -> None:
     head, states = head_of(name), tokens()

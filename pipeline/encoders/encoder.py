@@ -42,6 +42,11 @@ class TokenStates:
         weights = self.mask.unsqueeze(-1).to(self.states.dtype)
         return (self.states * weights).sum(dim=1) / weights.sum(dim=1)
 
+    def split(self, n_documents: int) -> list[TokenStates]:
+        """The same in blocks of at most so many documents."""
+        columns = (self.states, self.mask, self.context_ids, self.cls_states)
+        return [TokenStates(*block) for block in zip(*(torch.split(one, n_documents) for one in columns), strict=True)]
+
 
 class DocumentEncoder(nn.Module):
     """Encode documents of any length: all their chunks, every token of text, never padding.

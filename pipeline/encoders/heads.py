@@ -12,6 +12,9 @@ from pipeline.encoders.encoder import TokenStates
 from pipeline.errors import UserError
 from pipeline.notes.triggers import KINDS
 
+MAX_LABEL_VALUES = 2**27
+"""Numbers in one tensor of (n_documents, n_labels, ...) at a time, half a GB in float32; one document at least."""
+
 
 class LinearHead(nn.Module):
     """Pooled embedding, dropout, one linear layer.
@@ -90,8 +93,10 @@ class LabelAttentionHead(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, tokens: TokenStates) -> Tensor:
-        """Logits, (n_documents, n_labels)."""
-        return self.logits_of(self.label_vectors(tokens))
+        """Logits, (n_documents, n_labels); attention and label vectors are held for a few documents at a time."""
+        n_labels, dim = self.weight.shape
+        n_documents = max(1, MAX_LABEL_VALUES // (n_labels * max(dim, tokens.states.shape[1])))
+        return torch.cat([self.logits_of(self.label_vectors(part)) for part in tokens.split(n_documents)])
 
     def label_vectors(self, tokens: TokenStates) -> Tensor:
         """What each label's attention reads in each document, (n_documents, n_labels, dim)."""
