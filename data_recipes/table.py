@@ -253,9 +253,9 @@ def _split(
 ) -> Literal["train", "val", "test"] | None:
     value = _text(row, options.split).strip().lower() if options.split else ""
     if value and value not in _SPLITS:
-        shown = repr(value) if value.isalnum() and len(value) <= 16 else "something else"  # never text of a note
         raise UserError(
-            f"document {document_id}: its split is {shown}, expected one of {', '.join(_SPLITS)} or nothing."
+            f"document {document_id}: column {options.split!r} holds none of {', '.join(_SPLITS)}, nor nothing; "
+            "mend it, or name another in data.options.split."
         )
     if options.split and not value:
         report.count("documents_without_given_split")

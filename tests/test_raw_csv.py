@@ -183,11 +183,20 @@ def test_names_with_blanks_and_umlauts_are_shown_where_another_column_says_that_
         read(tmp_path / "t.csv", ["row_id", "code"])
 
 
-def test_a_lost_header_does_not_bring_a_row_of_data_into_the_message(tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_bytes(as_csv([["1", "I10", "Seen for cough"]], header="10,I10,Seen for MARKER"))
-    with pytest.raises(UserError, match="lost its header") as caught:
+@pytest.mark.parametrize("header", ["10,I10,Seen for MARKER", "A1,MARKER,fever"])
+def test_a_lost_header_does_not_bring_a_row_of_data_into_the_message(tmp_path: Path, header: str) -> None:
+    (tmp_path / "t.csv").write_bytes(as_csv([["1", "I10", "Seen for cough"]], header=header))
+    with pytest.raises(
+        UserError, match=r"none of its columns \(3\) is one of .*perhaps the header is missing"
+    ) as caught:
         read(tmp_path / "t.csv")
     assert "MARKER" not in str(caught.value)
+
+
+def test_the_first_line_that_excel_alone_reads_is_named(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(b"sep=,\r\n" + as_csv(ROWS))
+    with pytest.raises(UserError, match="its first line, 'sep=', is for Excel alone; delete it"):
+        read(tmp_path / "t.csv")
 
 
 @pytest.mark.parametrize(

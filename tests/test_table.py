@@ -11,6 +11,7 @@ import pytest
 from table_cases import jsonl, read
 
 from data_recipes import table
+from data_recipes._raw.checks import count_rows
 from pipeline.errors import UserError
 from pipeline.notes.document_files import read_documents
 from pipeline.notes.documents import Document
@@ -223,11 +224,31 @@ def test_a_table_that_cannot_be_read_is_named_without_its_text(
     assert SECRET not in str(caught.value)
 
 
-@pytest.mark.parametrize(("split", "shown"), [("dev", "'dev'"), (f"Mr {SECRET}", "something else")])
-def test_a_split_of_another_name_is_refused_with_the_document(tmp_path: Path, split: str, shown: str) -> None:
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
+def test_names_of_columns_that_are_a_row_of_data_are_shown_by_no_kind_of_table(tmp_path: Path, name: str) -> None:
+    """As pandas and DuckDB write a table whose header was forgotten."""
+    row = {"A1": "A2", SECRET: "x", f"Seen for {SECRET}": "t"}
+    if name == "a.parquet":
+        pq.write_table(pa.Table.from_pylist([row]), tmp_path / name)
+    elif name == "a.jsonl":
+        jsonl(tmp_path / name, row)
+    else:
+        (tmp_path / name).write_text(",".join(row), encoding="utf-8")
+    with pytest.raises(UserError, match=r"none of its columns \(3\) is one of document_id, text, codes") as caught:
+        read(tmp_path / name)
+    assert SECRET not in str(caught.value)
+    for table_ in table.raw_tables(tmp_path / name, table.Options()):
+        with pytest.raises(UserError, match=r"none of its columns \(3\)") as caught:
+            count_rows(table_)
+        assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("split", ["dev", "Mueller", f"Mr {SECRET}"])
+def test_a_split_of_another_name_is_refused_with_the_document_and_without_its_value(tmp_path: Path, split: str) -> None:
     row = {"document_id": "d1", "text": "t", "codes": "I10", "split": split}
-    with pytest.raises(UserError, match=f"document d1: its split is {shown}, expected one of train, val, test"):
+    with pytest.raises(UserError, match="document d1: column 'split' holds none of train, val, test") as caught:
         read(jsonl(tmp_path / "a.jsonl", row), split="split")
+    assert split not in str(caught.value)
     documents, _ = read(jsonl(tmp_path / "a.jsonl", {**row, "split": " Train "}), split="split")
     assert documents[0].given_split == "train"
 

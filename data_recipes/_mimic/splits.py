@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from data_recipes._raw.csv_columns import read_raw_csv
 from pipeline.errors import UserError
 from pipeline.notes.ingest_report import IngestReport
+from pipeline.notes.row_files import describe_columns
 
 Split = Literal["train", "val", "test"]
 
@@ -22,7 +23,6 @@ _NAMES: dict[str, Split] = {
     "val": "val", "valid": "val", "validation": "val", "dev": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
-_MAX_ECHO = 16
 
 
 class PublishedSplits:
@@ -81,13 +81,9 @@ def _load(path: Path) -> dict[str, Split]:
     for number, (document_id, name) in enumerate(_rows(path), start=1):
         split = _NAMES.get(name.strip().lower())
         if split is None:
-            raise UserError(
-                f"{path}, row {number}: unknown split {name[:_MAX_ECHO]!r}; expected one of {', '.join(_NAMES)}."
-            )
+            raise UserError(f"{path}, row {number}: unknown split; expected one of {', '.join(_NAMES)}.")
         if not document_id.isdecimal():
-            raise UserError(
-                f"{path}, row {number}: _id {document_id[:_MAX_ECHO]!r} is no whole number; expected a HADM_ID."
-            )
+            raise UserError(f"{path}, row {number}: _id is no whole number; expected a HADM_ID.")
         if splits.setdefault(document_id, split) != split:
             raise UserError(f"{path}, row {number}: id {document_id} is in two splits; mend the file.")
     if not splits:
@@ -114,7 +110,7 @@ def _table(path: Path) -> pa.Table:
         return table.select(_COLUMNS)
     except KeyError:
         raise UserError(
-            f"{path}: expected columns {' and '.join(_COLUMNS)}, found {', '.join(table.schema.names[:12])}."
+            f"{path}: expected columns {' and '.join(_COLUMNS)}; {describe_columns(table.schema.names, _COLUMNS)}."
         ) from None
-    except (pa.ArrowInvalid, OSError):
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError):
         raise UserError(f"{path}: not a readable .feather, .parquet or .csv file; download it again.") from None

@@ -38,7 +38,7 @@ from data_recipes._raw.csv_rows import (
 )
 from pipeline.errors import UserError
 from pipeline.notes.ingest_report import IngestReport
-from pipeline.notes.row_files import find_column
+from pipeline.notes.row_files import describe_columns, find_column
 
 OnBadRow = Literal["error", "skip"]
 T = TypeVar("T")
@@ -47,8 +47,6 @@ _CHUNK_BYTES = 8 << 20  # large, so that threads seldom wait for each other
 _PEEK_BYTES = 1 << 10
 _MAX_ROW_BYTES = 64 << 20
 _GZIP_MAGIC = b"\x1f\x8b"
-_COLUMN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,40}")
-_MAX_NAME_CHARS = 41
 _MEND = "mend the file or download it again (rows are counted from 1, without the header)."
 
 
@@ -194,11 +192,13 @@ def _read_header(path: Path, chunks: Iterator[bytes], wanted: _Wanted) -> tuple[
             f"{path}: no header that ends with a line; lines must end with LF or CR LF, not with CR alone. Save it as "
             "CSV UTF-8 again."
         ) from None
-    found = _describe(names, wanted.columns)
-    advice = f"found {found}; {wanted.if_missing}"
+    if text.startswith("sep="):
+        raise UserError(f"{path}: its first line, 'sep=', is for Excel alone; delete it, so that the header is first.")
+    found = describe_columns(names, wanted.columns)
+    advice = f"{found}; {wanted.if_missing}"
     positions = {column: _position(path, column, names, advice) for column in wanted.columns}
     if len(set(positions.values())) < len(positions):
-        raise UserError(f"{path}: {', '.join(wanted.columns)} are not columns of their own; found {found}.")
+        raise UserError(f"{path}: {', '.join(wanted.columns)} are not columns of their own; {found}.")
     return _Layout(len(names), positions, row_start_pattern(rest)), rest
 
 
@@ -207,14 +207,6 @@ def _position(path: Path, column: str, names: Sequence[str], advice: str) -> int
     if place is None:
         raise UserError(f"{path}: column {column!r} is missing; {advice}.")
     return place
-
-
-def _describe(names: Sequence[str], wanted: Sequence[str]) -> str:
-    """The header for a message, unless it looks like a row of data: one of the wanted names says that it is none."""
-    is_header = not {name.lower() for name in names}.isdisjoint(name.lower() for name in wanted)
-    if is_header or all(_COLUMN_NAME.fullmatch(name) for name in names):
-        return ", ".join(name[:_MAX_NAME_CHARS] for name in names)
-    return f"{len(names)} fields that are no column names (has the file lost its header, or no comma between fields?)"
 
 
 def _take_rows(block: bytes, layout: _Layout, holding: str | None, *, at_end: bool) -> _Taken:

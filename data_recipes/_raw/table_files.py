@@ -9,7 +9,7 @@ from typing import Any
 from data_recipes._raw.csv_columns import OnBadRow, read_raw_csv
 from pipeline.errors import UserError
 from pipeline.notes.ingest_report import IngestReport
-from pipeline.notes.row_files import find_column, json_rows, parquet_columns, parquet_rows
+from pipeline.notes.row_files import describe_columns, find_column, json_rows, parquet_columns, parquet_rows
 
 KINDS = ".csv, .csv.gz, .jsonl or .parquet file, or a folder of them or of .txt files"
 _CSV, _JSONL, _PARQUET = (".csv", ".csv.gz"), (".jsonl",), (".parquet",)
@@ -71,5 +71,5 @@ def need_columns(found: Iterable[str], columns: Sequence[str], where: str) -> No
     missing = [name for name in columns if name not in names]
     if missing:
         raise UserError(
-            f"{where}: column {' and '.join(missing)} missing (found: {', '.join(names[:12])}); {NAME_COLUMNS}."
+            f"{where}: column {' and '.join(missing)} missing ({describe_columns(names, columns)}); {NAME_COLUMNS}."
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import pyarrow.parquet as pq
 from pipeline.errors import UserError
 
 _BUFFER_BYTES = 1 << 20
+_NAME = re.compile(r"[^\W\d](?:[ .-]?\w){0,40}")
+_MAX_NAMES = 12
 
 
 def json_rows(lines: Iterable[str], where: str) -> Iterator[tuple[int, Any]]:
@@ -102,3 +105,25 @@ def find_column(found: Sequence[str], column: str, where: str) -> int | None:
         if n:
             return names.index(name)
     return None
+
+
+def describe_columns(found: Sequence[str], wanted: Sequence[str]) -> str:
+    """The columns of a table for a message: by name only where one that is wanted tells that they are names.
+
+    Where the header is lost, what stands in its place is the first row of data: ids, names of patients, a whole text.
+    Of the names, only those are shown that look like one.
+
+    Example:
+        >>> describe_columns(["id", "Note ID", "3 h of fever"], ["id", "text"])
+        'found id, Note ID and 1 more'
+        >>> describe_columns(["A1", "Mueller", "fever"], ["id", "text"])
+        'none of its columns (3) is one of id, text; perhaps the header is missing, or no comma stands between fields'
+    """
+    if {one.lower() for one in found}.isdisjoint(one.lower() for one in wanted):
+        return (
+            f"none of its columns ({len(found)}) is one of {', '.join(wanted)}; perhaps the header is missing, or no "
+            "comma stands between fields"
+        )
+    shown = [one for one in found if _NAME.fullmatch(one)][:_MAX_NAMES]
+    n_more = len(found) - len(shown)
+    return f"found {', '.join(shown)}" + (f" and {n_more} more" if n_more else "")
