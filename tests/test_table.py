@@ -82,7 +82,7 @@ def test_text_files_are_read_as_predict_and_review_read_them(tmp_path: Path, lin
 
 @pytest.mark.parametrize("codes", [401.9, 4019, [4019], ["I10", 4019], {"a": 1}, True])
 def test_codes_that_are_not_text_are_refused_since_zeros_may_be_lost(tmp_path: Path, codes: object) -> None:
-    with pytest.raises(UserError, match=r"document d1: a code is a \w+, not text, so zeros may be lost"):
+    with pytest.raises(UserError, match=r"document d1: a code is a \w+, not text"):
         read(jsonl(tmp_path / "a.jsonl", {"document_id": "d1", "text": SECRET, "codes": codes}), code_system="icd9cm")
 
 
@@ -127,6 +127,11 @@ def test_titles_that_cannot_be_read_are_named(tmp_path: Path, content: str | Non
         table.read_titles(None, table.Options(titles_path=titles), IngestReport(), tmp_path)
 
 
+def test_titles_of_another_kind_of_file_are_refused_before_anything_is_read(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"titles_path: .*must be a \.csv or \.csv\.gz file"):
+        read(jsonl(tmp_path / "a.jsonl", *ROWS), titles_path=tmp_path / "titles.jsonl")
+
+
 def test_a_folder_of_tables_is_read_in_the_order_of_names(tmp_path: Path) -> None:
     folder = tmp_path / "export"
     folder.mkdir()
@@ -156,14 +161,14 @@ def test_a_text_is_not_taken_for_an_id_or_a_code(names: dict[str, str]) -> None:
 
 def test_an_id_as_long_as_a_text_is_refused_without_it(tmp_path: Path) -> None:
     row = {"note": f"{SECRET} " * 20, "text": "t", "codes": ["I10"]}
-    with pytest.raises(UserError, match="row 1: 'note' holds 219 characters") as caught:
+    with pytest.raises(UserError, match=r"a\.jsonl row 1: 'note' holds 219 characters") as caught:
         read(jsonl(tmp_path / "a.jsonl", row), document_id="note")
     assert SECRET not in str(caught.value)
 
 
 def test_an_id_that_is_a_list_is_refused_and_what_is_no_value_is_no_code(tmp_path: Path) -> None:
     row: dict[str, Any] = {"document_id": ["x"], "text": "t", "codes": []}
-    with pytest.raises(UserError, match="'document_id' holds a list"):
+    with pytest.raises(UserError, match=r"^a\.jsonl row 1: column 'document_id': a value of type list is no id; write"):
         read(jsonl(tmp_path / "a.jsonl", row))
     without = (float("nan"), [""], [None])
     rows = [{**row, "document_id": str(number), "codes": codes} for number, codes in enumerate(without)]

@@ -50,6 +50,53 @@ def test_an_id_that_a_spreadsheet_shortened_is_refused(tmp_path: Path, patient: 
         read(tmp_path / "a.csv", patient_id="patient")
 
 
+@pytest.mark.parametrize(
+    ("column", "values", "expected"),
+    [
+        (
+            "text",
+            pa.array([b"Xqzv"], pa.binary()),
+            r"document a: column 'text': .* bytes \(a binary column\) is no text",
+        ),
+        ("text", [5], "document a: column 'text': a value of type int is no text"),
+        ("codes", pa.array([b"I10"], pa.binary()), "document a: a code is bytes, not text: the column is binary"),
+        ("patient", pa.array([b"Xqzv"], pa.binary()), r"a\.parquet row 1: column 'patient': .* bytes .* is no id"),
+        ("patient", pa.array([0], pa.timestamp("s")), "column 'patient': a value of type datetime is no id"),
+        ("patient", [True], "column 'patient': a value of type bool is no id"),
+        ("patient", pa.array(["1.5"]).cast(pa.decimal128(5, 1)), "column 'patient': a decimal is no id"),
+        ("patient", pa.array([7.0], pa.float32()), "column 'patient' holds numbers of type float, in which several"),
+        ("document_id", pa.array([7.0]).cast(pa.float16()), "column 'document_id' holds numbers of type halffloat"),
+    ],
+)
+def test_a_cell_of_another_type_is_refused_and_not_written_as_python_shows_it(
+    tmp_path: Path, column: str, values: object, expected: str
+) -> None:
+    """Else a document is "b'Fever'", and one patient is two or two are one."""
+    row = {"document_id": ["a"], "patient": ["p"], "text": ["t"], "codes": ["I10"]}
+    pq.write_table(pa.table({**row, column: values}), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=expected) as caught:
+        read(tmp_path / "a.parquet", patient_id="patient")
+    assert "Xqzv" not in str(caught.value)
+
+
+def test_a_whole_decimal_is_an_id(tmp_path: Path) -> None:
+    """As databases export a NUMBER."""
+    numbers = pa.array(["90071992547409930", "7"]).cast(pa.decimal128(20, 0))
+    rows = {"document_id": ["a", "b"], "patient": numbers, "text": ["t"] * 2, "codes": ["I10"] * 2}
+    pq.write_table(pa.table(rows), tmp_path / "a.parquet")
+    documents, report = read(tmp_path / "a.parquet", patient_id="patient")
+    assert [one.patient_id for one in documents] == ["90071992547409930", "7"]
+    assert report["changed"] == {}
+
+
+def test_an_id_with_a_point_in_thousands_stays_as_it_is(tmp_path: Path) -> None:
+    """1.000 may stand beside 1.234 and 1."""
+    (tmp_path / "a.csv").write_text("document_id,text,codes\n1.000,t,I10\n2.0,t,I10\n", encoding="utf-8")
+    documents, report = read(tmp_path / "a.csv")
+    assert [one.document_id for one in documents] == ["1.000", "2"]
+    assert report["examples"] == {"ids_without_their_decimals": ["a.csv row 2"]}
+
+
 def test_the_patient_may_be_the_document(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("pid,text,codes\n7,t,I10\n", encoding="utf-8")
     documents, _ = read(tmp_path / "a.csv", document_id="pid", patient_id="pid")

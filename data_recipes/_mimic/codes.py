@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from data_recipes._raw.cells import check_leading_zeros
+from data_recipes._raw.code_checks import check_leading_zeros
 from data_recipes._raw.csv_columns import OnBadRow, read_raw_csv
 from pipeline.errors import UserError
 from pipeline.icd.codes import CodeSystem, make_label, normalise

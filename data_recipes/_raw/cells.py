@@ -1,88 +1,18 @@
-"""What cells of tables hold: ids and codes that went through a number, lists, free text in the place of labels."""
+"""What cells of tables hold: text, ids that went through a number, lists."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
 import re
-from pathlib import Path
+from decimal import Decimal
 from typing import Any
 
 from pipeline.errors import UserError
-from pipeline.icd.codes import CodeSystem, normalise
 
 _SHORTENED = re.compile(r"\d([.,]\d+)?[eE]\+\d+")
-_FLOAT = re.compile(r"\d+\.0+")
+_FLOAT = re.compile(r"[0-9]+\.0")
 _EXACT = 2**53  # beyond, a float does not hold every whole number
 _LIST = re.compile(r"\[(['\"].*['\"])?\]", re.DOTALL)  # as Python writes a list of texts, or an empty one
-_DELIMITERS = {"comma": ",", "semicolon": ";", "bar": "|", "slash": "/", "tab": "\t", "blank": " "}
-_MANY_ENTRIES = 20  # from which on a fifth without the shape of a code says something
-_MANY_LABELS = 100  # from which on labels that do not repeat are none
-_MANY_CODES = 5000  # of MIMIC's ICD-9 codes, one in twenty and more begins with 0
-
-
-def check_leading_zeros(path: Path, system: CodeSystem, n_codes: int, *, has_zeros: bool) -> None:
-    """Refuse many codes of ICD-9 without a leading zero.
-
-    Raises:
-        UserError: if they must have gone through a number.
-    """
-    if system in ("icd9cm", "icd9pcs") and n_codes >= _MANY_CODES and not has_zeros:
-        raise UserError(
-            f"{path}: none of its {n_codes:,} {system} codes begins with 0, so the column went through a number "
-            "and codes are wrong (0117 and 117 are two procedures); download the file again, or export it as text."
-        )
-
-
-def check_are_codes(
-    path: Path, column: str, system: CodeSystem, n_codes: int, n_different: int, *, n_malformed: int
-) -> None:
-    """Refuse a column of codes that must be of another system, and labels of none that hardly repeat.
-
-    Args:
-        path: of the table.
-        column: of the codes.
-        system: the code system.
-        n_codes: entries.
-        n_different: different labels among them.
-        n_malformed: of the entries.
-
-    Raises:
-        UserError: if a fifth of the entries and more are no codes, or free text would reach reports as labels.
-    """
-    if n_codes >= _MANY_ENTRIES and n_malformed > n_codes / 5:
-        raise UserError(
-            f"{path}: {n_malformed:,} of {n_codes:,} entries of column {column!r} are no codes of {system}; set "
-            "data.options.code_system, or name another column in data.options.codes."
-        )
-    if system == "none" and n_codes >= _MANY_LABELS and n_different > n_codes / 2:
-        raise UserError(
-            f"{path}: column {column!r} has {n_different:,} different values among {n_codes:,}, so it seems to be free "
-            "text; labels, which reports show, must repeat. Name the column of labels in data.options.codes."
-        )
-
-
-def check_delimiter(entry: str, column: str, system: CodeSystem) -> None:
-    """Refuse a malformed entry that is several codes: as one it would be left out.
-
-    Raises:
-        UserError: if it falls into codes of the system at another delimiter than the one given.
-    """
-    for name, delimiter in _DELIMITERS.items():
-        parts = [part for part in entry.split(delimiter) if part.strip()]
-        if len(parts) > 1 and all(_is_code(part, system) for part in parts):
-            raise UserError(
-                f"column {column!r} holds several codes in one entry, with a {name} between them; give "
-                f"--set 'data.options.delimiter={json.dumps(delimiter)}', quotes and all."
-            )
-
-
-def _is_code(text: str, system: CodeSystem) -> bool:
-    with contextlib.suppress(UserError):
-        normalise(text.strip(), system)
-        return True
-    return False
 
 
 def as_list(value: Any, column: str, delimiter: str) -> list[Any]:
@@ -110,25 +40,40 @@ def as_id(value: Any) -> tuple[str, bool]:
     """An id as text, the same whether its column held whole numbers or, where one was missing, floats.
 
     Args:
-        value: a cell; 123, 123.0, "123" and "123.0" are one id, None and NaN are none.
+        value: a cell; 123, 123.0, "123" and "123.0" are one id ("123.000" is another), None and NaN are none.
 
     Returns:
         The id without blanks around it, and whether decimals were taken off.
 
     Raises:
-        ValueError: if it is a float that is no whole number or too large to be exact, or "1.23E+12".
+        ValueError: if it is neither text nor a number, a number that is not whole, a float too large to be exact, or
+            "1.23E+12"; without the value.
 
     Example:
         >>> as_id(123.0), as_id("0123.0"), as_id(" a.0"), as_id(float("nan"))
         (('123', True), ('0123', True), ('a.0', False), ('', False))
     """
-    if isinstance(value, float):
+    if isinstance(value, float | Decimal):
         if math.isnan(value):
             return "", False
-        if not value.is_integer() or abs(value) >= _EXACT:
-            raise ValueError("a float is no id; export it as text")
-        return str(int(value)), True
-    text = "" if value is None else str(value).strip()
+        if not math.isfinite(value) or value % 1 or (isinstance(value, float) and abs(value) >= _EXACT):
+            raise ValueError(f"a {type(value).__name__.lower()} is no id; export it as text")
+        return str(int(value)), "." in str(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value), False
+    text = as_text(value, "id").strip()
     if _SHORTENED.fullmatch(text):
         raise ValueError("a spreadsheet shortened this id, and others may have become the same; export it as text")
-    return (text.partition(".")[0], True) if _FLOAT.fullmatch(text) else (text, False)
+    return (text.removesuffix(".0"), True) if _FLOAT.fullmatch(text) else (text, False)
+
+
+def as_text(value: Any, what: str = "text") -> str:
+    """Text of a cell, empty where it holds nothing; a cell of another type is none, whatever ``str`` makes of it.
+
+    Raises:
+        ValueError: saying that a value of this type is no ``what``; without the value.
+    """
+    if value is None or isinstance(value, str):
+        return value or ""
+    kind = "bytes (a binary column)" if isinstance(value, bytes) else type(value).__name__
+    raise ValueError(f"a value of type {kind} is no {what}; write the column as text, or name another in data.options")

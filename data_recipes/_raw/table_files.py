@@ -6,10 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from data_recipes._raw.csv_columns import OnBadRow, read_raw_csv
 from pipeline.errors import UserError
 from pipeline.notes.ingest_report import IngestReport
-from pipeline.notes.row_files import describe_columns, find_column, json_rows, parquet_columns, parquet_rows
+from pipeline.notes.row_files import describe_columns, find_column, json_rows, parquet_rows, parquet_schema
 
 KINDS = ".csv, .csv.gz, .jsonl or .parquet file, or a folder of them or of .txt files"
 _CSV, _JSONL, _PARQUET = (".csv", ".csv.gz"), (".jsonl",), (".parquet",)
@@ -23,6 +25,11 @@ NAME_COLUMNS = "name the columns in data.options"
 def is_table(path: Path) -> bool:
     """Whether a file is a table by its name, in upper or lower case."""
     return path.name.lower().endswith((*_CSV, *_JSONL, *_PARQUET))
+
+
+def is_csv(path: Path) -> bool:
+    """Whether a file is a CSV by its name, packed or not."""
+    return path.name.lower().endswith(_CSV)
 
 
 def table_rows(path: Path, columns: list[str], *, report: IngestReport, on_bad_row: OnBadRow) -> Iterator[Row]:
@@ -54,10 +61,15 @@ def _jsonl_rows(path: Path, columns: list[str]) -> Iterator[Row]:
 
 
 def _parquet_rows(path: Path, columns: list[str]) -> Iterator[Row]:
-    names = parquet_columns(path)
-    need_columns(names, columns, str(path))
+    schema = parquet_schema(path)
+    need_columns(schema.names, columns, str(path))
     for name in columns:
-        find_column(names, name, str(path))  # refuses one that is there twice
+        find_column(schema.names, name, str(path))  # refuses one that is there twice
+        if schema.field(name).type in (pa.float16(), pa.float32()):
+            raise UserError(
+                f"{path}: column {name!r} holds numbers of type {schema.field(name).type}, in which several large ids "
+                "are one (16777216 and 16777217); write it as text from its source."
+            )
     yield from parquet_rows(path, columns)
 
 

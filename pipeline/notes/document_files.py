@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from pipeline.errors import UserError
 from pipeline.files import read_text, text_files, without_half_pairs
-from pipeline.notes.row_files import find_column, json_rows, parquet_columns, parquet_rows
+from pipeline.notes.row_files import find_column, json_rows, parquet_rows, parquet_schema
 
 logger = logging.getLogger(__name__)
 
@@ -130,7 +130,7 @@ def _read_jsonl(lines: Iterable[str], source: str, columns: Columns) -> Iterator
 
 
 def _read_parquet(path: Path, columns: Columns) -> Iterator[NewDocument]:
-    names = _found(path, parquet_columns(path), columns)
+    names = _found(path, parquet_schema(path).names, columns)
     for number, row in enumerate(parquet_rows(path, names), start=1):
         yield new_document(f"{path}, row {number}", *(row[name] for name in names))
 

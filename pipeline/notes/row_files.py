@@ -47,14 +47,14 @@ def _parsed(line: str, where: str) -> Any:
         raise UserError(f"{where}: it cannot be read ({type(error).__name__}).") from None
 
 
-def parquet_columns(path: Path) -> list[str]:
-    """Names of the columns of a Parquet file.
+def parquet_schema(path: Path) -> pa.Schema:
+    """Names and types of the columns of a Parquet file.
 
     Raises:
         UserError: if it is none.
     """
     try:
-        return list(pq.read_schema(path).names)
+        return pq.read_schema(path)
     except (pa.ArrowInvalid, OSError):
         raise _not_parquet(path) from None
 

@@ -1,0 +1,1 @@
+"""Parts of the recipe for a table of one's own."""
