@@ -298,6 +298,30 @@ def test_rows_that_begin_with_a_word_are_skipped_one_by_one_too(tmp_path: Path) 
     assert report.as_dict()["examples"]["broken_row"] == ["t.csv row 2", "t.csv row 4"]
 
 
+@pytest.mark.parametrize("header", ["ward,id,text,code", "text,id,ward,code", "ward,text,code,id"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_a_broken_row_takes_no_other_with_it_where_only_the_first_begins_like_an_id(
+    tmp_path: Path, header: str, line_end: str
+) -> None:
+    rows = [{"ward": "W1" if i == 1 else "ICU", "id": f"d{i}", "text": '"fine"', "code": "I10"} for i in range(1, 31)]
+    rows[10]["text"] = '"fi"ne"'
+    names = header.split(",")
+    lines = [header, *(",".join(row[name] for name in names) for row in rows)]
+    (tmp_path / "t.csv").write_text(line_end.join([*lines, ""]), newline="")
+    found, report = read(tmp_path / "t.csv", ["id"], on_bad_row="skip")
+    assert found == [[f"d{i}"] for i in range(1, 31) if i != 11]
+    assert report.as_dict()["dropped"] == {"broken_row": 1}
+    assert report.as_dict()["examples"] == {"broken_row": ["t.csv row 11"]}
+
+
+def test_a_first_row_that_is_broken_takes_no_other_with_it(tmp_path: Path) -> None:
+    rows = "".join(f'ICU,d{i},"seen, and\nleft",I10\n' for i in range(2, 31))
+    (tmp_path / "t.csv").write_text(f'ward,id,text,code\nW1,d1,"fi"ne, or not\nso, she, said, that",I10\n{rows}')
+    found, report = read(tmp_path / "t.csv", ["id"], on_bad_row="skip")
+    assert found == [[f"d{i}"] for i in range(2, 31)]
+    assert report.as_dict()["examples"] == {"broken_row": ["t.csv row 1"]}
+
+
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     texts=st.lists(st.text(st.sampled_from(list('ab ,"\n')), min_size=1, max_size=7), min_size=2, max_size=6),

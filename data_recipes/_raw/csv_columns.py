@@ -27,11 +27,11 @@ from isal.igzip_lib import IsalError
 from tqdm import tqdm
 
 from data_recipes import OTHER_DATA
+from data_recipes._raw.csv_patterns import row_start_pattern
 from data_recipes._raw.csv_rows import (
     BrokenRow,
     is_utf8,
     quote_places,
-    row_start_pattern,
     rows_holding,
     walk_rows,
     whole_rows,
@@ -199,7 +199,7 @@ def _read_header(path: Path, chunks: Iterator[bytes], wanted: _Wanted) -> tuple[
     positions = {column: _position(path, column, names, advice) for column in wanted.columns}
     if len(set(positions.values())) < len(positions):
         raise UserError(f"{path}: {', '.join(wanted.columns)} are not columns of their own; {found}.")
-    return _Layout(len(names), positions, row_start_pattern(rest)), rest
+    return _Layout(len(names), positions, row_start_pattern(rest, len(names))), rest
 
 
 def _position(path: Path, column: str, names: Sequence[str], advice: str) -> int:

@@ -8,22 +8,19 @@ are wanted, :func:`rows_holding` picks them before anything is parsed.
 
 from __future__ import annotations
 
-import functools
 import re
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from data_recipes._raw.csv_patterns import FIELD, any_row_pattern, row_pattern, skip_blank_lines, unfinished_pattern
+
 Places = NDArray[np.intp]
 """Positions in a block of bytes, ascending."""
 
 _MAY_STAND_BEFORE = np.isin(np.arange(256), list(b',\n"'))
 _MAY_STAND_AFTER = np.isin(np.arange(256), list(b',\r\n"'))
-_FIELD = rb'(?:"(?:[^"]++|"")*+"|[^",\r\n]*+)'
-_ID = re.compile(rb'"?(?=[^",\s]*[0-9])[^",\s]+"?,')  # a digit and no blanks: lines of text rarely begin so
-_ANYTHING = re.compile(rb"")
-_BLANK_LINES = re.compile(rb"[\r\n]*")
 
 
 class BrokenRow(NamedTuple):
@@ -70,15 +67,6 @@ class _Row(NamedTuple):
     problem: str | None
 
 
-def row_start_pattern(rows: bytes) -> re.Pattern[bytes]:
-    """How rows begin, to be told from lines of text: with an id, if the first row begins with one.
-
-    Args:
-        rows: the beginning of a file's rows.
-    """
-    return _ID if _ID.match(rows) else _ANYTHING
-
-
 def quote_places(block: bytes) -> Places:
     """Where the double quotes of a block stand."""
     return np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == ord('"'))
@@ -92,7 +80,7 @@ def whole_rows(block: bytes, quotes: Places, row_start: re.Pattern[bytes], *, at
     Args:
         block: begins where a row begins; may end anywhere.
         quotes: of the block, see :func:`quote_places`.
-        row_start: see :func:`row_start_pattern`.
+        row_start: see :func:`data_recipes._raw.csv_patterns.row_start_pattern`.
         at_end: whether the file ends with this block.
 
     Returns:
@@ -101,10 +89,10 @@ def whole_rows(block: bytes, quotes: Places, row_start: re.Pattern[bytes], *, at
 
     Example:
         >>> block = b'1,"a ""b"",\nc"\n2,"not yet\n'
-        >>> whole_rows(block, quote_places(block), row_start_pattern(b"1,"), at_end=False)
+        >>> whole_rows(block, quote_places(block), re.compile(rb"\d,"), at_end=False)
         15
         >>> block = b'1,"a "b" c"\n'
-        >>> whole_rows(block, quote_places(block), row_start_pattern(b"1,"), at_end=False) is None
+        >>> whole_rows(block, quote_places(block), re.compile(rb"\d,"), at_end=False) is None
         True
     """
     values = np.frombuffer(block, dtype=np.uint8)
@@ -166,25 +154,25 @@ def walk_rows(block: bytes, n_fields: int, row_start: re.Pattern[bytes], *, at_e
     r"""Look at the rows of a block one by one and leave out those that are broken.
 
     After a broken row, rows begin again at the first line that is a whole row and begins as rows do. A broken
-    line that does not begin so is no row of its own: the row before it broke off there.
+    line that does not begin so is no row of its own, if the row before ends with a quote: that broke off there.
 
     Args:
         block: begins where a row begins.
         n_fields: number of columns in the header.
-        row_start: see :func:`row_start_pattern`.
+        row_start: see :func:`data_recipes._raw.csv_patterns.row_start_pattern`.
         at_end: whether the file ends with this block, so that an unfinished row is a broken one.
 
     Example:
-        >>> walk_rows(b'1,"a"b"\n2,"c"\n3,"d', 2, row_start_pattern(b"1,"), at_end=False)
+        >>> walk_rows(b'1,"a"b"\n2,"c"\n3,"d', 2, re.compile(rb"\d,"), at_end=False)
         Walk(sound=b'2,"c"\n', n_bytes=14, broken=[BrokenRow(place=0, problem='a broken quote')])
     """
     rows: list[_Row] = []
     position = 0
-    while (start := _skip_blank_lines(block, position)) < len(block):
+    while (start := skip_blank_lines(block, position)) < len(block):
         row = _row_at(block, start, n_fields, row_start, at_end=at_end)
         if row is None:
             break
-        if row.problem and rows and not row_start.match(block, start):
+        if row.problem and rows and _may_be_cut(block, rows[-1]) and not row_start.match(block, start):
             row = row._replace(start=rows.pop().start)
         rows.append(row)
         position = row.end
@@ -232,18 +220,13 @@ def _last_row_end(block: bytes, quotes: Places, limit: int) -> int:
     return newline + 1
 
 
-def _skip_blank_lines(block: bytes, position: int) -> int:
-    match = _BLANK_LINES.match(block, position)
-    return match.end() if match else position
-
-
 def _row_at(block: bytes, start: int, n_fields: int, row_start: re.Pattern[bytes], *, at_end: bool) -> _Row | None:
     """The row that begins at ``start``, sound or broken; None if the block may hold only its beginning."""
-    pattern = _row_pattern(n_fields)
+    pattern = row_pattern(n_fields)
     if match := pattern.match(block, start):
         problem = None if is_utf8(match.group()) else "bytes that are not UTF-8 (convert the file)"
         return _Row(start, match.end(), problem)
-    is_unfinished = _unfinished_pattern(n_fields).match(block, start) is not None
+    is_unfinished = unfinished_pattern(n_fields).match(block, start) is not None
     if is_unfinished and not at_end:
         return None
     end = _next_row(block, start, pattern, row_start)
@@ -263,23 +246,12 @@ def _next_row(block: bytes, start: int, pattern: re.Pattern[bytes], row_start: r
 
 
 def _problem(block: bytes, start: int, n_fields: int, is_unfinished: bool) -> str:
-    if match := _any_row_pattern().match(block, start):
-        n_found = len(re.findall(_FIELD + rb"(?:,|\r?\n)", match.group()))
+    if match := any_row_pattern().match(block, start):
+        n_found = len(re.findall(FIELD + rb"(?:,|\r?\n)", match.group()))
         return f"{n_found} fields where the header has {n_fields}"
     return "a quote that is not closed before the end of the file" if is_unfinished else "a broken quote"
 
 
-@functools.cache
-def _row_pattern(n_fields: int) -> re.Pattern[bytes]:
-    return re.compile(rb"%b(?:,%b){%d}\r?\n" % (_FIELD, _FIELD, n_fields - 1))
-
-
-@functools.cache
-def _any_row_pattern() -> re.Pattern[bytes]:
-    return re.compile(rb"%b(?:,%b)*+\r?\n" % (_FIELD, _FIELD))
-
-
-@functools.cache
-def _unfinished_pattern(n_fields: int) -> re.Pattern[bytes]:
-    """The beginning of a sound row, up to the end of the block."""
-    return re.compile(rb'(?:%b,){0,%d}+(?:"(?:[^"]++|"")*+"?|[^",\r\n]*+)\r?\Z' % (_FIELD, n_fields - 1))
+def _may_be_cut(block: bytes, row: _Row) -> bool:
+    """Whether a row may have ended too early, at a quote too many before a line end of its text."""
+    return row.problem is not None or block[row.start : row.end].rstrip(b"\r\n").endswith(b'"')
