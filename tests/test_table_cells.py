@@ -19,7 +19,7 @@ def table_of(folder: Path, *codes: str) -> Path:
     return folder / "a.csv"
 
 
-@pytest.mark.parametrize("delimiter", [",", ", ", "|", " ", "/", "\t"])
+@pytest.mark.parametrize("delimiter", [",", ", ", "|", " ", "/", "\t", "\n", "\r\n"])
 def test_codes_at_another_delimiter_are_refused_with_the_setting_that_reads_them(
     tmp_path: Path, delimiter: str
 ) -> None:
@@ -31,6 +31,47 @@ def test_codes_at_another_delimiter_are_refused_with_the_setting_that_reads_them
     named = yaml.safe_load(setting.partition("=")[2])  # as a shell and --set read it
     documents, _ = read(raw, delimiter=named)
     assert [one.labels for one in documents] == [["icd10cm:I10"], ["icd10cm:E11.9", "icd10cm:J44.9"]]
+
+
+def test_several_codes_are_refused_though_one_part_is_none(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"with a comma between them; .*If its rows have several delimiters, mend"):
+        read(table_of(tmp_path, "I10;E11.9, N17.9, see chart"))
+
+
+@pytest.mark.parametrize(("system", "codes"), [("icd9pcs", "39,95;38,93"), ("icd9cm", "250,00"), ("icd10cm", "E11,65")])
+def test_a_decimal_comma_is_no_delimiter(tmp_path: Path, system: str, codes: str) -> None:
+    """Else 39.95 would be the procedures 39 and 95."""
+    with pytest.raises(UserError, match="column 'codes' holds codes with a decimal comma"):
+        read(table_of(tmp_path, codes), code_system=system)
+
+
+@pytest.mark.parametrize(
+    ("system", "shortened", "sound"), [("icd9cm", "38.9", ["250", "401.9"]), ("icd9pcs", "3.95", ["38.93", "45.1"])]
+)
+def test_dotted_codes_whose_zeros_a_spreadsheet_took_are_refused(
+    tmp_path: Path, system: str, shortened: str, sound: list[str]
+) -> None:
+    """250 was 250.00, and 38.9 was 038.9: only the second shows it."""
+    with pytest.raises(UserError, match=f"leading zeros were lost on the way: 3 of its 41 {system} codes"):
+        read(table_of(tmp_path, *sound * 19, *[shortened] * 3), code_system=system)
+    zero = f"0{shortened}"
+    for few in ([zero, *[shortened] * 3], [shortened] * 2):  # zeros stayed where they were, or slips
+        documents, report = read(table_of(tmp_path, *sound * 19, *few), code_system=system)
+        assert report["dropped"]["code_malformed"] == few.count(shortened)
+        assert len(documents) == 38 + few.count(zero)
+
+
+def test_codes_of_another_version_that_have_the_form_of_icd10cm_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """V5861 of ICD-9 and 0B21.. of ICD-10-PCS: by form V58.61 and B21.11ZZ."""
+    _, report = read(table_of(tmp_path, *["I10"] * 20, "S72.001A", "V5861", "V5861;B2111ZZ"))
+    assert report["counts"]["labels_unknown_to_icd10cm"] == 2
+    assert report["counts"]["label_uses_unknown_to_icd10cm"] == 3
+    assert "3 of 24 codes in column 'codes' (2 different ones) are in no list of ICD-10-CM" in caplog.text
+    caplog.clear()
+    read(table_of(tmp_path, *["I10"] * 20, "V5861"))
+    assert not caplog.text, "less than 5 % may be codes of another year"
 
 
 def test_a_code_with_its_title_is_malformed_and_no_list(tmp_path: Path) -> None:
@@ -47,7 +88,9 @@ def test_a_list_as_pandas_writes_it_to_csv_is_refused(tmp_path: Path, system: st
 
 
 def test_a_column_of_another_code_system_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"25 of 30 entries of column 'codes' are no codes of icd10cm; set data"):
+    with pytest.raises(UserError, match=r"25 of 30 entries of column 'codes' are no codes of icd10cm, .* set data"):
+        read(table_of(tmp_path, *["4019"] * 25, *["I10"] * 5))
+    with pytest.raises(UserError, match="25 of them have the form of icd9cm; mixed versions: give each a table"):
         read(table_of(tmp_path, *["4019"] * 25, *["I10"] * 5))
     documents, report = read(table_of(tmp_path, *["4019"] * 3, *["I10"] * 27))  # a few may be slips
     assert (len(documents), report["dropped"]["all_codes_malformed"]) == (27, 3)

@@ -2,34 +2,71 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
+import re
 from pathlib import Path
 
 from pipeline.errors import UserError
-from pipeline.icd.codes import CodeSystem, normalise
+from pipeline.icd.codes import CODE_SYSTEMS, CodeSystem, normalise
 
-_DELIMITERS = {"comma": ",", "semicolon": ";", "bar": "|", "slash": "/", "tab": "\t", "blank": " "}
+_DELIMITERS = {
+    "comma": ",", "semicolon": ";", "bar": "|", "slash": "/", "tab": "\t", "line break": "\n", "blank": " "
+}  # fmt: skip
+_SHORTENED = {"icd9cm": re.compile(r"\d{1,2}\.\d+"), "icd9pcs": re.compile(r"\d\.\d+")}
+_DECIMAL_COMMA = re.compile(r"([^,]+),(\d{1,2})")
 _MANY_ENTRIES = 20  # from which on a fifth without the shape of a code says something
 _MANY_LABELS = 100  # from which on labels that do not repeat are none
 _MANY_CODES = 5000  # of MIMIC's ICD-9 codes, one in twenty and more begins with 0
+_FEW = 3  # slips, up to here
 
 
-def check_leading_zeros(path: Path, system: CodeSystem, n_codes: int, *, has_zeros: bool) -> None:
-    """Refuse many codes of ICD-9 without a leading zero.
+def check_leading_zeros(path: Path, system: CodeSystem, n_codes: int, *, has_zeros: bool, n_shortened: int = 0) -> None:
+    """Refuse codes of ICD-9 that lost their leading zeros: others of them are codes still, but wrong ones.
+
+    Args:
+        path: of the table.
+        system: the code system.
+        n_codes: entries.
+        has_zeros: whether a sound one begins with 0.
+        n_shortened: entries that :func:`is_shortened`.
 
     Raises:
-        UserError: if they must have gone through a number.
+        UserError: if none begins with 0 and they are many, or a few are shortened.
     """
-    if system in ("icd9cm", "icd9pcs") and n_codes >= _MANY_CODES and not has_zeros:
+    if system not in _SHORTENED or has_zeros:
+        return
+    if n_shortened >= _FEW:
+        raise UserError(
+            f"{path}: leading zeros were lost on the way: {n_shortened:,} of its {n_codes:,} {system} codes lack "
+            "digits before the dot (38.9 for 038.9) and none begins with 0, so others may be wrong without a trace; "
+            "export the column as text from its source."
+        )
+    if n_codes >= _MANY_CODES:
         raise UserError(
             f"{path}: none of its {n_codes:,} {system} codes begins with 0, so the column went through a number "
             "and codes are wrong (0117 and 117 are two procedures); download the file again, or export it as text."
         )
 
 
+def is_shortened(entry: str, system: CodeSystem) -> bool:
+    """Whether a malformed entry has a form that only a lost zero gives.
+
+    Example:
+        >>> is_shortened("38.9", "icd9cm"), is_shortened("38.9", "icd9pcs"), is_shortened("0389", "icd9cm")
+        (True, False, False)
+    """
+    return system in _SHORTENED and _SHORTENED[system].fullmatch(entry.strip()) is not None
+
+
 def check_are_codes(
-    path: Path, column: str, system: CodeSystem, n_codes: int, n_different: int, *, n_malformed: int
+    path: Path,
+    column: str,
+    system: CodeSystem,
+    n_codes: int,
+    n_different: int,
+    *,
+    n_malformed: int,
+    others: tuple[str, int] = ("", 0),
 ) -> None:
     """Refuse a column of codes that must be of another system, and labels of none that hardly repeat.
 
@@ -40,14 +77,19 @@ def check_are_codes(
         n_codes: entries.
         n_different: different labels among them.
         n_malformed: of the entries.
+        others: the other system of which most of those are codes, and how many.
 
     Raises:
         UserError: if a fifth of the entries and more are no codes, or free text would reach reports as labels.
     """
     if n_codes >= _MANY_ENTRIES and n_malformed > n_codes / 5:
+        other, n_other = others
+        is_mixed = n_other > n_malformed / 2 and n_malformed < n_codes
         raise UserError(
-            f"{path}: {n_malformed:,} of {n_codes:,} entries of column {column!r} are no codes of {system}; set "
-            "data.options.code_system, or name another column in data.options.codes."
+            f"{path}: {n_malformed:,} of {n_codes:,} entries of column {column!r} are no codes of {system}"
+            + (f", {n_other:,} of them have the form of {other}" if n_other else "")
+            + ("; mixed versions: give each a table and an experiment of its own, or " if is_mixed else "; ")
+            + "set data.options.code_system, or name another column in data.options.codes."
         )
     if system == "none" and n_codes >= _MANY_LABELS and n_different > n_codes / 2:
         raise UserError(
@@ -57,22 +99,40 @@ def check_are_codes(
 
 
 def check_delimiter(entry: str, column: str, system: CodeSystem) -> None:
-    """Refuse a malformed entry that is several codes: as one it would be left out.
+    """Refuse a malformed entry that is several codes, or a code with a decimal comma: as one it would be left out.
 
     Raises:
-        UserError: if it falls into codes of the system at another delimiter than the one given.
+        UserError: if two and more of its parts at another delimiter than the one given are codes of the system.
     """
+    if (parts := _DECIMAL_COMMA.fullmatch(entry.strip())) and is_code(f"{parts[1]}.{parts[2]}", system):
+        raise UserError(
+            f"column {column!r} holds codes with a decimal comma, as a spreadsheet may write them; export it as text, "
+            "with a dot in each code (39.95)."
+        )
     for name, delimiter in _DELIMITERS.items():
-        parts = [part for part in entry.split(delimiter) if part.strip()]
-        if len(parts) > 1 and all(_is_code(part, system) for part in parts):
+        if sum(is_code(part, system) for part in entry.split(delimiter)) > 1:
             raise UserError(
                 f"column {column!r} holds several codes in one entry, with a {name} between them; give "
-                f"--set 'data.options.delimiter={json.dumps(delimiter)}', quotes and all."
+                f"--set 'data.options.delimiter={json.dumps(delimiter)}', quotes and all. If its rows have several "
+                "delimiters, mend the table."
             )
 
 
-def _is_code(text: str, system: CodeSystem) -> bool:
-    with contextlib.suppress(UserError):
-        normalise(text.strip(), system)
-        return True
-    return False
+def is_code(text: str, system: CodeSystem) -> bool:
+    """Whether a text is a code of the system, however it is spelled."""
+    try:
+        normalise(text, system)
+    except UserError:
+        return False
+    return True
+
+
+def other_system(entry: str, system: CodeSystem) -> str | None:
+    """The first other code system that a malformed entry has the form of, or None.
+
+    Example:
+        >>> other_system("401.9", "icd10cm"), other_system("I10", "icd9cm"), other_system("?", "icd9cm")
+        ('icd9cm', 'icd10cm', None)
+    """
+    others = (one for one in CODE_SYSTEMS if one not in (system, "none"))
+    return next((one for one in others if is_code(entry, one)), None)

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 import numbers
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from data_recipes._raw.cells import as_list
-from data_recipes._raw.code_checks import check_are_codes, check_delimiter, check_leading_zeros
+from data_recipes._raw.code_checks import (
+    check_are_codes,
+    check_delimiter,
+    check_leading_zeros,
+    is_shortened,
+    other_system,
+)
 from data_recipes._table.options import Options
 from pipeline.errors import UserError
 from pipeline.icd.codes import make_label, normalise
+from pipeline.icd.titles import title
 from pipeline.notes.ingest_report import IngestReport
+
+logger = logging.getLogger(__name__)
+
+_MUCH_UNKNOWN = 0.05  # of the uses; codes that are no longer valid are fewer
 
 
 class CodeColumn:
@@ -29,7 +41,9 @@ class CodeColumn:
         self._options = options
         self._report = report
         self._n_entries = 0
+        self._n_shortened = 0
         self._has_zeros = False
+        self._others: Counter[str] = Counter()  # systems that malformed entries have the form of
         self._uses: Counter[str] = Counter()  # by label
 
     def labels_of(self, cell: Any, document_id: str) -> list[str] | None:
@@ -44,16 +58,40 @@ class CodeColumn:
         return None if entries and not labels else labels
 
     def check(self) -> None:
-        """Look at the whole column, once all documents were asked for.
+        """Look at the whole column, once all documents were asked for; codes of ICD-10-CM that are none are counted.
 
         Raises:
             UserError: if its codes have lost their zeros, are of another system, or seem to be free text.
         """
         system, n_malformed = self._options.code_system, self._report.dropped("code_malformed")
-        check_leading_zeros(self._path, system, self._n_entries, has_zeros=self._has_zeros)
-        check_are_codes(
-            self._path, self._options.codes, system, self._n_entries, len(self._uses), n_malformed=n_malformed
+        check_leading_zeros(
+            self._path, system, self._n_entries, has_zeros=self._has_zeros, n_shortened=self._n_shortened
         )
+        check_are_codes(
+            self._path,
+            self._options.codes,
+            system,
+            self._n_entries,
+            len(self._uses),
+            n_malformed=n_malformed,
+            others=next(iter(self._others.most_common(1)), ("", 0)),
+        )
+        if system == "icd10cm":
+            self._count_unknown()
+
+    def _count_unknown(self) -> None:
+        """Codes of ICD-9 without their dot (V5861), of ICD-10-PCS and of other countries may pass by their form."""
+        unknown = [n for label, n in self._uses.items() if title(label) is None]
+        if not unknown:
+            return
+        self._report.count("labels_unknown_to_icd10cm", len(unknown))
+        self._report.count("label_uses_unknown_to_icd10cm", sum(unknown))
+        if sum(unknown) > _MUCH_UNKNOWN * self._uses.total():
+            logger.warning(
+                "%s: %d of %d codes in column %r (%d different ones) are in no list of ICD-10-CM: another version, or "
+                "codes of another country? See data.options.code_system",
+                self._path, sum(unknown), self._uses.total(), self._options.codes, len(unknown),
+            )  # fmt: skip
 
     def _label(self, entry: Any, document_id: str) -> str | None:
         system = self._options.code_system
@@ -65,6 +103,8 @@ class CodeColumn:
         except UserError:
             check_delimiter(entry, self._options.codes, system)
             self._report.drop("code_malformed", document_id)
+            self._n_shortened += is_shortened(entry, system)
+            self._others.update(filter(None, [other_system(entry, system)]))
             return None
         self._has_zeros = self._has_zeros or entry.lstrip().startswith("0")
         return label
