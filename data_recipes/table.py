@@ -1,4 +1,4 @@
-"""A table of one's own: CSV, JSON lines or Parquet, several of them, or a folder of .txt files with a table of codes.
+r"""A table of one's own: CSV, JSON lines or Parquet, several of them, or a folder of .txt files with a table of codes.
 
 Source: whatever the user names; nothing is assumed but the columns given in ``data.options``.
 
@@ -16,6 +16,7 @@ Source: whatever the user names; nothing is assumed but the columns given in ``d
 - Text is text, ids are text or whole numbers: a value of another type, such as bytes, is refused.
 - Ids that are whole numbers with a decimal ("123.0", which pandas writes where a value of the column is missing) lose
   it, which is counted: two spellings of one patient would be two patients.
+- Words for an empty cell (NULL, null, NaN, nan, None, ``\N``, <NA>) are none of its content, and counted.
 - Without a column for the patient every document counts as a patient of its own, which is only right where no
   patient has two documents.
 
@@ -33,7 +34,7 @@ from data_recipes import RawTable, require_raw
 from data_recipes._raw.cells import as_text
 from data_recipes._raw.table_files import KINDS, NAME_COLUMNS, Row, table_rows
 from data_recipes._table.code_column import CodeColumn
-from data_recipes._table.ids import row_id
+from data_recipes._table.ids import AlikePatients, row_id
 from data_recipes._table.options import Options
 from data_recipes._table.sources import codes_path, source_rows, tables
 from pipeline.errors import UserError
@@ -100,7 +101,7 @@ def read(raw: Path | None, options: Options, report: IngestReport, scratch_dir: 
     """
     path = require_raw(raw, f"a {KINDS}")
     is_folder = not tables(path, options)
-    codes = CodeColumn(path, options, report)
+    codes, patients = CodeColumn(path, options, report), AlikePatients()
     for where, row in source_rows(path, options, report):
         report.count("rows")
         # The name of a text file is no number.
@@ -113,6 +114,8 @@ def read(raw: Path | None, options: Options, report: IngestReport, scratch_dir: 
         if not patient_id:
             report.drop("empty_patient_id", document_id)
             continue
+        if options.patient_id:
+            patients.add(patient_id)
         labels = codes.labels_of(row[options.codes], document_id)
         if labels is None:
             report.drop("all_codes_malformed", document_id)
@@ -120,6 +123,8 @@ def read(raw: Path | None, options: Options, report: IngestReport, scratch_dir: 
         date = _date(row, options, document_id, report)
         yield Document(document_id, patient_id, _text(row, options.text, document_id), labels, split, date)
     codes.check()
+    if options.patient_id:
+        patients.tell(options.patient_id, report)
 
 
 def _text(row: Row, column: str, document_id: str) -> str:

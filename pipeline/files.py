@@ -103,8 +103,14 @@ def without_half_pairs(text: str) -> str:
 
 
 def text_files(folder: Path) -> list[Path]:
-    """The .txt files of a folder in the order of their names, also those named .TXT."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() == ".txt" and path.is_file())
+    """The .txt files of a folder in the order of their names, also those named .TXT; not those that are hidden."""
+    found = (path for path in folder.iterdir() if path.suffix.lower() == ".txt" and not is_hidden(path))
+    return sorted(path for path in found if path.is_file())
+
+
+def is_hidden(path: Path) -> bool:
+    """Whether a file's name begins with a dot, such as those that macOS puts beside a file on foreign disks."""
+    return path.name.startswith(".")
 
 
 def read_text(path: Path) -> str:

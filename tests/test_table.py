@@ -5,6 +5,7 @@ import gzip
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -140,6 +141,69 @@ def test_a_folder_of_tables_is_read_in_the_order_of_names(tmp_path: Path) -> Non
     (folder / "readme.md").write_text("not a table", encoding="utf-8")
     assert [one.document_id for one in read(folder)[0]] == ["2", "1"]
     assert table.raw_files(folder, table.Options()) == [folder / "B.CSV", folder / "a.jsonl"]
+
+
+def test_what_is_not_read_of_a_folder_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("a.csv", "b.tsv", "c.csv.zip", "d.csv.bz2", "e.json", "._a.csv", ".DS_Store"):
+        (tmp_path / name).write_text("document_id,text,codes\n1,t,I10\n", encoding="utf-8")
+    (tmp_path / "2021").mkdir()
+    documents, report = read(tmp_path)
+    assert [one.document_id for one in documents] == ["1"]
+    assert "not read: 4 files (.csv.bz2, .csv.zip, .json, .tsv) and 1 folders" in caplog.text
+    assert report["examples"] == {"hidden_file": ["._a.csv"]}
+
+
+def test_hidden_text_files_are_no_documents_and_those_without_a_row_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a1.txt", "._a1.txt", "readme.txt"):
+        (tmp_path / name).write_text("text", encoding="utf-8")
+    (tmp_path / "codes.csv").write_text("document_id,codes\na1,I10\n", encoding="utf-8")
+    documents, report = read(tmp_path, keep_uncoded=True)
+    assert [one.document_id for one in documents] == ["a1", "readme"]
+    assert report["dropped"] == {"hidden_file": 1}
+    assert report["counts"]["text_files_without_a_row_of_codes"] == 1
+    assert (
+        "it has no row for 1 .txt files (first: readme.txt), which count as documents that need no code" in caplog.text
+    )
+
+
+def test_files_put_into_one_leave_no_header_among_the_rows(tmp_path: Path) -> None:
+    part = "\ufeffdocument_id,Text,codes\n{0},t,I10\n"
+    (tmp_path / "a.csv").write_text(part.format(1) + part.format(2), encoding="utf-8")
+    documents, report = read(tmp_path / "a.csv", code_system="none")
+    assert [one.document_id for one in documents] == ["1", "2"]
+    assert report["examples"] == {"repeated_header": ["a.csv row 2"]}
+
+
+@pytest.mark.parametrize("word", ["NULL", "null", "NaN", "nan", "None", r"\N", "<NA>"])
+def test_a_word_for_an_empty_cell_is_neither_id_nor_text_nor_label(tmp_path: Path, word: str) -> None:
+    """Else it is one patient that joins strangers, and a label."""
+    columns = {"document_id": "d", "p": "p1", "text": "t", "codes": "a;b", "split": "train", "date": "2020-01-01"}
+    rows = [columns, *({**columns, name: word} for name in columns), {**columns, "codes": f"a;{word}"}]
+    pd.DataFrame(rows).to_csv(tmp_path / "a.csv", index=False)
+    documents, report = read(tmp_path / "a.csv", patient_id="p", split="split", date="date", code_system="none")
+    whole = Document("d", "p1", "t", ["none:a", "none:b"], "train", datetime.date(2020, 1, 1))
+    assert documents == [
+        whole,
+        whole._replace(text=""),
+        whole._replace(labels=[]),
+        whole._replace(given_split=None),
+        whole._replace(date=None),
+        whole._replace(labels=["none:a"]),
+    ]
+    assert report["dropped"] == {"empty_document_id": 1, "empty_patient_id": 1}
+    assert report["changed"] == {"words_for_nothing_taken_out": 7}
+
+
+def test_ids_that_are_missing_in_a_table_of_codes_are_no_two_patients(tmp_path: Path) -> None:
+    (tmp_path / "1.txt").write_text("text", encoding="utf-8")
+    rows = pa.table(
+        {"document_id": [1.0, 1.0, float("nan")], "p": [float("nan")] * 3, "codes": ["I10", "E11.9", "I10"]}
+    )
+    pq.write_table(rows, tmp_path / "codes.parquet")
+    _, report = read(tmp_path, codes_file="codes.parquet", patient_id="p")
+    assert report["dropped"] == {"empty_document_id": 1, "empty_patient_id": 1}
 
 
 def test_many_codes_of_icd9_without_a_zero_have_gone_through_a_number(tmp_path: Path) -> None:

@@ -97,6 +97,18 @@ def test_an_id_with_a_point_in_thousands_stays_as_it_is(tmp_path: Path) -> None:
     assert report["examples"] == {"ids_without_their_decimals": ["a.csv row 2"]}
 
 
+def test_patients_whose_ids_differ_in_zeros_or_capitals_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ids = ["007", "7", "ab1", "AB1", "12"]
+    rows = pd.DataFrame({"document_id": range(5), "patient": ids, "text": "t", "codes": "I10"})
+    rows.to_csv(tmp_path / "a.csv", index=False)
+    documents, report = read(tmp_path / "a.csv", patient_id="patient")
+    assert [one.patient_id for one in documents] == ids
+    assert report["counts"]["patient_ids_alike"] == 4
+    assert "4 ids in column 'patient' differ from others only in leading zeros or capitals" in caplog.text
+
+
 def test_the_patient_may_be_the_document(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("pid,text,codes\n7,t,I10\n", encoding="utf-8")
     documents, _ = read(tmp_path / "a.csv", document_id="pid", patient_id="pid")

@@ -11,8 +11,22 @@ from pipeline.errors import UserError
 
 _SHORTENED = re.compile(r"\d([.,]\d+)?[eE]\+\d+")
 _FLOAT = re.compile(r"[0-9]+\.0")
+_NOTHING = frozenset({"NULL", "null", "NaN", "nan", "None", r"\N", "<NA>"})
 _EXACT = 2**53  # beyond, a float does not hold every whole number
+_SHORT = 20  # longer ones are not looked at: a text is not copied
 _LIST = re.compile(r"\[(['\"].*['\"])?\]", re.DOTALL)  # as Python writes a list of texts, or an empty one
+
+
+def says_nothing(value: Any) -> bool:
+    r"""Whether a cell is a word by which a database's export or pandas says that it is empty, or not a number.
+
+    Example:
+        >>> [says_nothing(one) for one in ("NULL", " \\N ", "nan", float("nan"), "none", "Null", "", None)]
+        [True, True, True, True, False, False, False, False]
+    """
+    if isinstance(value, float):
+        return math.isnan(value)
+    return isinstance(value, str) and len(value) < _SHORT and value.strip() in _NOTHING
 
 
 def as_list(value: Any, column: str, delimiter: str) -> list[Any]:

@@ -49,8 +49,12 @@ def table_rows(path: Path, columns: list[str], *, report: IngestReport, on_bad_r
 
 
 def _csv_rows(path: Path, columns: list[str], report: IngestReport, on_bad_row: OnBadRow) -> Iterator[Row]:
-    for batch in read_raw_csv(path, columns, report=report, on_bad_row=on_bad_row, if_missing=NAME_COLUMNS):
-        yield from batch.to_pylist()
+    batches = read_raw_csv(path, columns, report=report, on_bad_row=on_bad_row, if_missing=NAME_COLUMNS)
+    for number, row in enumerate((row for batch in batches for row in batch.to_pylist()), start=1):
+        if all(value.strip().lstrip("\ufeff").lower() == name.lower() for name, value in row.items()):
+            report.drop("repeated_header", f"{path.name} row {number}")  # several files in one
+        else:
+            yield row
 
 
 def _jsonl_rows(path: Path, columns: list[str]) -> Iterator[Row]:

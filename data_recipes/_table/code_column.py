@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from data_recipes._raw.cells import as_list
+from data_recipes._raw.cells import as_list, says_nothing
 from data_recipes._raw.code_checks import (
     check_are_codes,
     check_delimiter,
@@ -52,7 +52,10 @@ class CodeColumn:
         Raises:
             UserError: if a code is no text, or an entry is several codes at another delimiter.
         """
-        entries = as_list(cell, self._options.codes, self._options.delimiter)
+        found = as_list(cell, self._options.codes, self._options.delimiter)
+        entries = [entry for entry in found if not says_nothing(entry)]
+        if len(entries) < len(found):
+            self._report.change("words_for_nothing_taken_out", document_id, len(found) - len(entries))
         labels = [label for entry in entries if (label := self._label(entry, document_id)) is not None]
         self._uses.update(labels)
         return None if entries and not labels else labels
