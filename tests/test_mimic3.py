@@ -233,3 +233,15 @@ def test_wrong_options_are_named() -> None:
     ):
         with pytest.raises(UserError, match=problem):
             recipe_options(load_recipe("mimic3_full"), options)
+
+
+def test_notes_that_pandas_read_and_wrote_again_find_their_codes(tmp_path: Path) -> None:
+    whole = [note(1, 100, "first"), note(2, 100, "wrong", iserror="1"), note(3, 200, "second", subject_id=2)]
+    again = [
+        note("1.0", "100.0", "first", subject_id="1.0"),
+        note("2.0", "100.0", "wrong", iserror="1.0"),
+        note("3.0", "200.0", "second", subject_id="2.0"),
+    ]
+    found = [read(write_raw(tmp_path / name, notes)) for name, notes in (("whole", whole), ("again", again))]
+    assert found[0][0] == found[1][0] != []
+    assert found[0][1].as_dict() == found[1][1].as_dict()

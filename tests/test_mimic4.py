@@ -88,6 +88,20 @@ def test_admissions_of_the_other_version_and_without_any_code_are_counted_apart(
     assert report["counts"]["documents"] == 1
 
 
+def test_tables_that_pandas_read_and_wrote_again_give_the_same_documents(tmp_path: Path) -> None:
+    """A column with a gap is one of floats: "100.0" in all tables, whatever stands in each."""
+    whole = write_raw(tmp_path / "a", diagnoses=[(100, 1, "I10", 10), (200, 1, "4019", 9)], summaries=STAYS)
+    again = write_raw(
+        tmp_path / "b",
+        diagnoses=[("100.0", "1.0", "I10", "10.0"), ("200.0", "1.0", "4019", "9.0")],
+        summaries=[summary("1-DS-2", "1.0", "100.0", "2.0", STAYS[0][-1]), (*STAYS[1][:2], "200.0", *STAYS[1][3:])],
+    )
+    assert read(again)[0] == read(whole)[0] != []
+    assert read(again)[1].as_dict() == read(whole)[1].as_dict()
+    write_table(again / "hosp/d_icd_diagnoses.csv.gz", TITLES, [("I10", "10.0", "Hypertension")])
+    assert mimic4.read_titles(again, mimic4.Options(), IngestReport(), tmp_path) == {"icd10cm:I10": "Hypertension"}
+
+
 def test_codes_that_cannot_be_used_are_counted_by_reason(tmp_path: Path) -> None:
     """Of nine rows three are kept: I10, also of "100.0", and D62 behind it for want of a sequence number."""
     write_raw(

@@ -48,6 +48,17 @@ def test_other_names_of_the_same_splits_are_understood(tmp_path: Path) -> None:
     assert [splits.of(str(one)) for one in range(7)] == ["train", "val", "val", "val", "test", "train", "test"]
 
 
+@pytest.mark.parametrize("name", ["S.CSV", "s.parquet"])
+def test_ids_that_pandas_read_and_wrote_again_are_whole(tmp_path: Path, name: str) -> None:
+    splits = PublishedSplits(write(tmp_path / name, ["100.0", "200.0"], ["train", "val"]), IngestReport())
+    assert [splits.of(one) for one in ("100", "200")] == ["train", "val"]
+
+
+def test_a_column_of_lists_is_a_users_mistake(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"s\.parquet: not a readable"):
+        PublishedSplits(write(tmp_path / "s.parquet", [[1], [2]], ["train", "val"]), IngestReport())
+
+
 def test_without_a_file_no_document_has_a_split_and_nothing_is_counted() -> None:
     report = IngestReport()
     splits = PublishedSplits(None, report)

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from data_recipes._mimic.shared import plain_values
 from data_recipes._raw.code_checks import check_leading_zeros
 from data_recipes._raw.csv_columns import OnBadRow, read_raw_csv
 from pipeline.errors import UserError
@@ -153,7 +154,7 @@ class CodeTable:
         """Admission, place and label number of every usable row, batch by batch."""
         for batch in read_raw_csv(path, self._columns.of_codes(), report=self._report, on_bad_row=self._on_bad_row):
             self._report.count(f"{kind}_rows", batch.num_rows)
-            rows = _trimmed(batch)
+            rows = _trimmed(batch, self._columns.code)
             rows = self._keep(rows, pc.match_substring_regex(rows["hadm_id"], _NUMBER), "code_without_hadm_id")
             rows = self._of_version(rows)
             rows = rows.append_column("label", pa.array(self._label_numbers(rows[self._columns.code], system)))
@@ -233,8 +234,10 @@ def read_titles(
     if not path.is_file():
         return titles
     for batch in read_raw_csv(path, columns.of_titles(), report=report, on_bad_row=on_bad_row):
-        for code, title, *of_version in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            if title.strip() and [one.strip() for one in of_version] == ([version] if columns.version else []):
+        codes, names, *versions = batch.columns
+        read = (column.to_pylist() for column in (codes, names, *map(plain_values, versions)))
+        for code, title, *of_version in zip(*read, strict=True):
+            if title.strip() and of_version == ([version] if columns.version else []):
                 with contextlib.suppress(UserError):  # a heading of the table, not a code
                     label, canonical = make_label(system, spell(code, system)), normalise(code, system)
                     titles[label] = title.strip()
@@ -243,16 +246,12 @@ def read_titles(
     return {label: title for label, title in titles.items() if label not in shared}
 
 
-def _trimmed(batch: pa.RecordBatch) -> pa.Table:
-    """The batch as a table without blanks around values: code columns may be padded.
-
-    Numbers that some program read as fractions and wrote again ("1.0") are whole.
-    """
-    columns = {name: pc.utf8_trim_whitespace(batch[name]) for name in batch.schema.names}
-    for name in ("hadm_id", "seq_num"):
-        if pc.any(pc.match_substring(columns[name], ".")).as_py():  # of hardly any file
-            columns[name] = pc.replace_substring_regex(columns[name], r"\.0+$", "")
-    return pa.table(columns)
+def _trimmed(batch: pa.RecordBatch, code: str) -> pa.Table:
+    """The batch as a table without blanks around values, see :func:`plain_values`: codes may be padded."""
+    return pa.table({
+        name: pc.utf8_trim_whitespace(batch[name]) if name == code else plain_values(batch[name])
+        for name in batch.schema.names
+    })  # fmt: skip
 
 
 def _joined(parts: Iterator[_Part]) -> _Part:

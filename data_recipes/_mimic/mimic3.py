@@ -31,7 +31,7 @@ from data_recipes import RawTable
 from data_recipes._mimic import shared
 from data_recipes._mimic.codes import CodeColumns, CodeTable
 from data_recipes._mimic.codes import read_titles as read_titles_of
-from data_recipes._mimic.shared import SINGULAR, CodeKind
+from data_recipes._mimic.shared import SINGULAR, CodeKind, is_number
 from data_recipes._mimic.splits import PublishedSplits
 from data_recipes._mimic.spool import Note, note_spool
 from data_recipes._raw.csv_columns import read_raw_csv
@@ -210,8 +210,9 @@ def _summaries(path: Path, options: Options, report: IngestReport) -> Iterator[t
         rows = batch.filter(pc.equal(pc.utf8_trim_whitespace(batch["category"]), _SUMMARY))
         report.count("discharge_summaries", rows.num_rows)
         names = [name for name in _NOTE_COLUMNS if name not in ("text", "category")]
-        for row, text in zip(rows.select(names).to_pylist(), rows["text"], strict=True):
-            note = _note({name: value.strip() for name, value in row.items()}, report)
+        columns = (shared.plain_values(rows[name]).to_pylist() for name in names)
+        for values, text in zip(zip(*columns, strict=True), rows["text"], strict=True):
+            note = _note(dict(zip(names, values, strict=True)), report)
             if note is not None:
                 yield note, text
 
@@ -219,9 +220,9 @@ def _summaries(path: Path, options: Options, report: IngestReport) -> Iterator[t
 def _note(row: Mapping[str, str], report: IngestReport) -> Note | None:
     """A row without its text, unless it cannot be used."""
     row_id = row["row_id"]
-    if row["iserror"] in ("1", "1.0"):
+    if row["iserror"] == "1":
         report.drop("summary_marked_as_error", row_id)
-    elif not _is_number(row["hadm_id"]):
+    elif not is_number(row["hadm_id"]):
         report.drop("summary_without_hadm_id", row_id)
     elif not row["subject_id"]:
         report.drop("summary_without_subject_id", row_id)
@@ -233,10 +234,6 @@ def _note(row: Mapping[str, str], report: IngestReport) -> Note | None:
             has_no_time=not row["charttime"],
             time=row["charttime"],
             date=row["chartdate"],
-            row_id=int(row_id) if _is_number(row_id) else None,
+            row_id=int(row_id) if is_number(row_id) else None,
         )
     return None
-
-
-def _is_number(value: str) -> bool:
-    return value.isascii() and value.isdigit() and len(value) < 19

@@ -26,14 +26,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import pyarrow.compute as pc
 from pydantic import Field
 
 from data_recipes import RawTable
 from data_recipes._mimic import shared
 from data_recipes._mimic.codes import CodeColumns, CodeTable
 from data_recipes._mimic.codes import read_titles as read_titles_of
-from data_recipes._mimic.shared import SINGULAR, CodeKind
+from data_recipes._mimic.shared import SINGULAR, CodeKind, is_number
 from data_recipes._mimic.splits import PublishedSplits
 from data_recipes._raw.csv_columns import read_raw_csv
 from data_recipes._raw.files import need_raw_file, raw_file
@@ -158,9 +157,9 @@ def _summaries(path: Path, options: Options, report: IngestReport) -> Iterator[_
     for batch in read_raw_csv(path, _SUMMARY_COLUMNS, report=report, on_bad_row=options.on_bad_row):
         report.count("summaries", batch.num_rows)
         *ids, texts = batch.columns
-        columns = (column.to_pylist() for column in (*map(pc.utf8_trim_whitespace, ids), texts))
+        columns = (column.to_pylist() for column in (*map(shared.plain_values, ids), texts))
         for summary in map(_Summary._make, zip(*columns, strict=True)):
-            if not _is_number(summary.admission):
+            if not is_number(summary.admission):
                 report.drop("summary_without_hadm_id", summary.note_id)
             elif not summary.patient_id:
                 report.drop("summary_without_subject_id", summary.note_id)
@@ -187,9 +186,5 @@ def _stays(summaries: Iterator[_Summary], report: IngestReport) -> Iterator[_Sum
 def _join(notes: list[_Summary]) -> _Summary:
     if len(notes) == 1:
         return notes[0]
-    ordered = sorted(notes, key=lambda note: int(note.note_seq) if _is_number(note.note_seq) else sys.maxsize)
+    ordered = sorted(notes, key=lambda note: int(note.note_seq) if is_number(note.note_seq) else sys.maxsize)
     return notes[0]._replace(text="\n\n".join(note.text for note in ordered if note.text.strip()))
-
-
-def _is_number(value: str) -> bool:
-    return value.isascii() and value.isdigit() and len(value) < 19

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field, field_validator
 
 from data_recipes import require_raw
@@ -69,3 +71,24 @@ def require_mimic(raw: Path | None, what: str, *, table: str, folder: str, other
                 f"For the data there, set data.recipe to {recipes}."
             )
     return path
+
+
+def plain_values(column: pa.Array) -> pa.Array:
+    """Ids, numbers, versions and times of a table, as text without blanks around them.
+
+    Numbers that some program read as fractions and wrote again ("100.0") are whole, in every table alike: an admission
+    must be the same in notes and codes. Not for codes, where a digit behind a dot says something.
+
+    Example:
+        >>> plain_values(pa.array([" 100.0", "10", "2.50", "100.0 h"])).to_pylist()
+        ['100', '10', '2.50', '100.0 h']
+    """
+    column = pc.utf8_trim_whitespace(column)
+    if pc.any(pc.match_substring(column, ".0")).as_py():  # of hardly any file
+        column = pc.replace_substring_regex(column, r"^([0-9]+)\.0$", r"\1")
+    return column
+
+
+def is_number(value: str) -> bool:
+    """Whether a text is a whole number that fits into 64 bits."""
+    return value.isascii() and value.isdigit() and len(value) < 19

@@ -10,7 +10,9 @@ import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet as pq
 
+from data_recipes._mimic.shared import plain_values
 from data_recipes._raw.csv_columns import read_raw_csv
+from data_recipes._raw.table_files import is_csv
 from pipeline.errors import UserError
 from pipeline.notes.ingest_report import IngestReport
 from pipeline.notes.row_files import describe_columns
@@ -95,19 +97,16 @@ def _rows(path: Path) -> Iterator[tuple[str, str]]:
     """Ids and names of splits, as text."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; data.options.splits_path must be a .feather, .parquet or .csv file.")
-    if path.name.endswith((".csv", ".csv.gz")):
-        batches = read_raw_csv(path, _COLUMNS, report=IngestReport())
-    else:
-        batches = _table(path).cast(pa.schema([(name, pa.string()) for name in _COLUMNS])).to_batches()
+    batches = read_raw_csv(path, _COLUMNS, report=IngestReport()) if is_csv(path) else _table(path).to_batches()
     for batch in batches:
-        ids, names = (column.to_pylist() for column in batch.columns)
+        ids, names = plain_values(batch[0]).to_pylist(), batch[1].to_pylist()
         yield from ((str(one or "").strip(), str(name or "")) for one, name in zip(ids, names, strict=True))
 
 
 def _table(path: Path) -> pa.Table:
     try:
-        table = pq.read_table(path) if path.suffix == ".parquet" else pyarrow.feather.read_table(path)
-        return table.select(_COLUMNS)
+        table = pq.read_table(path) if path.suffix.lower() == ".parquet" else pyarrow.feather.read_table(path)
+        return table.select(_COLUMNS).cast(pa.schema([(name, pa.string()) for name in _COLUMNS]))
     except KeyError:
         raise UserError(
             f"{path}: expected columns {' and '.join(_COLUMNS)}; {describe_columns(table.schema.names, _COLUMNS)}."
