@@ -72,11 +72,13 @@ class RawTable(NamedTuple):
     if_missing: str = OTHER_DATA
 
     def check_is_there(self) -> None:
-        """Refuse a file that is missing.
+        """Refuse a file that is missing, or whose name the workflow engine would take for a pattern.
 
         Raises:
-            UserError: if it is no file.
+            UserError: if it is no file, or a brace is in its path.
         """
+        if not {"{", "}"}.isdisjoint(str(self.path)):
+            raise UserError(f"{self.path}: a brace in the name of a file or folder cannot be read; rename it.")
         if not self.path.is_file():
             raise UserError(f"{self.path}: no such file; download it, or set data.raw to where it lies.")
 

@@ -80,7 +80,8 @@ def test_summaries_are_spooled_in_the_work_folder_and_nothing_is_left_there(
 ) -> None:
     config = make_config(data={"recipe": "mimic4_icd10", "raw": raw})
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "of the system, not there"))
-    assert findings_of(config, "documents") == [Finding("ok", "documents", "2 can be read as ingest reads them")]
+    found = "2 can be read as ingest reads them (left out: admission_without_codes_of_version: 1, code_malformed: 1)"
+    assert findings_of(config, "documents") == [Finding("ok", "documents", found)]
     assert not config.work_dir.exists()
 
 
@@ -167,6 +168,45 @@ def test_codes_that_ingest_would_refuse_are_told(make_config: Callable[..., Pipe
     assert found.state == "wrong"
     assert "holds several codes in one entry" in found.found
     assert CANARY not in found.found
+
+
+@pytest.mark.parametrize(
+    ("rows", "state", "part"),
+    [
+        ([ROWS[0] | {"codes": code} for code in ("I10", "J18.9")], "wrong", "rows seem to be codes"),
+        ([row | {"codes": ""} for row in ROWS], "wrong", "leave all out (document_without_codes: 2)"),
+        ([row | {"note": " "} for row in ROWS], "wrong", "leave all out (empty_text: 2)"),
+        (
+            [ROWS[0] | {"note": f"note {n}"} for n in range(5)],
+            "warning",
+            "1 can be read as ingest reads them (left out: dup",
+        ),
+    ],
+)
+def test_documents_that_ingest_would_leave_out_are_told(
+    make_config: Callable[..., PipelineConfig], tmp_path: Path, rows: list[dict[str, str]], state: str, part: str
+) -> None:
+    pd.DataFrame(rows).to_csv(tmp_path / "t.csv", index=False)
+    config = make_config(data={"recipe": "table", "raw": tmp_path / "t.csv", "options": OPTIONS})
+    (found,) = findings_of(config, "documents")
+    assert found.state == state
+    assert part in found.found
+
+
+def test_a_brace_in_a_name_is_told_before_anything_runs(
+    make_config: Callable[..., PipelineConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Snakemake takes it for a wildcard."""
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    (folder / "b{x} 1.txt").write_text(CANARY, encoding="utf-8")
+    (folder / "codes.csv").write_text("document_id,codes\nb{x} 1,I10\n", encoding="utf-8")
+    (found,) = findings_of(make_config(data={"recipe": "table", "raw": folder}), "b{x} 1.txt")
+    assert found.state == "wrong"
+    config = tmp_path / "a.yaml"
+    config.write_text("experiment: a\ndata: {recipe: table}\n", encoding="utf-8")
+    assert main(["run", str(config), "--set", f"data.raw={folder}", "--set", f"work_dir={tmp_path / 'work'}"]) == 2
+    assert "a brace in the name of a file or folder cannot be read; rename it" in capsys.readouterr().err
 
 
 def test_folders_that_cannot_be_written_are_told(make_config: Callable[..., PipelineConfig], tmp_path: Path) -> None:

@@ -22,9 +22,11 @@ from pipeline.errors import UserError
 from pipeline.experiment.config import PipelineConfig
 from pipeline.experiment.manifests import has_settings_of, read_manifest
 from pipeline.files import private_folder, read_json
+from pipeline.notes.documents import usable_documents
 from pipeline.notes.ingest_report import IngestReport
 
 _TRIED_DOCUMENTS = 2_000
+_MANY_KEPT = 0.5  # of those tried
 
 
 def examine(config: PipelineConfig, *, profile: str = "local") -> Iterator[Finding]:
@@ -109,18 +111,28 @@ def _raw_findings(config: PipelineConfig, recipe: data_recipes.Recipe, options: 
 
 
 def _documents_finding(config: PipelineConfig, recipe: data_recipes.Recipe, options: Any) -> Finding:
-    """The first documents, read as ingest does."""
+    """The first documents, read, kept and left out as by ingest."""
+    report = IngestReport()
     try:
         with _scratch(config.experiment_dir) as scratch:
-            documents = recipe.read(config.data.raw, options, IngestReport(), scratch)
-            n_read = sum(1 for _ in itertools.islice(documents, _TRIED_DOCUMENTS))
+            documents = recipe.read(config.data.raw, options, report, scratch)
+            tried = list(itertools.islice(documents, _TRIED_DOCUMENTS))
             del documents  # a generator ends here, before the folder goes
+            kept = usable_documents(tried, report, keep_uncoded=getattr(options, "keep_uncoded", False))
+            n_kept = sum(1 for _ in kept)
     except UserError as error:
         return Finding("wrong", "documents", str(error))
-    if not n_read:
-        return Finding("wrong", "documents", "ingest would leave all out", "run it: ingest_report.json says why")
-    first = "the first " if n_read == _TRIED_DOCUMENTS else ""
-    return Finding("ok", "documents", f"{first}{n_read:,} can be read as ingest reads them")
+    left_out = ", ".join(f"{reason}: {n:,}" for reason, n in report.as_dict()["dropped"].items()) or "no rows"
+    if not n_kept:
+        return Finding(
+            "wrong", "documents", f"ingest would leave all out ({left_out})", "mend the data or data.options"
+        )
+    first = f"of the first {len(tried):,} " if len(tried) == _TRIED_DOCUMENTS else ""
+    found = f"{first}{n_kept:,} can be read as ingest reads them"
+    if n_kept < _MANY_KEPT * len(tried):
+        advice = "most are left out: see that data.options name the right columns"
+        return Finding("warning", "documents", f"{found} (left out: {left_out})", advice)
+    return Finding("ok", "documents", found + (f" (left out: {left_out})" if report.as_dict()["dropped"] else ""))
 
 
 @contextlib.contextmanager

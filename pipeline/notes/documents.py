@@ -109,7 +109,7 @@ def write_documents(
         _TableWriter(documents_path, DOCUMENT_SCHEMA) as table,
         _TableWriter(annotators_path, ANNOTATOR_SCHEMA) as annotators,
     ):
-        for document in _usable(documents, report, clean, keep_uncoded=keep_uncoded):
+        for document in usable_documents(documents, report, clean=clean, keep_uncoded=keep_uncoded):
             table.add(document[: len(DOCUMENT_SCHEMA)], size=len(document.text))
             for annotator, given in document.annotations.items():
                 annotators.add((document.document_id, annotator, list(given)), size=64)
@@ -133,10 +133,14 @@ def write_documents(
         )
 
 
-def _usable(
-    documents: Iterable[Document], report: IngestReport, clean: Callable[[str], str], *, keep_uncoded: bool
+def usable_documents(
+    documents: Iterable[Document], report: IngestReport, *, clean: Callable[[str], str] = str, keep_uncoded: bool
 ) -> Iterator[Document]:
-    """Clean documents and leave out, with a count, those that cannot be used."""
+    """Clean documents and leave out, with a count, those that cannot be used, see :func:`write_documents`.
+
+    Raises:
+        UserError: if one comes again with other labels.
+    """
     seen: dict[str, _Content] = {}
     for raw in documents:
         given = [raw.document_id, raw.patient_id, raw.text, *raw.labels]

@@ -59,6 +59,8 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
     logger.info("%(documents)d documents, %(patients)d patients, %(labels)d labels", summary["counts"])
     for reason, n in summary["dropped"].items():
         logger.warning("left out, %s: %d", reason, n)
+    for reason, n in summary["changed"].items():
+        logger.warning("changed, %s: %d", reason, n)
     for name, check in summary["published"].items():
         if check["verdict"] != "not counted":
             logger.info("%s: %d, published %d: %s", name, check["found"], check["published"], check["verdict"])
