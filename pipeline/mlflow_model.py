@@ -18,7 +18,7 @@ from mlflow.pyfunc.model import PythonModel
 
 from pipeline.coding.classifier import MODEL_INPUTS, MODEL_OUTPUTS
 from pipeline.coding.ensemble import CodingModel
-from pipeline.coding.proposals import coded, unique_documents
+from pipeline.coding.proposals import Tally, coded, cut_at, unique_documents
 from pipeline.encoders.precision import default_device
 from pipeline.notes.document_files import new_document
 
@@ -43,11 +43,11 @@ class MLflowModel(PythonModel):
         columns = model_input[list(MODEL_INPUTS)].astype(object)
         given = columns.where(columns.notna(), None).itertuples(index=False)
         documents = unique_documents(new_document(f"row {number}", *row) for number, row in enumerate(given, start=1))
-        rows = [
-            {"document_id": document.document_id} | asdict(code)
-            for document, codes, _ in coded(self._model, documents, top_k=None)
-            for code in codes
-        ]
+        rows, cut = [], Tally()
+        for document, codes, _, is_cut in coded(self._model, documents, top_k=None):
+            rows += [{"document_id": document.document_id} | asdict(code) for code in codes]
+            cut.count(document.document_id, is_cut)
+        cut.warn(cut_at(self._model), len(model_input))
         return pd.DataFrame(rows, columns=list(MODEL_OUTPUTS))
 
 

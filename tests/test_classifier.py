@@ -47,7 +47,7 @@ def build(folder: Path, head: str = "label_attention", **changed: Any) -> Classi
 
 
 def coded(classifier: Classifier, texts: list[str], max_tokens: int = 64) -> np.ndarray:
-    return np.stack(list(classifier.code_texts(texts, max_tokens=max_tokens)))
+    return np.stack([one.probabilities for one in classifier.code_texts(texts, max_tokens=max_tokens)])
 
 
 @pytest.mark.usefixtures("no_network")

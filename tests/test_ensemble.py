@@ -87,7 +87,7 @@ def test_texts_through_the_folder_get_the_probabilities_and_codes_of_the_stage(
     probabilities, predicted = coded(config)
     model = CodingModel.load(config.experiment_dir / "classifier")
     noted = [note for note in small_notes if note["split"] != "train"]
-    again = np.stack(list(model.code_texts([note["text"] for note in noted], max_tokens=64)))
+    again = np.stack([one.probabilities for one in model.code_texts([note["text"] for note in noted], max_tokens=64)])
     is_test = np.array([note["split"] == "test" for note in noted])
     np.testing.assert_allclose(again[is_test], probabilities[is_test], atol=1e-6)
     if kind == "neural":
@@ -141,7 +141,7 @@ def test_split_val_is_coded_by_parts_that_had_not_learned_from_it(
     written = coded(config)[0][is_val][:, column]
     model = CodingModel.load(config.experiment_dir / "classifier")
     texts = [note["text"] for note in notes if note["split"] == "val"]
-    kept = np.stack(list(model.code_texts(texts, max_tokens=64)))[:, column]
+    kept = np.stack([one.probabilities for one in model.code_texts(texts, max_tokens=64)])[:, column]
     assert written.mean() < kept.mean()
 
 

@@ -133,7 +133,7 @@ def test_faithfulness_is_the_drop_without_and_with_only_the_evidence(tiny_encode
     """Against the probabilities of the three texts, written out by hand; random spans as long hit a filler word."""
     classifier = build(tiny_encoder_dir)
     whole, without, only = (
-        float(next(classifier.code_texts([text], max_tokens=64))[0])
+        float(next(classifier.code_texts([text], max_tokens=64)).probabilities[0])
         for text in ("the patient has fever", "the patient has", "fever")
     )
     one = explained(classifier, "the patient has fever", 0)
@@ -233,7 +233,7 @@ def test_a_label_without_anything_for_it_has_no_span(tiny_encoder_dir: Path) -> 
     with torch.no_grad():
         classifier.head.weight.mul_(-1)  # type: ignore[operator, union-attr]
     assert explain(classifier, ["fever"], [[0]]) == [[[]]]
-    assert np.isfinite(next(classifier.code_texts(["fever"], max_tokens=64))).all()
+    assert np.isfinite(next(classifier.code_texts(["fever"], max_tokens=64)).probabilities).all()
 
 
 def test_a_label_in_which_the_encoder_has_no_weight_has_no_evidence_of_its(tiny_encoder_dir: Path) -> None:

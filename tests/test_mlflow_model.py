@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline.coding.classifier import CodedText
 from pipeline.errors import UserError
 from pipeline.icd.labels import LabelSpace
 from pipeline.mlflow_model import MLflowModel
@@ -21,12 +22,13 @@ class FakeModel:
     preparation = Preparation()
     label_space = LabelSpace(("icd10cm:I10",), (None,), (1,))
     thresholds = np.full(1, 0.5, dtype=np.float32)
+    limit = "the encoder reads (2 tokens)"
 
-    def code_texts(self, texts: Iterable[str], *, max_tokens: int) -> Iterator[np.ndarray]:
+    def code_texts(self, texts: Iterable[str], *, max_tokens: int) -> Iterator[CodedText]:
         assert max_tokens > 0
         for text in texts:
             assert isinstance(text, str)
-            yield np.ones(1, dtype=np.float32)
+            yield CodedText(np.ones(1, dtype=np.float32), len(text.split()) > 2)
 
 
 def coded_ids(document_ids: list[Any], texts: list[Any]) -> list[Any]:
@@ -40,6 +42,12 @@ def coded_ids(document_ids: list[Any], texts: list[Any]) -> list[Any]:
 def test_a_missing_text_is_an_empty_one_and_the_other_documents_are_coded(missing: object) -> None:
     assert coded_ids(["a", "b", "c"], ["fever", missing, "cough"]) == ["a", "c"]
     assert coded_ids(["a"], [missing]) == []
+
+
+def test_a_note_that_is_not_read_to_its_end_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    assert coded_ids(["a", "b"], ["fever cough", "fever cough Secret"]) == ["a", "b"]
+    said = "1 of 2 documents are longer than the encoder reads (2 tokens); what stands behind was not read by it"
+    assert caplog.messages == [f"{said} (first: b)"]
 
 
 def test_an_id_is_text_or_a_whole_number() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 import torch
 
@@ -19,6 +20,7 @@ from pipeline.encoders.heads import build_head
 from pipeline.encoders.pretrained import load_encoder, load_tokenizer
 from pipeline.experiment.config import PipelineConfig
 from pipeline.icd.labels import LabelSpace
+from pipeline.stages.predict import _warn_of_cut
 
 SECRET = "Xqzvcanary"
 SPACE = LabelSpace(("icd10cm:E11.9", "icd10cm:I10", "icd10cm:J18.9"), ("Diabetes", "Hypertension", None), (3, 2, 1))
@@ -99,18 +101,32 @@ def test_odd_documents_are_coded_all_with_evidence_inside_them(
                 assert span.sentence[0] <= span.start < span.end <= span.sentence[1]
 
 
-def test_a_note_of_200000_words_is_coded_by_its_beginning(model: Path, tmp_path: Path) -> None:
+def test_a_note_of_200000_words_is_coded_by_its_beginning_and_that_is_said(
+    model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """The model reads 64 tokens; what stands behind them changes nothing, whatever its length."""
-    beginning = "the patient has fever and cough " * 11  # 66 tokens
-    texts = {"long": beginning + "pneumonia in the mother . " * 40_000, "short": beginning}
+    beginning = "the patient has fever and cough " * 10 + "the patient has fever"  # 64 tokens
+    texts = {"short": beginning, "long": beginning + " pneumonia in the mother ." * 40_000}
     source, output = tmp_path / "notes.jsonl", tmp_path / "codes.jsonl"
     source.write_text("".join(json.dumps({"document_id": one, "text": text}) + "\n" for one, text in texts.items()))
     assert predict(model, source, output, "--evidence", "--top-k", "3") == 0
-    long, short = rows_of(output)
+    limit = "the encoder reads (64 tokens)"
+    said = f"1 of 2 documents are longer than {limit}; what stands behind was not read by it (first: long)"
+    assert said in caplog.messages
+    short, long = rows_of(output)
     assert [code["code"] for code in long["codes"]] == [code["code"] for code in short["codes"]]
     for one, other in zip(long["codes"], short["codes"], strict=True):
         assert one["probability"] == pytest.approx(other["probability"], abs=1e-5)
         assert all(span["end"] <= len(beginning) for span in one["evidence"])
+
+
+def test_the_stage_says_how_many_documents_of_a_run_were_cut(model: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tokens = datasets.Dataset.from_dict({"document_id": ["a", "b", "c"], "n_tokens_cut": [0, 7, 1]})
+    _warn_of_cut(None, tokens)
+    assert not caplog.messages, "a lexical model reads all"
+    _warn_of_cut(CodingModel.load(model).neural, tokens)
+    assert "2 of 3 documents are longer than the encoder reads (64 tokens)" in caplog.text
+    assert "(first: b)" in caplog.text
 
 
 @pytest.mark.slow

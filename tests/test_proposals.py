@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from pipeline.coding.classifier import CodedText
 from pipeline.coding.code_files import Code
 from pipeline.coding.ensemble import CodingModel
 from pipeline.coding.proposals import code_documents, propose
@@ -82,17 +83,19 @@ class FakeClassifier:
     label_space = SPACE
     thresholds = np.full(4, 0.5, dtype=np.float32)
     preparation = Preparation()
+    limit = "the model reads (20 words)"
 
     def to(self, device: str, mixed_precision: str | None) -> FakeClassifier:
         del device
         assert mixed_precision is None
         return self
 
-    def code_texts(self, texts: Iterable[str], *, max_tokens: int) -> Iterator[np.ndarray]:
+    def code_texts(self, texts: Iterable[str], *, max_tokens: int) -> Iterator[CodedText]:
         assert max_tokens > 0
         for text in texts:
             first = text.strip(" \n\0")[:1] or "9"
-            yield probabilities_of([0.0, int(first) / 10 if first.isdigit() else float("nan"), 0.0, 0.0])
+            probability = int(first) / 10 if first.isdigit() else float("nan")
+            yield CodedText(probabilities_of([0.0, probability, 0.0, 0.0]), is_cut=False)
 
 
 @pytest.fixture

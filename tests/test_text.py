@@ -11,6 +11,7 @@ from pipeline.errors import UserError
 from pipeline.notes.text import (
     KNOWN_SECTIONS,
     PRESETS,
+    Preparation,
     Preset,
     clean,
     find_sections,
@@ -145,6 +146,14 @@ def test_a_header_may_be_indented_and_follow_any_line_end() -> None:
 def test_an_empty_text_has_no_section_and_one_of_blanks_a_preamble() -> None:
     assert find_sections("") == []
     assert find_sections(" \n") == [("preamble", 0, 2)]
+
+
+@pytest.mark.parametrize(("max_words", "is_cut"), [(None, False), (3, False), (2, True)])
+def test_a_text_is_cut_where_more_words_than_are_kept_are_left_once_it_is_clean(
+    max_words: int | None, is_cut: bool
+) -> None:
+    """By hand: "120", slash and full stop go, and "___" becomes a word: "seen on deid" is left."""
+    assert Preparation("edin", "deid", max_words).cuts("Seen 120 / on ___ . \n") == is_cut
 
 
 def test_canonical_names_are_names_of_themselves() -> None:

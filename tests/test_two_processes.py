@@ -107,7 +107,8 @@ def test_stages_on_two_processes_write_what_they_write_on_one(
     texts = ["the patient has fever and cough", "no pneumonia", "mother had diabetes " * 9]
     for folder in (one, two):
         classifier = Classifier.load(folder / "classifier")
-        probabilities.append(torch.tensor([list(row) for row in classifier.code_texts(texts, max_tokens=64)]))
+        coded = classifier.code_texts(texts, max_tokens=64)
+        probabilities.append(torch.tensor([list(of_text.probabilities) for of_text in coded]))
     torch.testing.assert_close(probabilities[0], probabilities[1], atol=1e-5, rtol=1e-4)
     thresholds = [CodingModel.load(folder / "classifier").thresholds for folder in (one, two)]
     assert thresholds[0] == pytest.approx(thresholds[1], abs=1e-5)

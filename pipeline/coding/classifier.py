@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import datasets
 import numpy as np
@@ -76,6 +76,18 @@ class ClassifierSettings:
         return Preparation(self.cleaning, self.placeholder, self.max_words)
 
 
+class CodedText(NamedTuple):
+    """What is said of one text.
+
+    Attributes:
+        probabilities: of every label, (n_labels,) float32.
+        is_cut: whether the text is longer than what was read of it.
+    """
+
+    probabilities: np.ndarray
+    is_cut: bool
+
+
 @dataclass(frozen=True)
 class Classifier:
     """Encoder, head, tokenizer and label space: the neural part of a model, or all of it.
@@ -102,6 +114,11 @@ class Classifier:
         return chunk_settings(
             self.tokenizer, chunk_tokens=self.settings.chunk_tokens, chunk_overlap=self.settings.chunk_overlap
         )
+
+    @property
+    def limit(self) -> str:
+        """How much of a document is read, from its beginning, for messages."""
+        return f"the encoder reads ({self.settings.max_tokens} tokens)"
 
     def save_parts(self, folder: Path) -> dict[str, Any]:
         """Write encoder and head; gives the settings, which the model writes with the digests."""
@@ -148,8 +165,8 @@ class Classifier:
             precision = usable_precision(mixed_precision, device)
         return replace(self, encoder=self.encoder.to(device), head=self.head.to(device), precision=precision)
 
-    def code_texts(self, texts: Iterable[str], *, max_tokens: int) -> Iterator[np.ndarray]:
-        """Probabilities of every label for each text, (n_labels,) float32, in order; memory does not grow."""
+    def code_texts(self, texts: Iterable[str], *, max_tokens: int) -> Iterator[CodedText]:
+        """Probabilities for each text, in order, and whether its tokens were cut; memory does not grow."""
         tokenize = Tokenize(self.tokenizer, self.settings.max_tokens, self.settings.has_context)
         for block in blocks_of(texts, _BLOCK):
             columns = tokenize([self.settings.preparation(text) for text in block])
@@ -160,9 +177,10 @@ class Classifier:
                 self.chunks,
                 max_tokens=max_tokens,
             )
-            yield from _probabilities(
+            probabilities = _probabilities(
                 self.encoder, self.head, batches, n_documents=len(block), mixed_precision=self.precision
             )
+            yield from map(CodedText, probabilities, (n > 0 for n in columns["n_tokens_cut"]))
 
 
 def _settings_of(folder: Path, description: dict[str, Any]) -> ClassifierSettings:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from pipeline.coding.classifier import Classifier, predict_rows
+from pipeline.coding.classifier import Classifier, CodedText, predict_rows
 from pipeline.coding.model_folder import FORMAT_VERSION, checked_description, digest_of
 from pipeline.errors import UserError
 from pipeline.evaluation.label_counts import FITTING_BAND_STARTS, fitting_bands
@@ -83,6 +83,13 @@ class CodingModel:
         """Whether TF-IDF alone stands beside the model."""
         return self.lexical is not None and self.kind != "tfidf"
 
+    @property
+    def limit(self) -> str:
+        """How much of a document is read, from its beginning, for messages; empty where all is."""
+        words = self.preparation.max_words
+        limits = [f"the model reads ({words} words)"] if words else []
+        return " or ".join([*limits, self.neural.limit] if self.neural else limits)
+
     def labels_without_encoder(self) -> frozenset[int]:
         """Labels of an ensemble in which the encoder has no weight: those with too few training documents for it."""
         if self.kind != "ensemble":
@@ -96,8 +103,8 @@ class CodingModel:
             return self
         return replace(self, neural=self.neural.to(device, mixed_precision))
 
-    def code_texts(self, texts: Iterable[str], *, max_tokens: int) -> Iterator[NDArray[np.float32]]:
-        """Probabilities of every label for each text as it comes, (n_labels,) float32, in order; memory stays flat.
+    def code_texts(self, texts: Iterable[str], *, max_tokens: int) -> Iterator[CodedText]:
+        """Probabilities for each text as it comes, in order, and whether it exceeds :attr:`limit`; memory stays flat.
 
         Args:
             texts: of new documents, not yet cleaned.
@@ -105,10 +112,13 @@ class CodingModel:
         """
         for block in blocks_of(texts, _BLOCK):
             neural = None
+            is_cut = [self.preparation.cuts(text) for text in block]
             if self.neural is not None:
-                coded = self.neural.code_texts(block, max_tokens=max_tokens)
-                neural = np.stack(list(coded))
-            yield from self._code([self.preparation(text) for text in block], neural, with_baseline=False).probabilities
+                coded = list(self.neural.code_texts(block, max_tokens=max_tokens))
+                neural = np.stack([one.probabilities for one in coded])
+                is_cut = [words or tokens.is_cut for words, tokens in zip(is_cut, coded, strict=True)]
+            prepared = [self.preparation(text) for text in block]
+            yield from map(CodedText, self._code(prepared, neural, with_baseline=False).probabilities, is_cut)
 
     def code_rows(
         self, tokens: datasets.Dataset, rows: Sequence[int], texts: Iterable[str], *, max_tokens: int

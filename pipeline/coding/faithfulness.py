@@ -92,7 +92,7 @@ def _measure(
         masks.append((~inside, inside, ~elsewhere, elsewhere))
     cut = ["".join(map(_kept, words, mask)) for of_part in masks for mask in of_part]
     coded = model.code_texts([one.text, *cut], max_tokens=max_tokens)
-    whole, *others = (float(of_text[one.label_id]) for of_text in coded)
+    whole, *others = (float(of_text.probabilities[one.label_id]) for of_text in coded)
     drops = np.reshape(whole - np.array(others), (len(parts), -1))
     return [[*row, float(of_part[1].mean())] for row, of_part in zip(drops.tolist(), masks, strict=True)]
 

@@ -9,13 +9,14 @@ import logging
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
+from pipeline.coding.classifier import Classifier, CodedText
 from pipeline.coding.code_files import Code, text_digest, writing_codes
 from pipeline.coding.ensemble import CodingModel
 from pipeline.coding.evidence import Explainer
@@ -63,39 +64,68 @@ def code_documents(
         raise UserError(f"--output {output_path} is the input itself; name another file.")
     memory = _Memory()
     documents = unique_documents(read_documents(source, columns))
-    n_documents, n_codes, n_without_text, first_without_text = 0, 0, 0, ""
+    n_documents, n_codes, without_text, cut = 0, 0, Tally(), Tally()
     with (
         writing_codes(output_path, has_evidence=has_evidence) as writer,
         tqdm(desc="predict", unit="doc", disable=None) as bar,
     ):
         model = CodingModel.load(model_dir).to(default_device(), mixed_precision)
         explainer = Explainer.of_model(model, max_tokens=_MICRO_BATCH_TOKENS) if has_evidence else None
-        for document, codes, has_text in coded(model, documents, top_k=top_k, explainer=explainer):
+        for document, codes, has_text, is_cut in coded(model, documents, top_k=top_k, explainer=explainer):
             writer.add(document.document_id, codes, text_digest(document.text))
             n_documents, n_codes = n_documents + 1, n_codes + len(codes)
-            if not has_text:
-                n_without_text, first_without_text = n_without_text + 1, first_without_text or document.document_id
+            without_text.count(document.document_id, not has_text)
+            cut.count(document.document_id, is_cut)
             bar.update()
             if n_documents % _BLOCK == 0:
                 memory.give_back()
         if not n_documents:  # inside, so that no empty output replaces an earlier one
             raise UserError(f"--input {source}: it holds no document.")
-    if n_without_text:
-        logger.warning(
-            "%d of %d documents have no text, and so no codes (first: %s)",
-            n_without_text, n_documents, first_without_text,
-        )  # fmt: skip
+    cut.warn(cut_at(model), n_documents)
+    if without_text.n:
+        without_text.warn("have no text, and so no codes", n_documents)
     elif not n_codes:
         logger.warning("no document got a code: is %r the column of the notes?", columns.text)
     return n_documents, n_codes
 
 
+@dataclass
+class Tally:
+    """How many documents something is true of, and the first of them."""
+
+    n: int = 0
+    first: str = ""
+
+    def count(self, document_id: str, is_true: bool) -> None:
+        """Count a document, if it is true of it."""
+        if is_true:
+            self.n, self.first = self.n + 1, self.first or document_id
+
+    def warn(self, what: str, n_documents: int) -> None:
+        """Say what is true of so many of them, unless it is of none."""
+        if self.n:
+            logger.warning("%d of %d documents %s (first: %s)", self.n, n_documents, what, self.first)
+
+
+def cut_at(model: CodingModel | Classifier) -> str:
+    """What is true of a document that a model does not read to its end, for :meth:`Tally.warn`."""
+    return f"are longer than {model.limit}; what stands behind was not read by it"
+
+
 class Proposal(NamedTuple):
-    """A document with the codes proposed for it; one without text, once prepared as in training, has none."""
+    """A document with the codes proposed for it.
+
+    Attributes:
+        document: as given.
+        codes: most probable first.
+        has_text: whether anything is left of its text once that is prepared as in training; else it has no codes.
+        is_cut: whether it is longer than the model reads.
+    """
 
     document: NewDocument
     codes: Sequence[Code]
     has_text: bool
+    is_cut: bool
 
 
 def coded(
@@ -116,25 +146,25 @@ def coded(
     remaining = iter(documents)
     while block := list(itertools.islice(remaining, _BLOCK)):
         texts = [document.text for document in block]
-        probabilities = model.code_texts(texts, max_tokens=_MICRO_BATCH_TOKENS)
+        read = list(model.code_texts(texts, max_tokens=_MICRO_BATCH_TOKENS))
         have_text = [bool(model.preparation(text.replace("\0", "")).strip()) for text in texts]
         proposed = [
-            propose(_numbers(row, document), model.label_space, model.thresholds, top_k) if has_text else []
-            for document, row, has_text in zip(block, probabilities, have_text, strict=True)
+            propose(_numbers(of_text, document), model.label_space, model.thresholds, top_k) if has_text else []
+            for document, of_text, has_text in zip(block, read, have_text, strict=True)
         ]
         if explainer is not None:
             proposed = _with_evidence(explainer, texts, proposed)
-        yield from map(Proposal, block, proposed, have_text)
+        yield from map(Proposal, block, proposed, have_text, (one.is_cut for one in read))
 
 
-def _numbers(probabilities: np.ndarray, document: NewDocument) -> np.ndarray:
+def _numbers(of_text: CodedText, document: NewDocument) -> np.ndarray:
     """Refuse what is no number: it would be below every threshold and look like a note without codes."""
-    if not np.isfinite(probabilities).all():
+    if not np.isfinite(of_text.probabilities).all():
         raise UserError(
             f"document {document.document_id}: the model gives no number for it; try --mixed-precision no, and if that "
             "does not help, train the model again."
         )
-    return probabilities
+    return of_text.probabilities
 
 
 def _with_evidence(

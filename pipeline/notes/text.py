@@ -113,6 +113,11 @@ class Preparation:
         """Prepare one text."""
         return prepare(text, self.preset, placeholder=self.placeholder, max_words=self.max_words)
 
+    def cuts(self, text: str) -> bool:
+        """Whether a text has more words than are kept of it."""
+        n_words = len(clean(text, self.preset, placeholder=self.placeholder).split()) if self.max_words else 0
+        return n_words > (self.max_words or 0)
+
 
 def limit_words(text: str, max_words: int | None) -> str:
     """The beginning of a text, up to the end of its ``max_words``-th word; words are what blanks part.

@@ -22,11 +22,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from pipeline.coding.classifier import Classifier
 from pipeline.coding.code_files import text_digest
 from pipeline.coding.ensemble import CodingModel
 from pipeline.coding.evidence import Explainer
 from pipeline.coding.faithfulness import FaithfulnessSample
 from pipeline.coding.held_out import HeldOutVal, probability_column
+from pipeline.coding.proposals import Tally, cut_at
 from pipeline.encoders.precision import default_device
 from pipeline.encoders.tokens import select_rows
 from pipeline.errors import UserError
@@ -114,13 +116,22 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
                 baseline_writer.write_table(_table(block, baseline, of_baseline, None, schema))
         speed = len(rows) / (time.perf_counter() - started)
         output.facts |= {"documents": len(rows), "predicted": n_predicted, "baseline": model.has_baseline}
-        if model.neural is not None:
-            output.facts["precision"] = model.neural.precision
+        output.facts |= {"precision": model.neural.precision} if model.neural else {}
         faithfulness = {} if explainer is None else sample.measure(model, max_tokens=max_tokens)
         output.facts |= faithfulness
     logger.info("%d documents, %d codes predicted, %.1f documents/s", len(rows), n_predicted, speed)
+    _warn_of_cut(model.neural, tokens.select(rows))
     tracked.log_metrics({"n_documents": len(rows), "n_predicted": n_predicted, "documents_per_second": speed})
     tracked.log_metrics(faithfulness)
+
+
+def _warn_of_cut(model: Classifier | None, tokens: datasets.Dataset) -> None:
+    if model is None:
+        return
+    cut = Tally()
+    for document_id, n_tokens_cut in zip(tokens["document_id"][:], tokens["n_tokens_cut"][:], strict=True):
+        cut.count(document_id, n_tokens_cut > 0)
+    cut.warn(cut_at(model), len(tokens))
 
 
 def _span_row(span: Span) -> dict[str, Any]:
