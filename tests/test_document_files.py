@@ -197,6 +197,9 @@ BROKEN_FILES: list[tuple[str, bytes | str, str]] = [
     ),
     ("in.parquet", SECRET, r"in.parquet: not a readable Parquet file"),
     ("in.parquet", "", r"in.parquet: not a readable Parquet file"),
+    ("in.csv", f"document_id,text\n1,a\n{SECRET * 6},b\n", "line 3: document_id must be one line of at most 100"),
+    ("in.csv", f'document_id,text\n"{SECRET}\nfever",b\n', "line 3: document_id must be one line of at most 100"),
+    ("in.jsonl", f'{{"document_id": "\\u001b[0m{SECRET}", "text": ""}}', "line 1: document_id must be one line"),
     ("in.xlsx", SECRET, r"unknown kind of file '.xlsx'; expected .csv, .csv.gz, .jsonl, .parquet, a folder"),
 ]
 
@@ -256,6 +259,14 @@ def test_a_table_is_read_as_training_reads_it(tmp_path: Path) -> None:
     assert list(read_documents(str(tmp_path / "c.jsonl"), own)) == [NewDocument("1", "fever")]
     pq.write_table(pa.table({"id": ["1"], "note": ["fever"]}), tmp_path / "d.parquet")
     assert list(read_documents(str(tmp_path / "d.parquet"), own)) == [NewDocument("1", "fever")]
+
+
+@pytest.mark.parametrize("columns", [Columns("text", "text"), Columns("Text", "text")])
+def test_one_column_is_not_taken_for_ids_and_texts(tmp_path: Path, columns: Columns) -> None:
+    """Else whole notes would be written to the file of codes, as ids."""
+    (tmp_path / "in.csv").write_text(f"document_id,text\n1,{SECRET}\n")
+    with pytest.raises(UserError, match="--id-column and --text-column are both 'text'"):
+        read_documents(str(tmp_path / "in.csv"), columns)
 
 
 def test_texts_in_folders_further_down_are_not_read_which_is_said(

@@ -112,5 +112,6 @@ def _add_tracking_dir(command: argparse.ArgumentParser) -> None:
 
 
 def _add_columns(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--id-column", default="document_id", metavar="NAME", help="column (default: document_id)")
-    command.add_argument("--text-column", default="text", metavar="NAME", help="column (default: text)")
+    for option, default, held in (("--id-column", "document_id", "ids"), ("--text-column", "text", "texts")):
+        said = f"column of a table, or key of JSON lines, with the {held} of documents (default: {default})"
+        command.add_argument(option, default=default, metavar="NAME", help=said)

@@ -21,6 +21,7 @@ from pipeline.notes.row_files import find_column, json_rows, parquet_rows, parqu
 
 logger = logging.getLogger(__name__)
 
+MAX_ID_CHARS = 100
 _READ_SUFFIXES = ".csv, .csv.gz, .jsonl, .parquet, a folder of .txt files, or - for standard input"
 
 
@@ -55,6 +56,8 @@ def read_documents(source: str, columns: Columns = COLUMNS) -> Iterator[NewDocum
     Raises:
         UserError: if it is missing, of another kind, lacks a column, or a row cannot be read.
     """
+    if columns.document_id.lower() == columns.text.lower():
+        raise UserError(f"--id-column and --text-column are both {columns.text!r}; name the column of the ids, too.")
     path, name = Path(source), source.lower()
     if source == "-":
         return _read_stdin(columns)
@@ -104,13 +107,29 @@ def new_document(where: str, document_id: object, text: object) -> NewDocument:
     """A document of one row; a number serves as an id, blanks around an id are none of it, nothing is an empty text.
 
     Raises:
-        UserError: if it has no id, or either is of another type; the message begins with ``where``.
+        UserError: if it has no id, that cannot be one, or either is of another type; the message begins with ``where``.
     """
     if isinstance(document_id, bool) or not isinstance(document_id, str | int) or not str(document_id).strip():
         raise UserError(f"{where}: document_id must be text or a whole number, not {_kind(document_id)}.")
     if not isinstance(text, str | None):
         raise UserError(f"{where}: text must be text, not {_kind(text)}.")
-    return NewDocument(without_half_pairs(str(document_id).strip()), without_half_pairs(text or ""))
+    found = without_half_pairs(str(document_id).strip())
+    if not can_be_id(found):  # without it: where the wrong column is named, it is a patient's text
+        raise UserError(
+            f"{where}: document_id must be one line of at most {MAX_ID_CHARS} printable characters; name the column of "
+            "the ids."
+        )
+    return NewDocument(found, without_half_pairs(text or ""))
+
+
+def can_be_id(text: str) -> bool:
+    r"""Whether a text may be the id of a document, which messages, logs and files of codes show.
+
+    Example:
+        >>> can_be_id("d 7"), can_be_id("Fever.\nCough."), can_be_id("a" * 101)
+        (True, False, False)
+    """
+    return len(text) <= MAX_ID_CHARS and text.isprintable()
 
 
 def _kind(value: object) -> str:
