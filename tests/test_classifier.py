@@ -214,6 +214,8 @@ def flip_last(content: bytes) -> bytes:
         (described(format_version=1), "format version 1, this program reads 6"),
         (described(sha256={}), r"classifier\.json is damaged"),
         (described(sha256=None), r"classifier\.json is damaged"),
+        (described(sha256={"label_space.json": "", "../x": ""}), "names files outside the folder"),
+        (described(sha256={"label_space.json": "", "..": ""}), "names files outside the folder"),
         (described(settings=None), r"classifier\.json is damaged"),
         (described(settings={"head": "linear"}), r"classifier\.json is damaged"),
         (damaged("classifier.json", lambda text: text.replace(b"caml", b"edin")), "is not what training wrote"),

@@ -114,6 +114,10 @@ def test_a_saved_space_is_the_same_when_read(tmp_path: Path) -> None:
         {"titles": []},
         {"train_counts": None},
         {"level": "block"},
+        {"titles": [["a"], None]},
+        {"labels": ["I10", "icd10cm:E11.9"]},
+        {"labels": ["icd10cm:I10\n", "icd10cm:E11.9"]},
+        {"labels": [7, "icd10cm:E11.9"]},
     ],
 )
 def test_a_damaged_file_is_a_user_error(tmp_path: Path, change: dict[str, object]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from pipeline.errors import UserError
 from pipeline.files import read_json, sha256_of
 
 FORMAT_VERSION = 6
+_PLAIN_NAME = re.compile(r"\w[\w.-]*")
 
 
 def digest_of(description: dict[str, Any]) -> str:
@@ -50,6 +52,8 @@ def checked_description(folder: Path) -> dict[str, Any]:
         or "label_space.json" not in digests
     ):
         raise UserError(f"{path} is damaged: it lacks settings or digests; copy the folder again.")
+    if not all(_PLAIN_NAME.fullmatch(name) for name in digests):
+        raise UserError(f"{path} names files outside the folder; take the folder that training wrote.")
     for name, digest in digests.items():
         if not (folder / name).exists():
             raise UserError(f"{folder}: {name} is missing; copy the whole folder.")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.errors import UserError
 from pipeline.files import read_json, write_json
-from pipeline.icd.codes import LEVELS, Level, at_level
+from pipeline.icd.codes import CODE_SYSTEMS, LEVELS, Level, at_level
 from pipeline.icd.titles import title
 
 
@@ -110,11 +110,18 @@ class LabelSpace:
         try:
             columns = [tuple(raw[name]) for name in ("labels", "titles", "train_counts")]
             level = raw["level"]
+            if not all(map(_can_be_label, columns[0])) or not all(isinstance(one, str | None) for one in columns[1]):
+                raise TypeError
         except (KeyError, TypeError):
             raise UserError(f"{path} is not a label space; run the stage 'split' again.") from None
         if len({len(column) for column in columns}) != 1 or level not in LEVELS:
             raise UserError(f"{path} is damaged: columns of unequal length or no level; run the stage 'split' again.")
         return cls(columns[0], columns[1], columns[2], level)
+
+
+def _can_be_label(label: object) -> bool:
+    """Whether it is a text in one line that begins with a code system."""
+    return isinstance(label, str) and label.isprintable() and label.partition(":")[0] in CODE_SYSTEMS
 
 
 def _count(label_sets: Iterable[Sequence[str]], level: Level) -> Counter[str]:
