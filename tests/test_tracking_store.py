@@ -12,7 +12,7 @@ import pytest
 from tracking_cases import MakeConfig, children_of, client_of, run_of
 
 from pipeline.errors import UserError
-from pipeline.experiment.mlflow_store import check_store, open_store, page_path, tracking_uri
+from pipeline.experiment.mlflow_store import check_store, open_store, page_path, tracking_uri, without_password
 from pipeline.experiment.stage_tracking import StageRun, stage_run
 from pipeline.experiment.tracking import finish_parent_run, start_parent_run
 
@@ -30,6 +30,15 @@ def test_the_environment_names_another_store(
     (child,) = children_of(config, start_parent_run(config))
     assert child.data.metrics == {"n": 1}
     assert (config.tracking.dir / "mlflow.db").read_bytes() == before
+
+
+def test_a_password_of_the_store_is_in_no_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for uri in ("nosuch://icd:xq@z/w@host/runs", "nosuch://xq@host/runs"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        with pytest.raises(UserError, match="nosuch://host/runs: the store of MLflow cannot be opened") as caught:
+            check_store(tmp_path)
+        assert "xq" not in str(caught.value)
+    assert without_password("sqlite:////home/me@x:y@z/mlflow.db") == "sqlite:////home/me@x:y@z/mlflow.db"
 
 
 def test_an_empty_variable_names_no_store(make_tracked: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,11 +27,12 @@ def serve(tracking_dir: Path, port: int) -> None:
     if not has_store(tracking_dir):
         raise UserError(f"--tracking-dir {tracking_dir}: no runs were tracked there yet; `icd run` makes the first.")
     page = page_path(open_store(tracking_dir))
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracking_uri(tracking_dir)]
+    command = [sys.executable, "-m", "mlflow", "ui"]
     command += ["--default-artifact-root", (tracking_dir / "artifacts").resolve().as_uri()]
     # One process serves a user's page; MLflow's default is four, and eight for jobs that nothing here asks for.
     command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} | os.environ
+    environment["MLFLOW_BACKEND_STORE_URI"] = tracking_uri(tracking_dir)  # every user can read what a command is given
     sys.stderr.write("the MLflow page starts, which takes some seconds ...\n")
     signal.signal(signal.SIGTERM, _interrupt)
     # Its log is not our answer; a group of its own, since MLflow's processes do not all end with the first.

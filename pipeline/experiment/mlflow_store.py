@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 _STORE_LOCK = ".store.lock"
+_USER_INFO = re.compile(r"(?<=://)(?:[^\s/:@]+:\S*@|[^\s/@]*@)")  # a password may hold / and @
 _EXPERIMENT = "icd-contrast"
 _VIEW_KEY = "icd"
 _VIEW_COLUMNS = (
@@ -30,6 +32,16 @@ _VIEW_COLUMNS = (
 def tracking_uri(tracking_dir: Path) -> str:
     """Where runs are stored: ``MLFLOW_TRACKING_URI``, else SQLite in the folder."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{tracking_dir.resolve()}/mlflow.db"
+
+
+def without_password(text: str) -> str:
+    """A message about a store without the user and password that a URI in it may name.
+
+    Example:
+        >>> without_password("postgresql://icd:secret@host/runs: no answer")
+        'postgresql://host/runs: no answer'
+    """
+    return _USER_INFO.sub("", text)
 
 
 def has_store(tracking_dir: Path) -> bool:
@@ -59,8 +71,8 @@ def check_store(tracking_dir: Path) -> None:
     try:
         open_store(tracking_dir)
     except Exception as error:  # of the file system, SQLAlchemy or MLflow
-        where = os.environ.get("MLFLOW_TRACKING_URI") or tracking_dir
-        reason = str(error).strip().partition("\n")[0][:200]
+        where = without_password(os.environ.get("MLFLOW_TRACKING_URI") or str(tracking_dir))
+        reason = without_password(str(error).strip().partition("\n")[0])[:200]
         raise UserError(
             f"{where}: the store of MLflow cannot be opened ({type(error).__name__}: {reason}); set tracking.dir to a "
             "folder that can be written, or tracking.enabled=false."

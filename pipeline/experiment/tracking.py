@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import UserError, describe_bug
 from pipeline.experiment.config import PipelineConfig
-from pipeline.experiment.mlflow_store import experiment_id, has_store, open_store, tracking_uri
+from pipeline.experiment.mlflow_store import experiment_id, has_store, open_store, tracking_uri, without_password
 from pipeline.experiment.provenance import git_commit
 from pipeline.files import read_json, write_json
 
@@ -145,7 +145,8 @@ def experiment_dir_of_run(tracking_dir: Path, run_id: str) -> Path:
         if "icd.stage" in run.data.tags:
             run = client.get_run(run.data.tags["mlflow.parentRunId"])
     except MlflowException:
-        raise UserError(f"run {run_id}: {tracking_uri(tracking_dir)} has no such run; see 'icd ui'.") from None
+        store = without_password(tracking_uri(tracking_dir))
+        raise UserError(f"run {run_id}: {store} has no such run; see 'icd ui'.") from None
     folder = run.data.tags.get("icd.experiment_dir")
     if folder is None or not (Path(folder) / "mlflow.json").exists():
         raise UserError(f"run {run_id}: its work folder is not known or gone; name the folder itself.")
