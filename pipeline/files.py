@@ -6,9 +6,12 @@ import contextlib
 import errno
 import hashlib
 import json
+import logging
 import os
 import platform
 import re
+import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,9 +20,13 @@ import filelock
 
 from pipeline.errors import UserError
 
+logger = logging.getLogger(__name__)
+
 _FULL_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # What safetensors and tokenizers (Rust), SQLite and torch.save say of it.
 _FULL_DISK_PHRASES = (*(f"(os error {number})" for number in _FULL_DISK_ERRORS), "disk is full", "unexpected pos ")
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
@@ -38,6 +45,8 @@ def guarded_io(where: Path) -> Iterator[None]:
             ) from error
         if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise UserError(f"{error.filename or where}: {error.strerror}; mend its permissions.") from error
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            raise UserError(f"{where}: the name is longer than the file system takes; name another.") from error
         if isinstance(error, FileExistsError | NotADirectoryError):
             raise UserError(f"{error.filename or where}: a file lies where a folder must be; name another.") from error
         raise
@@ -74,9 +83,16 @@ def lock(experiment_dir: Path, name: str) -> Iterator[None]:
 
 
 def private_folder(path: Path) -> Path:
-    """Make a folder for patients' text, which only its owner can read; one that is there stays as it is."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.mkdir(mode=0o700, exist_ok=True)
+    """Make a folder for patients' text, which only its owner can read; one that is there stays as it is.
+
+    Raises:
+        UserError: if the file system takes none there.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, exist_ok=True)
+    except FileNotFoundError:  # in /proc and the like
+        raise UserError(f"{path}: no folder can be made there; name another.") from None
     return path
 
 
@@ -90,6 +106,64 @@ def sha256_of(path: Path) -> str:
         digest.update(file_path.relative_to(path).as_posix().encode() + b"\0")
         digest.update(bytes.fromhex(sha256_of(file_path)))
     return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a new file beside a path, which only its owner can read; whole, it takes the path's place, else it goes."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=f".{path.name}")
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def is_seen_by_git(path: Path) -> bool:
+    """Whether a file, or what a killed :func:`replacing` leaves of it, lies in a checkout and is not ignored there.
+
+    Where git cannot say, it is seen.
+    """
+    path = path.resolve()
+    if not any((folder / ".git").exists() for folder in path.parents):
+        return False
+    there = next(folder for folder in path.parents if folder.is_dir())
+    return not all(_is_ignored(one, there) for one in (path, path.with_name(f".x.{path.name}")))
+
+
+def _is_ignored(path: Path, folder: Path) -> bool:
+    command = ["git", "check-ignore", "--quiet", "--no-index", str(path)]
+    with contextlib.suppress(OSError):
+        return subprocess.run(command, cwd=folder, capture_output=True, check=False).returncode == 0
+    return False
+
+
+def warn_of_git(path: Path, where: str) -> None:
+    """Warn where a file about patients would be picked up by ``git add``; ``where`` names the place as its user did."""
+    if is_seen_by_git(path):
+        logger.warning("%s: git would pick up what is written there, about patients; name a place it ignores", where)
+
+
+def csv_cell(value: Any) -> Any:
+    r"""What stands in a CSV file for a value: a text that a spreadsheet would compute gets an apostrophe in front.
+
+    Such a text begins with one of ``= + - @``, a tab or a carriage return, and is no number. One that would then be
+    taken for one of these gets an apostrophe, too, so that :func:`csv_text` gives back all that went in. The review
+    page does the same in its script (``spreadsheetCell``).
+
+    Example:
+        >>> [csv_cell(value) for value in ("=1+1", "-5", "'=1+1", "o'clock", 7)]
+        ["'=1+1", '-5', "''=1+1", "o'clock", 7]
+    """
+    is_formula = isinstance(value, str) and _FORMULA.match(value) and not _NUMBER.fullmatch(value)
+    return f"'{value}" if is_formula else value
+
+
+def csv_text(cell: Any) -> Any:
+    """What :func:`csv_cell` made a cell of."""
+    return cell[1:] if isinstance(cell, str) and cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def without_half_pairs(text: str) -> str:

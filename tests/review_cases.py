@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,15 @@ def write_codes(path: Path, *documents: tuple[str, list[Code]] | tuple[str, list
         for document in documents:
             writer.add(*document)
     return path
+
+
+def in_git(folder: Path) -> Path:
+    """A checkout that ignores work/ and tracks docs/."""
+    subprocess.run(["git", "init", "--quiet", str(folder)], check=True, capture_output=True)
+    (folder / ".gitignore").write_text("work/\n")
+    for name in ("work", "docs"):
+        (folder / name).mkdir()
+    return folder
 
 
 def write_notes(path: Path, **notes: str) -> str:

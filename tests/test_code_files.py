@@ -100,6 +100,18 @@ def test_codes_are_for_their_owner_unless_a_file_that_was_there_was_shared(tmp_p
     assert path.stat().st_mode & 0o777 == 0o640
 
 
+def test_a_link_stays_one_and_its_target_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    link, target = tmp_path / "codes.csv", tmp_path / "shared" / "of_today.csv"
+    link.symlink_to(target)
+    with writing_codes(link) as writer:
+        write_codes(writer)
+        (temporary,) = (tmp_path / "shared").iterdir()
+        assert temporary.stat().st_mode & 0o777 == 0o600
+    assert link.is_symlink()
+    assert target.read_text().startswith("document_id,")
+
+
 def test_an_output_of_another_kind_or_in_no_folder_is_refused_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"unknown kind of file '.txt'; expected .csv, .jsonl, .parquet"):
         writing_codes(tmp_path / "codes.txt").__enter__()

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from review_cases import SECRET, code, shown, write_codes, write_notes
 
 from pipeline.coding.code_files import Code, CodedDocument, text_digest, writing_codes
 from pipeline.coding.code_reading import read_codes
 from pipeline.errors import UserError
+from pipeline.files import csv_cell, csv_text
 from pipeline.icd.labels import LabelSpace
 from pipeline.notes.spans import Span
 from pipeline.reports.review import collect
@@ -24,6 +28,26 @@ def test_codes_are_read_as_they_were_written(tmp_path: Path, suffix: str) -> Non
     assert list(read_codes(write_codes(tmp_path / f"c.{suffix}", *written))) == written
     earlier = [one._replace(text_digest=None) for one in written]
     assert list(read_codes(write_codes(tmp_path / f"c.{suffix}", *earlier))) == earlier
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("name", ["=1+1", "-5", "-5-", "+a", "@b", "'=1+1", "''@", "'", "'quoted'"])
+def test_what_a_spreadsheet_would_compute_is_read_as_it_was_given(tmp_path: Path, suffix: str, name: str) -> None:
+    """A title may begin with a tab, too; blanks around an id are none of it."""
+    found = Code(1, "none", name, f"\t{name}", 0.5, is_predicted=True)
+    written = [CodedDocument(name, [found], text_digest("x")), CodedDocument(f"{name}=", [], None)]
+    with writing_codes(tmp_path / f"c.{suffix}") as writer:
+        for one in written:
+            writer.add(*one)
+    assert list(read_codes(tmp_path / f"c.{suffix}")) == written
+
+
+@given(st.text("'=+-@\t\r1a.e"))
+def test_no_cell_of_a_csv_is_a_formula_and_each_gives_its_text_back(text: str) -> None:
+    cell = csv_cell(text)
+    assert csv_text(cell) == text
+    if cell[:1] in tuple("=+-@\t\r"):
+        assert math.isfinite(float(cell)), "but for numbers"
 
 
 def test_evidence_of_thousands_of_spans_is_read(tmp_path: Path) -> None:
@@ -79,6 +103,20 @@ def test_predictions_of_the_stage_without_their_label_space_or_with_another_are_
         list(read_codes(path))
 
 
+ROW = (
+    '{"document_id": "a", "codes": [{"rank": 1, "code_system": "icd10cm", "code": "I10", "title": null, '
+    '"probability": 0.5, "is_predicted": true, "evidence": [{"start": 0, "end": 1, "score": 1}]}]}'
+)
+
+
+def test_a_truth_value_of_a_csv_may_be_spelled_as_other_programs_do(tmp_path: Path) -> None:
+    (tmp_path / "c.jsonl").write_text(ROW)
+    assert next(read_codes(tmp_path / "c.jsonl")).codes[0].is_predicted
+    rows = [f"{place},1,icd10cm,I10,,0.5,{value}\n" for place, value in enumerate(("True", "FALSE", "true", "0"))]
+    (tmp_path / "c.csv").write_text(HEADER + "".join(rows))
+    assert [one.codes[0].is_predicted for one in read_codes(tmp_path / "c.csv")] == [True, False, True, False]
+
+
 HEADER = "document_id,rank,code_system,code,title,probability,is_predicted\n"
 
 
@@ -93,6 +131,24 @@ HEADER = "document_id,rank,code_system,code,title,probability,is_predicted\n"
         ("c.jsonl", f'{{"document_id": "a", "text": "{SECRET}"}}', r"no codes as .* \(KeyError\)"),
         ("c.jsonl", f'{{"document_id": "a", "codes": ["{SECRET}"]}}', "no codes"),
         ("c.jsonl", SECRET, "no codes"),
+        *[
+            ("c.jsonl", ROW.replace(old, new), "no codes as")
+            for old, new in (
+                ("true", '"false"'),
+                ("true", "1"),
+                ("0.5", "NaN"),
+                ("0.5", "7.0"),
+                ("0.5", "1e9"),
+                ("0.5", '"0.5"'),
+                ('"a"', f'"{SECRET}\\n"'),
+                ('"score": 1', '"score": NaN'),
+            )
+        ],
+        ("c.csv", HEADER + "a,1,icd10cm,I10,,nan,1\n", "no codes as"),
+        ("c.csv", HEADER + "a,1,icd10cm,I10,,1e9,1\n", "no codes as"),
+        ("c.csv", HEADER + "a,1,icd10cm,I10,,0.5,2\n", "no codes as"),
+        ("c.csv", HEADER + f'"{SECRET * 20}",1,icd10cm,I10,,0.5,1\n', "no codes as"),
+        ("c.csv", "label,title,verdict\n", "that is the report's table of codes, not what `icd predict` wrote"),
         ("c.jsonl", b"\x89PNG\xff\xfe\0", "no codes"),
         ("c.parquet", SECRET, "no codes"),
         ("c.xlsx", SECRET, "unknown kind of file '.xlsx'"),

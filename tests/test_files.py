@@ -7,9 +7,18 @@ import os
 from pathlib import Path
 
 import pytest
+from review_cases import in_git
 
 from pipeline.errors import UserError
-from pipeline.files import guarded_io, private_folder, read_json, sha256_of, write_json
+from pipeline.files import (
+    guarded_io,
+    is_seen_by_git,
+    private_folder,
+    read_json,
+    replacing,
+    sha256_of,
+    write_json,
+)
 
 
 def test_a_missing_permission_is_a_user_error_that_names_the_file(tmp_path: Path) -> None:
@@ -64,6 +73,32 @@ def test_a_file_in_the_place_of_a_folder_is_a_user_error(tmp_path: Path) -> None
     for folder in (tmp_path / "notes.csv", tmp_path / "notes.csv" / "work" / "study"):
         with pytest.raises(UserError, match=r"notes.csv.*: a file lies where a folder must be"), guarded_io(folder):
             private_folder(folder)
+
+
+def test_a_place_that_takes_no_folder_and_a_name_too_long_are_user_errors(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no folder can be made there; name another"):
+        private_folder(Path("/proc/none/study"))
+    with pytest.raises(UserError, match="longer than the file system takes"), guarded_io(tmp_path):
+        private_folder(tmp_path / ("a" * 300))
+
+
+def test_what_git_would_pick_up_is_seen_also_where_no_folder_is_yet(tmp_path: Path) -> None:
+    folder = in_git(tmp_path / "checkout")
+    assert not is_seen_by_git(folder / "work" / "study" / "documents")
+    assert is_seen_by_git(folder / "new" / "study" / "documents")
+    assert not is_seen_by_git(tmp_path / "codes.csv"), "no checkout"
+
+
+def test_a_file_takes_its_place_whole_and_leaves_nothing_where_that_fails(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    with pytest.raises(SystemExit), replacing(path) as temporary:
+        assert temporary.stat().st_mode & 0o777 == 0o600
+        raise SystemExit
+    assert list(tmp_path.iterdir()) == []
+    with replacing(path) as temporary:
+        temporary.write_text("whole")
+    assert path.read_text() == "whole"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_json_survives_a_failed_write_and_reads_back(tmp_path: Path) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import re
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
-from review_cases import HOSTILE, SECRET, code, hostile_page, shown, write_codes, write_notes
+from review_cases import HOSTILE, SECRET, code, hostile_page, in_git, shown, write_codes, write_notes
 
 from pipeline.__main__ import main
 from pipeline.coding.code_files import text_digest
@@ -198,15 +197,6 @@ def test_without_output_the_page_lies_beside_predictions_below_work_and_nowhere_
     assert write_review(moved, inputs[1], None, max_documents=9) == tmp_path / "work" / "a" / "review.html"
 
 
-def in_git(folder: Path) -> Path:
-    """A checkout that ignores work/ and tracks docs/."""
-    subprocess.run(["git", "init", "--quiet", str(folder)], check=True, capture_output=True)
-    (folder / ".gitignore").write_text("work/\n")
-    for name in ("work", "docs"):
-        (folder / name).mkdir()
-    return folder
-
-
 def test_a_place_that_git_would_pick_up_is_refused_and_an_ignored_one_is_not(tmp_path: Path) -> None:
     folder = in_git(tmp_path / "checkout")
     for name in ("docs/review.html", "review.html", "docs/../docs/review.html"):
@@ -259,8 +249,8 @@ def test_a_failure_leaves_the_page_that_was_there(tmp_path: Path, inputs: tuple[
 def test_an_id_that_comes_twice_is_refused(tmp_path: Path, inputs: tuple[Path, str]) -> None:
     twice = tmp_path / "twice.jsonl"
     twice.write_text(Path(inputs[1]).read_text() * 2)
-    with pytest.raises(UserError, match="'a' occurs twice"):
+    with pytest.raises(UserError, match=r"twice\.jsonl: document 2 has the id of an earlier one"):
         collect(inputs[0], str(twice), max_documents=9)
     again = write_codes(tmp_path / "again.jsonl", ("a", []), ("a", []))
-    with pytest.raises(UserError, match="'a' comes twice"):
+    with pytest.raises(UserError, match=r"again\.jsonl: document 2 has the id of an earlier one"):
         collect(again, inputs[1], max_documents=9)

@@ -126,9 +126,9 @@ def test_keys_move_jump_decide_and_export(page: str, tmp_path: Path) -> None:
     assert found["typed"] == 0, "a letter typed into the search box decides nothing"
     assert found["csv"].split("\r\n") == [
         "document_id,code_system,code,probability,is_predicted,decision",
-        '"=d,1","icd10cm","R50",0.9,true,accepted',
-        '"=d,1","icd10cm","J18.9",0.6,true,open',
-        '"=d,1","icd10cm","I10",0.2,false,open',
+        '"\'=d,1","icd10cm","R50",0.9,true,accepted',
+        '"\'=d,1","icd10cm","J18.9",0.6,true,open',
+        '"\'=d,1","icd10cm","I10",0.2,false,open',
         '"d""2","icd10cm","R05",0.8,true,rejected',
         "",
     ]

@@ -6,7 +6,6 @@ import contextlib
 import csv
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import UserError
-from pipeline.files import guarded_io
+from pipeline.files import csv_cell, guarded_io, replacing
 from pipeline.notes.spans import Span
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
@@ -124,26 +123,21 @@ def writing_codes(path: Path, *, has_evidence: bool = False) -> Iterator[CodesWr
     A .csv has one row a code; a document without any has one row with empty code columns. A .jsonl or .parquet has
     one row a document with a list of codes. Beside each document stands the digest of the text that was coded. With
     evidence a code also has the list of its spans (start, end, section, score, source, sentence_start, sentence_end),
-    which a .csv holds as JSON in one more column.
+    which a .csv holds as JSON in one more column. Texts of a .csv are those of :func:`pipeline.files.csv_cell`.
 
     Raises:
         UserError: if the suffix is unknown, the folder is missing, or the disk is full.
     """
     if path.suffix not in SUFFIXES:
         raise UserError(f"--output {path}: unknown kind of file {path.suffix!r}; expected {', '.join(SUFFIXES)}.")
-    if not path.parent.is_dir():
-        raise UserError(f"--output {path}: the folder {path.parent} does not exist; make it first.")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with guarded_io(path):
-            temporary.touch(mode=0o600)
-            if path.exists():  # whoever shared it with colleagues shares the new one, too
-                temporary.chmod(path.stat().st_mode & 0o777)
-            with _WRITERS[path.suffix](temporary, has_evidence) as writer:
-                yield writer
-            temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    if not path.resolve().parent.is_dir():
+        raise UserError(f"--output {path}: the folder {path.resolve().parent} does not exist; make it first.")
+    target = path.resolve()  # of a link, so that it stays one
+    with guarded_io(path), replacing(target) as temporary:
+        if target.exists():  # whoever shared it with colleagues shares the new one, too
+            temporary.chmod(target.stat().st_mode & 0o777)
+        with _WRITERS[path.suffix](temporary, has_evidence) as writer:
+            yield writer
 
 
 class CodesWriter:
@@ -182,9 +176,10 @@ class _CsvWriter(CodesWriter):
             if self._has_evidence:
                 evidence = [_span_row(span) for span in code.evidence or ()]
                 row.append(json.dumps(evidence, separators=(",", ":")))
-            self._rows.writerow(row)
+            self._rows.writerow(map(csv_cell, row))
         if not codes:
-            self._rows.writerow([document_id, *[""] * len(_CODE_FIELDS), digest or "", *[""] * self._has_evidence])
+            row = [document_id, *[""] * len(_CODE_FIELDS), digest or "", *[""] * self._has_evidence]
+            self._rows.writerow(map(csv_cell, row))
 
     def close(self) -> None:
         self._file.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ import pyarrow.parquet as pq
 from pipeline.coding.code_files import CSV_HEADER, SUFFIXES, Code, CodedDocument
 from pipeline.errors import UserError
 from pipeline.experiment.manifests import check_predictions_are_of
+from pipeline.files import csv_text
 from pipeline.icd.codes import parse_label
 from pipeline.icd.labels import LabelSpace
+from pipeline.notes.document_files import can_be_id
 from pipeline.notes.spans import Span
 
 
@@ -53,8 +56,13 @@ def _read_csv(path: Path) -> Iterator[CodedDocument]:
         csv.field_size_limit(2**31 - 1)  # evidence of a code is one field
         rows = csv.DictReader(file, strict=True)
         if missing := [name for name in CSV_HEADER if name not in (rows.fieldnames or ())]:
-            raise UserError(f"{path}: column {missing[0]} is missing; expected {', '.join(CSV_HEADER)}.")
-        for document_id, of_one in itertools.groupby(rows, key=lambda row: row["document_id"]):
+            is_report = "verdict" in (rows.fieldnames or ())
+            raise UserError(
+                f"{path}: that is the report's table of codes, not what `icd predict` wrote."
+                if is_report
+                else f"{path}: column {missing[0]} is missing; expected {', '.join(CSV_HEADER)}."
+            )
+        for document_id, of_one in itertools.groupby(map(_as_given, rows), key=_id_of):
             found = list(of_one)
             if any(None in row or None in row.values() for row in found):
                 raise ValueError("fields missing or too many")
@@ -64,7 +72,7 @@ def _read_csv(path: Path) -> Iterator[CodedDocument]:
 
 def _code_of_csv(row: Mapping[str, str]) -> Code:
     numbers = {"rank": int(row["rank"]), "probability": float(row["probability"])}
-    is_predicted = {"0": False, "1": True}[row["is_predicted"]]
+    is_predicted = {"0": False, "1": True, "false": False, "true": True}[row["is_predicted"].lower()]
     evidence = json.loads(row["evidence"]) if row.get("evidence") else None
     return _code_of({**row, **numbers, "is_predicted": is_predicted, "evidence": evidence})
 
@@ -73,19 +81,35 @@ def _code_of(row: Mapping[str, Any]) -> Code:
     spans = row.get("evidence")
     evidence = None if spans is None else tuple(_span_of(span) for span in spans)
     title = str(row["title"]) if row["title"] else None
-    values = (int(row["rank"]), str(row["code_system"]), str(row["code"]), title, float(row["probability"]))
-    return Code(*values, bool(row["is_predicted"]), evidence)
+    probability, is_predicted = row["probability"], row["is_predicted"]
+    if not (isinstance(is_predicted, bool) and isinstance(probability, float | int) and 0 <= probability <= 1):
+        raise ValueError("no truth value, or no probability")
+    names = int(row["rank"]), str(row["code_system"]), str(row["code"]), title
+    return Code(*names, float(probability), is_predicted, evidence)
+
+
+def _as_given(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: csv_text(value) for name, value in row.items()}
+
+
+def _id_of(row: Mapping[str, Any]) -> str:
+    document_id = str(row["document_id"])
+    if not can_be_id(document_id):  # perhaps a text, which messages would show
+        raise ValueError("no id of a document")
+    return document_id
 
 
 def _span_of(row: Mapping[str, Any]) -> Span:
     section, source = str(row.get("section", "")), str(row.get("source", "encoder"))
     ends = row.get("sentence_start"), row.get("sentence_end")
+    if not math.isfinite(score := float(row["score"])):
+        raise ValueError("no score")
     sentence = None if None in ends else (int(ends[0]), int(ends[1]))  # type: ignore[arg-type]
-    return Span(int(row["start"]), int(row["end"]), float(row["score"]), section, source, sentence)
+    return Span(int(row["start"]), int(row["end"]), score, section, source, sentence)
 
 
 def _document_of(row: Mapping[str, Any]) -> CodedDocument:
-    return CodedDocument(str(row["document_id"]), [_code_of(code) for code in row["codes"]], row.get("text_digest"))
+    return CodedDocument(_id_of(row), [_code_of(code) for code in row["codes"]], row.get("text_digest"))
 
 
 def _read_jsonl(path: Path) -> Iterator[CodedDocument]:

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import base64
 import bisect
-import contextlib
 import hashlib
 import importlib.resources
 import itertools
 import json
 import logging
-import subprocess
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +24,7 @@ from pipeline.coding.code_files import CodedDocument, text_digest
 from pipeline.coding.code_reading import read_codes
 from pipeline.coding.span_places import sentence_finder
 from pipeline.errors import UserError
-from pipeline.files import check_page_path, guarded_io
+from pipeline.files import check_page_path, guarded_io, is_seen_by_git, replacing
 from pipeline.notes.document_files import COLUMNS, Columns, NewDocument, read_documents
 from pipeline.notes.spans import Span
 from pipeline.notes.text import PREAMBLE, find_sections
@@ -91,16 +88,8 @@ def write_review(
     with guarded_io(Path(notes)):
         review = collect(predictions_path, notes, max_documents=max_documents, columns=columns)
     page = render(review)
-    with guarded_io(output_path):  # a temporary file is its owner's alone, and so is the page, with patients' text
-        file = tempfile.NamedTemporaryFile(  # noqa: SIM115 - closed below, before it gets its name
-            "w", encoding="utf-8", dir=output_path.parent, prefix=".", suffix=f".{output_path.name}", delete=False
-        )
-        try:
-            with file:
-                file.write(page)
-            Path(file.name).replace(output_path)
-        finally:
-            Path(file.name).unlink(missing_ok=True)
+    with guarded_io(output_path), replacing(output_path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
     _report(review, output_path)
     return output_path
 
@@ -137,28 +126,12 @@ def checked_output(output_path: Path | None, predictions_path: Path) -> Path:
             f"--output {output_path}: the page holds text of documents, which never goes into mlruns or another "
             "tracking.dir."
         )
-    # A process that is killed leaves the temporary file.
-    if _is_seen_by_git(resolved) or _is_seen_by_git(resolved.with_name(f".x.{resolved.name}")):
+    if is_seen_by_git(resolved):
         raise UserError(
             f"--output {output_path}: git would pick it up there, and the page holds text of documents; name a folder "
             "that git ignores, such as work."
         )
     return resolved
-
-
-def _is_seen_by_git(path: Path) -> bool:
-    """Whether a path lies in a git checkout and is not ignored there; where git cannot say, it is seen."""
-    if not any((folder / ".git").exists() for folder in path.parents):
-        return False
-    with contextlib.suppress(OSError):
-        ignored = subprocess.run(
-            ["git", "check-ignore", "--quiet", "--no-index", str(path)],
-            cwd=path.parent,
-            capture_output=True,
-            check=False,
-        )
-        return ignored.returncode != 0
-    return True
 
 
 def collect(
@@ -175,15 +148,15 @@ def collect(
     """
     coded = read_codes(predictions_path)
     codes: dict[str, CodedDocument] = {}
-    for one in itertools.islice(coded, max_documents):
+    for number, one in enumerate(itertools.islice(coded, max_documents), start=1):
         if one.document_id in codes:
-            raise UserError(f"{predictions_path}: document {one.document_id!r} comes twice; ids must be unique.")
+            raise UserError(f"{predictions_path}: document {number} has the id of an earlier one; ids must be unique.")
         codes[one.document_id] = one
     review = Review(n_left_out=sum(1 for _ in coded))
     found: dict[str, dict[str, Any]] = {}
-    for note in read_documents(notes, columns):
+    for number, note in enumerate(read_documents(notes, columns), start=1):
         if note.document_id in found:
-            raise UserError(f"--notes {notes}: document_id {note.document_id!r} occurs twice; ids must be unique.")
+            raise UserError(f"--notes {notes}: document {number} has the id of an earlier one; ids must be unique.")
         if note.document_id in codes:
             found[note.document_id] = _entry(review, note, codes[note.document_id])
     review.missing = [document_id for document_id in codes if document_id not in found]
@@ -285,7 +258,7 @@ def embedded_json(content: Any) -> str:
         >>> embedded_json("</script>\u2028&")
         '"\\u003c/script\\u003e\\u2028\\u0026"'
     """
-    text = json.dumps(content, ensure_ascii=True, separators=(",", ":"))
+    text = json.dumps(content, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 

@@ -15,7 +15,7 @@ from pipeline.evaluation.split_scores import compare_coders, find_label_groups, 
 from pipeline.experiment.artifacts import need, writing
 from pipeline.experiment.config import PipelineConfig
 from pipeline.experiment.stage_tracking import StageRun
-from pipeline.files import write_json
+from pipeline.files import csv_cell, write_json
 from pipeline.icd.labels import LabelSpace
 from pipeline.reports.report import write_report
 from pipeline.reports.report_data import compare_baseline, report_content, without_human
@@ -70,7 +70,7 @@ def run(config: PipelineConfig, tracked: StageRun) -> None:
             settings={"evaluate": config.evaluate.model_dump(mode="json")},
         )
         write_report(output.dir / "report.html", content)
-        content.label_table.to_csv(output.dir / "codes.csv", index=False)
+        content.label_table.map(csv_cell).to_csv(output.dir / "codes.csv", index=False)
         write_json(
             output.dir / "metrics.json",
             {

@@ -15,7 +15,7 @@ from pipeline.evaluation.grid_results import as_rows, collect
 from pipeline.experiment.config import PipelineConfig
 from pipeline.experiment.grid import choosing, expand, read_choice
 from pipeline.experiment.tracking import log_grid
-from pipeline.files import write_json
+from pipeline.files import csv_cell, write_json
 from pipeline.reports.grid_report import text_table, write_grid_report
 from pipeline.stages import script_main
 
@@ -41,7 +41,7 @@ def run(config: PipelineConfig) -> None:
     )
     rows = as_rows(results, reference=grid.reference)
     folder = config.experiment_dir
-    pd.DataFrame(rows).to_csv(folder / "grid.csv", index=False)
+    pd.DataFrame(rows).map(csv_cell).to_csv(folder / "grid.csv", index=False)
     write_grid_report(folder / "grid.html", config.experiment, rows, grid, split=config.evaluate.split)
     write_json(folder / "grid.json", {"rows": rows})
     logger.info("%s", text_table(folder / "grid.json"))

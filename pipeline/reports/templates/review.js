@@ -207,7 +207,10 @@
   }
 
   function exportDecisions() {
-    const quoted = (value) => `"${String(value).replaceAll('"', '""')}"`;
+    // The twin of csv_cell in pipeline/files.py: what a spreadsheet would compute begins with an apostrophe.
+    const isFormula = (text) => /^'*[=+\-@\t\r]/.test(text) && !/^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text);
+    const spreadsheetCell = (text) => (isFormula(text) ? `'${text}` : text);
+    const quoted = (value) => `"${spreadsheetCell(String(value)).replaceAll('"', '""')}"`;
     const rows = [["document_id", "code_system", "code", "probability", "is_predicted", "decision"].join(",")];
     documents.forEach((one, place) => one.codes.forEach((code, index) => {
       rows.push([quoted(one.id), quoted(code.system), quoted(code.code), code.probability, code.isPredicted, decisions[place][index] || "open"].join(","));
