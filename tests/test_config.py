@@ -27,6 +27,19 @@ from pipeline.experiment.training_settings import ContrastiveLossName
 from pipeline.losses import build_contrastive_loss
 
 MakeConfig = Callable[..., PipelineConfig]
+
+
+def test_text_of_documents_stays_out_of_the_store(tmp_path: Path, make_config: MakeConfig) -> None:
+    for work_dir in (tmp_path / "mlruns", tmp_path / "mlruns" / "work", tmp_path / "work" / ".." / "mlruns"):
+        with pytest.raises(UserError, match=r"work_dir .*, which never goes into tracking\.dir"):
+            make_config(work_dir=work_dir, tracking={"dir": tmp_path / "mlruns"})
+
+
+def test_a_name_of_an_experiment_fits_a_file_system(make_config: MakeConfig) -> None:
+    with pytest.raises(UserError, match="experiment: String should have at most 100 characters"):
+        make_config(experiment="a" * 101)
+
+
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 STAGES: tuple[Stage, ...] = typing.get_args(Stage)
 

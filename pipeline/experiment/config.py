@@ -38,7 +38,7 @@ Stage = Literal["ingest", "split", "tokenize", "train_encoder", "train_classifie
 class PipelineConfig(Section):
     """Everything about one experiment."""
 
-    experiment: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    experiment: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
     work_dir: Path = Field(Path("work"), description="holds all patient text; an experiment has a folder in it")
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(0, description="of trainings and of the bootstrap")
     allow_downloads: bool = Field(False, description="let an encoder be fetched from a model hub")
@@ -57,6 +57,12 @@ class PipelineConfig(Section):
     grid: Grid | None = Field(None, description="many experiments from this one config, compared in one table")
 
     _resolve = field_validator("work_dir")(absolute)
+
+    @model_validator(mode="after")
+    def _keeps_text_out_of_the_store(self) -> Self:
+        if self.work_dir.resolve().is_relative_to(self.tracking.dir.resolve()):
+            raise ValueError("work_dir holds text of documents, which never goes into tracking.dir; name another")
+        return self
 
     @model_validator(mode="after")
     def _evaluates_what_is_predicted(self) -> Self:
