@@ -14,12 +14,15 @@ from typing import Any
 
 import mlflow
 import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel
 
 from pipeline.coding.classifier import MODEL_INPUTS, MODEL_OUTPUTS
 from pipeline.coding.ensemble import CodingModel
 from pipeline.coding.proposals import Tally, coded, cut_at, unique_documents
 from pipeline.encoders.precision import default_device
+from pipeline.errors import UserError
 from pipeline.notes.document_files import new_document
 
 
@@ -38,8 +41,14 @@ class MLflowModel(PythonModel):
         """Code the documents of a table.
 
         Raises:
-            UserError: if a document has no id, or the id of an earlier one.
+            MlflowException: if a document has no id, or the id of an earlier one; a server answers with its message.
         """
+        try:
+            return self._coded(model_input)
+        except UserError as error:
+            raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from None
+
+    def _coded(self, model_input: pd.DataFrame) -> pd.DataFrame:
         columns = model_input[list(MODEL_INPUTS)].astype(object)
         given = columns.where(columns.notna(), None).itertuples(index=False)
         documents = unique_documents(new_document(f"row {number}", *row) for number, row in enumerate(given, start=1))

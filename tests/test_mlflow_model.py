@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow.exceptions import MlflowException
 
 from pipeline.coding.classifier import CodedText
-from pipeline.errors import UserError
 from pipeline.icd.labels import LabelSpace
 from pipeline.mlflow_model import MLflowModel
 from pipeline.notes.text import Preparation
@@ -56,7 +56,12 @@ def test_an_id_is_text_or_a_whole_number() -> None:
 
 
 def test_an_id_that_comes_twice_or_is_missing_is_refused_without_text() -> None:
-    with pytest.raises(UserError, match="document_id 'a' occurs twice"):
-        coded_ids(["a", "b", "a"], ["Secret"] * 3)
-    with pytest.raises(UserError, match="row 2: document_id must be text or a whole number, not empty"):
-        coded_ids(["a", None], ["Secret"] * 2)
+    for ids, message in (
+        (["a", "b", "a"], "documents 1 and 3 of the input have the same document_id"),
+        (["a", None], "row 2: document_id must be text or a whole number, not empty"),
+        (["a", "Secret\nnote"], "row 2: document_id must be one line"),
+    ):
+        with pytest.raises(MlflowException, match=message) as caught:
+            coded_ids(ids, ["Secret"] * len(ids))
+        assert caught.value.error_code == "INVALID_PARAMETER_VALUE", "of which a server tells the message"
+        assert "Secret" not in str(caught.value)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from review_cases import in_git
 
 from pipeline.coding.classifier import CodedText
 from pipeline.coding.code_files import Code
@@ -131,9 +132,22 @@ def test_a_document_without_text_has_no_code_whatever_the_model_says(tmp_path: P
 @pytest.mark.usefixtures("_fake_model")
 def test_an_id_that_comes_twice_is_refused_and_no_output_is_left(tmp_path: Path) -> None:
     source = write_input(tmp_path / "in.jsonl", ("a", "1"), ("b", "2"), ("a", "3"))
-    with pytest.raises(UserError, match="document_id 'a' occurs twice"):
+    with pytest.raises(UserError, match="documents 1 and 3 of the input have the same document_id"):
         code_documents(tmp_path, source, tmp_path / "codes.csv", top_k=None)
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+@pytest.mark.usefixtures("_fake_model")
+def test_codes_that_git_would_pick_up_are_warned_of_and_others_are_not(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = in_git(tmp_path / "checkout")
+    source = write_input(tmp_path / "in.jsonl", ("a", "9"))
+    for name, n_warnings in (("work/codes.csv", 0), ("docs/codes.csv", 1)):
+        code_documents(tmp_path, source, folder / name, top_k=None)
+        assert (folder / name).exists()
+        assert len(caplog.messages) == n_warnings
+    assert f"--output {folder / 'docs' / 'codes.csv'}: git would pick up what is written there" in caplog.text
 
 
 @pytest.mark.parametrize("top_k", [None, 2])

@@ -22,6 +22,7 @@ from pipeline.coding.ensemble import CodingModel
 from pipeline.coding.evidence import Explainer
 from pipeline.encoders.precision import default_device
 from pipeline.errors import UserError
+from pipeline.files import guarded_io, warn_of_git
 from pipeline.icd.codes import parse_label
 from pipeline.icd.labels import LabelSpace
 from pipeline.notes.document_files import COLUMNS, Columns, NewDocument, read_documents
@@ -60,8 +61,10 @@ def code_documents(
     Raises:
         UserError: if the model, the input or the output cannot be used; no output is left then.
     """
-    if output_path.exists() and Path(source).exists() and output_path.samefile(source):
-        raise UserError(f"--output {output_path} is the input itself; name another file.")
+    with guarded_io(output_path):
+        if output_path.exists() and Path(source).exists() and output_path.samefile(source):
+            raise UserError(f"--output {output_path} is the input itself; name another file.")
+    warn_of_git(output_path, f"--output {output_path}")
     memory = _Memory()
     documents = unique_documents(read_documents(source, columns))
     n_documents, n_codes, without_text, cut = 0, 0, Tally(), Tally()
@@ -224,7 +227,7 @@ class _Memory:
 
 
 def unique_documents(documents: Iterable[NewDocument]) -> Iterator[NewDocument]:
-    """Refuse a document id that comes twice, since its codes could not be told apart.
+    """Refuse a document id that comes twice, since its codes could not be told apart; documents count from 1.
 
     The ids seen are in a file without a name, which goes with this process: a set of a million takes 0.1 GB.
 
@@ -232,12 +235,13 @@ def unique_documents(documents: Iterable[NewDocument]) -> Iterator[NewDocument]:
         UserError: when it comes to the second one.
     """
     with contextlib.closing(sqlite3.connect("")) as seen:
-        seen.execute("CREATE TABLE ids (id TEXT PRIMARY KEY) WITHOUT ROWID")
-        for document in documents:
+        seen.execute("CREATE TABLE ids (id TEXT PRIMARY KEY, number INTEGER) WITHOUT ROWID")
+        for number, document in enumerate(documents, start=1):
             try:
-                seen.execute("INSERT INTO ids VALUES (?)", (document.document_id,))
+                seen.execute("INSERT INTO ids VALUES (?, ?)", (document.document_id, number))
             except sqlite3.IntegrityError:
+                first = seen.execute("SELECT number FROM ids WHERE id = ?", (document.document_id,)).fetchone()[0]
                 raise UserError(
-                    f"document_id {document.document_id!r} occurs twice in the input; ids must be unique."
+                    f"documents {first} and {number} of the input have the same document_id; ids must be unique."
                 ) from None
             yield document
