@@ -7,10 +7,11 @@ import contextlib
 import logging
 import os
 import shutil
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from pipeline.commands.arguments import build_parser
 from pipeline.errors import UserError, describe_bug
@@ -21,18 +22,23 @@ if TYPE_CHECKING:
     from pipeline.experiment.grid import Member
 
 _USER_ERROR = 2
+_INTERRUPTED, _TERMINATED = 130, 143  # as shells say it of SIGINT and SIGTERM
 _CALLED = sys.argv[0]  # before Snakemake, which runs in this process, can change it
 _HEADLINE = {"micro_f1": "micro-F1", "macro_f1": "macro-F1", "map": "MAP", "precision_at_5": "P@5"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line and hand over; exit status 2 for a user's mistake, 1 for a bug."""
+    """Parse the command line and hand over; exit status 2 for a user's mistake, 1 for a bug, 130 for Ctrl-C."""
     commands = {
         "run": _run, "doctor": _doctor, "predict": _predict, "review": _review, "compare": _compare, "ui": _ui,
     }  # fmt: skip
     arguments = build_parser(commands).parse_args(argv)
     try:
-        return int(arguments.function(arguments))
+        with contextlib.nullcontext() if arguments.function is _run else _unwinding_at_sigterm():
+            return int(arguments.function(arguments))
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return _INTERRUPTED
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         return _USER_ERROR
@@ -46,19 +52,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
+@contextlib.contextmanager
+def _unwinding_at_sigterm() -> Iterator[None]:
+    """Let SIGTERM end this process as an error does, so that temporary files go; Snakemake has its own way."""
+
+    def end(*_: object) -> NoReturn:
+        raise SystemExit(_TERMINATED)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _run(arguments: argparse.Namespace) -> int:
     from pipeline.commands import dag
     from pipeline.commands.executors import check_executor
     from pipeline.experiment import grid
     from pipeline.experiment.mlflow_store import check_store
     from pipeline.experiment.tracking import tracked_settings
-    from pipeline.files import guarded_io, lock
+    from pipeline.files import guarded_io, lock, warn_of_git
 
     config = load_config(arguments.config, arguments.set)
     if not arguments.dry_run:
         check_executor(arguments.profile)
     members = grid.expand(config)
     with guarded_io(config.experiment_dir):
+        warn_of_git(config.experiment_dir / "documents", f"work_dir {config.work_dir}")
         for member in members:  # before anything runs
             dag.check_sources(member.config)
             if member.config.tracking.enabled:
@@ -157,7 +178,9 @@ def _print_summary(config: PipelineConfig) -> None:
         )
     shown = _relative(experiment_dir)
     print(f"\nreport:    {shown / 'report.html'}")
-    print(f"code more: {_called_as()} predict --model {shown / 'classifier'} --input notes.csv --output codes.csv")
+    work = _relative(config.work_dir)  # which git ignores
+    print(f"code more: {_called_as()} predict --model {shown / 'classifier'}", end=" ")
+    print(f"--input {work / 'notes.csv'} --output {work / 'codes.csv'}")
     _print_ui(config)
 
 

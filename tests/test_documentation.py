@@ -76,6 +76,17 @@ def test_no_data_and_no_weights_are_tracked() -> None:
     assert [name for name in listed.stdout.splitlines() if name.endswith(suffixes)] == []
 
 
+def test_notes_and_codes_of_patients_are_ignored_by_git_where_users_put_them() -> None:
+    suffixes = ("csv", "jsonl", "parquet")
+    names = [f"{name}.{suffix}" for name in ("notes", ".x1.codes", "work/codes") for suffix in suffixes]
+    asked = subprocess.run(
+        ["git", "check-ignore", "--no-index", *names], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if asked.returncode == 128:
+        pytest.skip("not a git checkout")
+    assert asked.stdout.split() == names
+
+
 def test_review_pages_of_the_documentation_go_where_git_ignores_them() -> None:
     """They hold patient text, and `icd review` refuses another place in a checkout."""
     outputs = re.findall(r"icd review .*--output (\S+\.html)", "\n".join(command for _, command in commands()))

@@ -144,8 +144,9 @@ def _log_to(config: PipelineConfig, name: str) -> None:
         path.parent.mkdir(exist_ok=True)
         if is_main_process():
             handlers.append(logging.FileHandler(path, mode="w", encoding="utf-8"))
-    except OSError as error:
-        sys.stderr.write(f"error: work_dir {config.work_dir} cannot be written: {error.strerror}.\n")
+    except (OSError, UserError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        sys.stderr.write(f"error: work_dir {config.work_dir} cannot be written: {reason}.\n")
         sys.exit(USER_ERROR)
     logging.basicConfig(
         level=logging.INFO,
