@@ -36,8 +36,9 @@ def write_run(
     documents: range = range(N),
     turned: bool = False,
     gold_of_first: list[str] | None = None,
+    n_copies: int = 1,
 ) -> Path:
-    """A finished run over made-up documents: more noise, more errors."""
+    """A finished run over made-up documents: more noise, more errors. Each patient has copies of one document."""
     folder.mkdir(exist_ok=True)
     generator = np.random.default_rng(0)
     truth = generator.random((N, len(labels))) < 0.4
@@ -45,14 +46,22 @@ def write_run(
     gold = [[label for label, is_true in zip(labels, row, strict=True) if is_true] for row in truth]
     gold[0] = gold[0] if gold_of_first is None else gold_of_first
     rows = [
-        {"document_id": f"d{n}", "patient_id": f"p{n}", "text": "SECRET", "labels": gold[n], "given_split": None}
+        {
+            "document_id": f"d{n}" + f"-{copy}" * (copy > 0), "patient_id": f"p{n}", "text": "SECRET",
+            "labels": gold[n], "given_split": None,
+        }
         for n in documents
-    ]
+        for copy in range(n_copies)
+    ]  # fmt: skip
     pq.write_table(pa.Table.from_pylist(rows, DOCUMENT_SCHEMA), folder / "documents.parquet")
     predictions = [
-        {"document_id": f"d{n}", "split": split, "probabilities": one.tolist(), "predicted": np.flatnonzero(one > 0.5)}
+        {
+            "document_id": f"d{n}" + f"-{copy}" * (copy > 0), "split": split,
+            "probabilities": one.tolist(), "predicted": np.flatnonzero(one > 0.5),
+        }
         for n, one in ((n, probabilities[n]) for n in (reversed(documents) if turned else documents))
-    ]
+        for copy in range(n_copies)
+    ]  # fmt: skip
     table = pa.Table.from_pylist(predictions, prediction_schema(len(labels)))
     pq.write_table(table, folder / "predictions.parquet")
     LabelSpace(labels, (TITLE, None, None)[: len(labels)], (20,) * len(labels)).save(folder / "label_space.json")
@@ -75,6 +84,27 @@ def test_the_better_run_is_named_whichever_comes_first(tmp_path: Path) -> None:
     assert verdict(found).startswith("B (good) is better than A (bad) by")
     assert set(found.wins["winner"]) <= {"B", ""}
     assert found.differences["micro_f1"].difference < 0
+
+
+def test_four_copies_of_each_patients_document_make_no_difference_surer(tmp_path: Path) -> None:
+    """The patient is what is drawn, changes sides and counts for a run, so nothing but counts of documents changes."""
+    once, copied = (
+        compare_runs(
+            write_run(tmp_path / f"a{n_copies}", noise=1.5, documents=range(19), n_copies=n_copies),
+            write_run(tmp_path / f"b{n_copies}", noise=3.0, documents=range(19), n_copies=n_copies),
+            n_resamples=60,
+        )
+        for n_copies in (1, 4)
+    )
+    assert (once.n_documents, copied.n_documents) == (19, 76)
+    assert any(0.02 < one.p_value < 1 for one in once.differences.values())
+    assert copied.differences == {name: pytest.approx(one) for name, one in once.differences.items()}
+    assert (once.wins["n_only_a_right"] > once.wins["n_only_b_right"]).any()
+    same = ["label", "f1_a", "f1_b", "p_value", "winner"]
+    assert copied.wins[same].equals(once.wins[same])
+    assert copied.wins["n_only_a_right"].tolist() == (4 * once.wins["n_only_a_right"]).tolist()
+    assert copied.few_patients is not None
+    assert "76 documents are of 19 patients" in copied.few_patients
 
 
 def test_a_split_that_is_not_held_out_is_told_on_the_page(tmp_path: Path) -> None:
