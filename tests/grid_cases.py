@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -24,11 +25,14 @@ def finish(
     labels: list[str],
     coded: dict[str, tuple[str, list[float]]],
     gold: dict[str, list[str]] = GOLD,
+    *,
     trained_on: Sequence[str] | None = None,
+    patients: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Leave what the stages of a member leave: codes with a probability of one half or more are predicted.
 
     Two documents of split train have each label of ``trained_on``, which are those of the label space if it is None.
+    A document that is not in ``patients`` is of a patient of its own.
     """
     folder = member.config.experiment_dir
     folder.mkdir(parents=True)
@@ -36,7 +40,8 @@ def finish(
     train = {f"train-{label}-{n}": [label] for label in (trained_on or labels) for n in range(2)}
     all_documents = gold | train
     documents = {
-        "document_id": list(all_documents), "patient_id": list(all_documents), "labels": list(all_documents.values()),
+        "document_id": list(all_documents), "patient_id": [patients.get(one, one) for one in all_documents],
+        "labels": list(all_documents.values()),
         "principal": pa.nulls(len(all_documents), pa.string()),
     }  # fmt: skip
     pq.write_table(pa.table(documents), folder / "documents.parquet")

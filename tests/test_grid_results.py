@@ -166,3 +166,35 @@ def test_means_and_deviations_are_over_seeds_and_the_page_shows_them(make_config
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org/2000/svg", "")
     write_json(tmp_path / "grid.json", {"rows": rows})
     assert "0.500 ± 0.707" in text_table(tmp_path / "grid.json")
+
+
+@pytest.mark.parametrize("patient_of_b", ["p", "another"])
+def test_a_difference_is_of_means_over_seeds_and_its_interval_draws_patients(
+    make_config: MakeConfig, patient_of_b: str
+) -> None:
+    """Documents a (codes 1 and 2) and b (code 1), variants one and other, seeds 0 and 1.
+
+    One: all found with seed 0, F1 1; only 1 of b with seed 1, 2/4. Other: nothing with seed 0; 1 of both with seed 1,
+    4/5. Means 3/4 and 2/5, so the difference is -0.35. Of a alone one has 1 and 0, other 0 and 2/3: -1/6; of b alone
+    1 and 1, 0 and 1: -1/2. If both documents are of one patient, all samples are the whole: -0.35 throughout.
+    """
+    config = make_config(
+        grid={"variants": {"one": {}, "other": {"train_classifier.threshold": "global"}}, "seeds": [0, 1]}
+    )
+    said = {
+        ("one", 0): ([0.9, 0.9], [0.9, 0.1]), ("one", 1): ([0.1, 0.1], [0.9, 0.1]),
+        ("other", 0): ([0.1, 0.1], [0.1, 0.1]), ("other", 1): ([0.9, 0.1], [0.9, 0.1]),
+    }  # fmt: skip
+    members = grid.expand(config)
+    assert {(member.variant, member.seed) for member in members} == said.keys()
+    for member in members:
+        of_a, of_b = said[member.variant, member.seed]
+        coded = {"a": ("test", of_a), "b": ("test", of_b)}
+        finish(member, ["none:1", "none:2"], coded, patients={"a": "p", "b": patient_of_b})
+    one, other = as_rows(collect(members, choose_by="map", n_resamples=60, seed=0), reference=None)
+    assert (one["micro_f1"], other["micro_f1"]) == (pytest.approx(3 / 4), pytest.approx(2 / 5))
+    assert other["micro_f1_sd"] == pytest.approx(0.8 / 2**0.5)
+    assert (one["n_seeds"], one["n_patients"]) == (2, 1 if patient_of_b == "p" else 2)
+    ends = [other[f"micro_f1_{name}"] for name in ("difference", "low", "high")]
+    expected = [-0.35, -0.35, -0.35] if patient_of_b == "p" else [-0.35, -1 / 2, -1 / 6]
+    assert ends == pytest.approx(expected)
