@@ -17,7 +17,6 @@ from scipy import sparse
 from pipeline.coding.classifier import Classifier
 from pipeline.coding.corpora import build_corpora
 from pipeline.coding.ensemble import CodingModel
-from pipeline.coding.ensemble_fitting import HeldOut, fit_model
 from pipeline.coding.model_folder import digest_of
 from pipeline.coding.proposals import code_documents
 from pipeline.errors import UserError
@@ -25,8 +24,6 @@ from pipeline.evaluation.thresholds import apply_thresholds, fit_thresholds
 from pipeline.experiment.config import PipelineConfig
 from pipeline.files import sha256_of
 from pipeline.icd.labels import LabelSpace
-from pipeline.lexical.combination import probabilities_of
-from pipeline.notes.text import Preparation
 from pipeline.stages import train_classifier
 
 KINDS = ("neural", "tfidf", "lexical", "ensemble")
@@ -143,22 +140,6 @@ def test_split_val_is_coded_by_parts_that_had_not_learned_from_it(
     texts = [note["text"] for note in notes if note["split"] == "val"]
     kept = np.stack([one.probabilities for one in model.code_texts(texts, max_tokens=64)])[:, column]
     assert written.mean() < kept.mean()
-
-
-def test_codes_that_an_encoder_hardly_saw_are_the_channels_alone() -> None:
-    """Probabilities as well as thresholds: those fitted on the one mean nothing for the other."""
-    generator = np.random.default_rng(0)
-    space = LabelSpace(("none:a", "none:b", "none:c"), (None,) * 3, (0, 2, 50))
-    true = sparse.csr_array(generator.random((60, 3)) < 0.4)
-    said = (true.toarray() * 3 - 1.5 + generator.normal(size=(60, 3))).astype(np.float32)
-    neural = probabilities_of(generator.normal(size=(60, 3)))
-    held_out = HeldOut(true, said, said, np.arange(60))
-    parts: dict[str, Any] = {"neural": (None, neural), "lexical": (None, held_out)}
-    model, of_val = fit_model("ensemble", space, Preparation(), true, **parts, threshold="global", n_train_documents=99)
-    np.testing.assert_allclose(of_val.probabilities[:, :2], probabilities_of(said)[:, :2], atol=1e-6)
-    assert not np.allclose(of_val.probabilities[:, 2], probabilities_of(said)[:, 2], atol=1e-3)
-    of_channel = fit_thresholds("global", true, probabilities_of(said), train_counts=(0, 2, 50), n_train_documents=99)
-    np.testing.assert_allclose(np.asarray(model.thresholds)[:2], of_channel[:2])
 
 
 def test_without_a_baseline_the_table_is_empty(trained: Callable[..., PipelineConfig]) -> None:
