@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -225,6 +226,14 @@ def test_a_stale_stage_behind_the_last_one_asked_for_is_left_alone(tmp_path: Pat
     assert told[-1] == "manifests/ingest.json"
 
 
+def test_a_stale_stage_that_is_the_last_one_asked_for_is_made_again(tmp_path: Path) -> None:
+    for stage in ("ingest", "split"):
+        write(config_in(tmp_path), stage)
+    config = config_in(tmp_path, split={"seed": 1})
+    told = dag.snakemake_arguments(config, expand(config), profile="local", cores=1, until="split", dry_run=False)
+    assert told[told.index("--forcerun") + 1 :] == ["manifests/split.json", "--", "manifests/split.json"]
+
+
 def test_snakemake_is_told_what_is_stale_and_reads_the_config_asked_for(tmp_path: Path) -> None:
     for stage in ("ingest", "split"):
         write(config_in(tmp_path), stage)
@@ -268,18 +277,26 @@ def test_raw_files_are_those_that_exist_and_a_wrong_option_is_refused(tmp_path: 
         dag.raw_files(config_in(tmp_path, data={**raw, "options": {"delimitr": ","}}))
 
 
-def test_a_manifest_that_comes_back_after_a_failure_keeps_its_time_and_a_new_one_its_own(tmp_path: Path) -> None:
+def test_a_manifest_that_comes_back_after_a_failure_keeps_time_and_note_and_a_new_one_its_own(tmp_path: Path) -> None:
     config = config_in(tmp_path)
     for stage in ("ingest", "split"):
         write(config, stage)
         os.utime(manifest_path(config.experiment_dir, stage), (1000, 1000))
+    metadata = config.experiment_dir / ".snakemake" / "metadata"
+    metadata.mkdir(parents=True)
+    notes = [metadata / base64.b64encode(f"manifests/{stage}.json".encode()).decode() for stage in ("ingest", "split")]
+    for note in notes:
+        note.write_text("settings of before", encoding="utf-8")
     ingest, split = (manifest_path(config.experiment_dir, stage) for stage in ("ingest", "split"))
     with pytest.raises(KeyboardInterrupt), dag.keeping_unfinished(config, expand(config)):
         ingest.write_bytes(ingest.read_bytes())  # as Snakemake puts it back
         split.write_text("{}", encoding="utf-8")
+        for note in notes:  # when the job starts
+            note.write_text("settings of now", encoding="utf-8")
         raise KeyboardInterrupt
     assert ingest.stat().st_mtime == 1000
     assert split.stat().st_mtime > 1000
+    assert [note.read_text(encoding="utf-8") for note in notes] == ["settings of before", "settings of now"]
 
 
 def test_failures_come_in_the_order_of_the_dag_and_are_forgotten(tmp_path: Path) -> None:
