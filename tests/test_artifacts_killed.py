@@ -43,9 +43,9 @@ def test_kill_9_while_writing_leaves_nothing_that_looks_finished(config: Pipelin
     assert contents(config).keys() == before.keys()
 
 
-@pytest.mark.parametrize("n_renames", range(6))
+@pytest.mark.parametrize("n_renames", range(8))
 def test_kill_9_between_two_renames_never_leaves_old_beside_new(config: PipelineConfig, n_renames: int) -> None:
-    """One rename takes the manifest away, two the old outputs, two put the new ones in place, the sixth ends it."""
+    """Two renames take manifest and mark away, two the old outputs; two put new ones in place, two those of the new."""
     write_split(config, "old")
     code = f"""
     rename, n_left = Path.rename, {n_renames}
