@@ -20,7 +20,8 @@ from mlflow.pyfunc.model import PythonModel
 
 from pipeline.coding.classifier import MODEL_INPUTS, MODEL_OUTPUTS
 from pipeline.coding.ensemble import CodingModel
-from pipeline.coding.proposals import Tally, coded, cut_at, unique_documents
+from pipeline.coding.proposals import coded, unique_documents
+from pipeline.coding.tally import Tally, cut_at
 from pipeline.encoders.precision import default_device
 from pipeline.errors import UserError
 from pipeline.notes.document_files import new_document

@@ -144,5 +144,6 @@ def test_split_val_is_judged_by_the_arithmetic_of_the_saved_model(
     documents = pq.read_table(config.experiment_dir / "documents.parquet").to_pylist()
     texts = {one["document_id"]: one["text"] for one in documents}
     model = CodingModel.load(config.experiment_dir / "classifier").to("cpu", "bf16")
-    found = list(model.code_texts([texts[row["document_id"]] for row in val], max_tokens=2048))
+    coded = model.code_texts([texts[row["document_id"]] for row in val], max_tokens=2048)
+    found = [one.probabilities for one in coded]
     np.testing.assert_allclose(np.array(found), np.array([row["probabilities"] for row in val]), atol=1e-6)

@@ -210,8 +210,9 @@ def test_a_brace_in_a_name_is_told_before_anything_runs(
 
 
 def test_folders_that_cannot_be_written_are_told(make_config: Callable[..., PipelineConfig], tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    config = make_config(work_dir=tmp_path / "file" / "work", tracking={"dir": tmp_path / "file"})
+    for name in ("file", "other"):
+        (tmp_path / name).touch()
+    config = make_config(work_dir=tmp_path / "file" / "work", tracking={"dir": tmp_path / "other"})
     for what in ("disk", "MLflow"):
         (found,) = findings_of(config, what)
         assert (found.state, "cannot be written" in found.found) == ("wrong", True)

@@ -9,17 +9,18 @@ import logging
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from pipeline.coding.classifier import Classifier, CodedText
+from pipeline.coding.classifier import CodedText
 from pipeline.coding.code_files import Code, text_digest, writing_codes
 from pipeline.coding.ensemble import CodingModel
 from pipeline.coding.evidence import Explainer
+from pipeline.coding.tally import Tally, cut_at
 from pipeline.encoders.precision import default_device
 from pipeline.errors import UserError
 from pipeline.files import guarded_io, warn_of_git
@@ -90,29 +91,6 @@ def code_documents(
     elif not n_codes:
         logger.warning("no document got a code: is %r the column of the notes?", columns.text)
     return n_documents, n_codes
-
-
-@dataclass
-class Tally:
-    """How many documents something is true of, and the first of them."""
-
-    n: int = 0
-    first: str = ""
-
-    def count(self, document_id: str, is_true: bool) -> None:
-        """Count a document, if it is true of it."""
-        if is_true:
-            self.n, self.first = self.n + 1, self.first or document_id
-
-    def warn(self, what: str, n_documents: int) -> None:
-        """Say what is true of so many of them, unless it is of none."""
-        if self.n:
-            logger.warning("%d of %d documents %s (first: %s)", self.n, n_documents, what, self.first)
-
-
-def cut_at(model: CodingModel | Classifier) -> str:
-    """What is true of a document that a model does not read to its end, for :meth:`Tally.warn`."""
-    return f"are longer than {model.limit}; what stands behind was not read by it"
 
 
 class Proposal(NamedTuple):

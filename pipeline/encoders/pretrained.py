@@ -130,19 +130,26 @@ def _check_kind(folder: Path, config: Any) -> None:
 
 @torch.no_grad()
 def _check_padding(folder: Path, encoder: DocumentEncoder) -> None:
-    """Refuse an architecture that reads padding: a note would get other codes beside other notes."""
+    """Refuse an architecture that cannot be run, or reads padding: a note would get other codes beside other notes."""
     config: Any = encoder.backbone.config
     padding = config.pad_token_id or 0
     some = [token for token in range(min(config.vocab_size, 20)) if token != padding]
     settings = ChunkSettings(chunk_tokens=16, chunk_overlap=0, cls_id=some[-1], sep_id=some[-2], pad_id=padding)
     short, long = some[:6], (some * 14)[:14]  # widths 8 and 16, both without padding of their own
-    encoder.eval()
     states = []
-    for documents in ([short], [short, long]):
-        (batch,) = build_micro_batches(
-            range(len(documents)), documents, [[0] * len(one) for one in documents], settings, max_tokens=10_000
-        )
-        states.append(encoder(batch).states[0, : len(short)])
+    try:
+        encoder.eval()
+        for documents in ([short], [short, long]):
+            (batch,) = build_micro_batches(
+                range(len(documents)), documents, [[0] * len(one) for one in documents], settings, max_tokens=10_000
+            )
+            states.append(encoder(batch).states[0, : len(short)])
+    except (ValueError, TypeError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0][:200]
+        raise UserError(
+            f"{folder}: an encoder of type {config.model_type!r} cannot be run here ({type(error).__name__}: {reason}); "
+            "use another one."
+        ) from None
     alone, beside = states
     if not (alone - beside).abs().max() <= _PADDING_TOLERANCE * alone.abs().max():
         raise UserError(

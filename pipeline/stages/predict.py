@@ -28,7 +28,7 @@ from pipeline.coding.ensemble import CodingModel
 from pipeline.coding.evidence import Explainer
 from pipeline.coding.faithfulness import FaithfulnessSample
 from pipeline.coding.held_out import HeldOutVal, probability_column
-from pipeline.coding.proposals import Tally, cut_at
+from pipeline.coding.tally import Tally, cut_at
 from pipeline.encoders.precision import default_device
 from pipeline.encoders.tokens import select_rows
 from pipeline.errors import UserError
