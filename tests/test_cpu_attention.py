@@ -92,9 +92,7 @@ def test_a_dropout_that_an_encoder_has_no_setting_for_is_refused_and_not_ignored
     )
     with pytest.raises(UserError, match=r"attention_dropout is 0.0, but encoders of type 'fnet' have no such setting"):
         load_encoder(tmp_path, attention_dropout=0.0)
-    with pytest.raises(
-        UserError, match=r"an encoder of type 'fnet' cannot be run here \(ValueError: FNetModel does not"
-    ):
+    with pytest.raises(UserError, match=r"an encoder of type 'fnet' cannot be run here \(ValueError: FNetModel"):
         load_encoder(tmp_path)
 
 

@@ -145,10 +145,9 @@ def _check_padding(folder: Path, encoder: DocumentEncoder) -> None:
             )
             states.append(encoder(batch).states[0, : len(short)])
     except (ValueError, TypeError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0][:200]
+        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
         raise UserError(
-            f"{folder}: an encoder of type {config.model_type!r} cannot be run here ({type(error).__name__}: {reason}); "
-            "use another one."
+            f"{folder}: an encoder of type {config.model_type!r} cannot be run here ({reason}); use another one."
         ) from None
     alone, beside = states
     if not (alone - beside).abs().max() <= _PADDING_TOLERANCE * alone.abs().max():
