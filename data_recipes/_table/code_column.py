@@ -40,6 +40,7 @@ class CodeColumn:
         self._path = path
         self._options = options
         self._report = report
+        self._labels: dict[str, str] = {}  # of sound entries, which come again and again
         self._n_entries = 0
         self._n_shortened = 0
         self._has_zeros = False
@@ -101,6 +102,8 @@ class CodeColumn:
         if not isinstance(entry, str):
             raise UserError(f"document {document_id}: {_no_text(entry)}")
         self._n_entries += 1
+        if known := self._labels.get(entry):
+            return known
         try:
             label = make_label(system, normalise(entry, system))
         except UserError:
@@ -110,6 +113,7 @@ class CodeColumn:
             self._others.update(filter(None, [other_system(entry, system)]))
             return None
         self._has_zeros = self._has_zeros or entry.lstrip().startswith("0")
+        self._labels[entry] = label
         return label
 
 

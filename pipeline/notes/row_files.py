@@ -119,11 +119,12 @@ def describe_columns(found: Sequence[str], wanted: Sequence[str]) -> str:
         >>> describe_columns(["A1", "Mueller", "fever"], ["id", "text"])
         'none of its columns (3) is one of id, text; perhaps the header is missing, or no comma stands between fields'
     """
-    if {one.lower() for one in found}.isdisjoint(one.lower() for one in wanted):
+    known = {one.lower() for one in wanted}
+    if known.isdisjoint(one.lower() for one in found):
         return (
             f"none of its columns ({len(found)}) is one of {', '.join(wanted)}; perhaps the header is missing, or no "
             "comma stands between fields"
         )
-    shown = [one for one in found if _NAME.fullmatch(one)][:_MAX_NAMES]
+    shown = [one for one in found if one.lower() in known or _NAME.fullmatch(one)][:_MAX_NAMES]
     n_more = len(found) - len(shown)
     return f"found {', '.join(shown)}" + (f" and {n_more} more" if n_more else "")
