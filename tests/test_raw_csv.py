@@ -299,12 +299,14 @@ def test_rows_that_begin_with_a_word_are_skipped_one_by_one_too(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("header", ["ward,id,text,code", "text,id,ward,code", "ward,text,code,id"])
-@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+@pytest.mark.parametrize(("line_end", "quote"), [("\n", ""), ("\n", '"'), ("\r\n", '"')])
 def test_a_broken_row_takes_no_other_with_it_where_only_the_first_begins_like_an_id(
-    tmp_path: Path, header: str, line_end: str
+    tmp_path: Path, header: str, line_end: str, quote: str
 ) -> None:
-    rows = [{"ward": "W1" if i == 1 else "ICU", "id": f"d{i}", "text": '"fine"', "code": "I10"} for i in range(1, 31)]
-    rows[10]["text"] = '"fi"ne"'
+    wards = ("W1", *["ICU"] * 29)
+    rows = [{"ward": ward, "id": f"d{i}", "text": "all fine", "code": "I10"} for i, ward in enumerate(wards, start=1)]
+    rows = [{name: f"{quote}{value}{quote}" for name, value in row.items()} for row in rows]
+    rows[10]["text"] = '"all fi"ne"'
     names = header.split(",")
     lines = [header, *(",".join(row[name] for name in names) for row in rows)]
     (tmp_path / "t.csv").write_text(line_end.join([*lines, ""]), newline="")

@@ -7,14 +7,16 @@ import re
 
 FIELD = rb'(?:"(?:[^"]++|"")*+"|[^",\r\n]*+)'
 _ID = rb'(?:"(?=[^",\s]*[0-9])[^",\s]+"|(?=[^",\s]*[0-9])[^",\s]+)'  # a digit and no blanks: text rarely has it
-_SHORT = rb'(?:"[^"\r\n]*+"|[^",\r\n]*+),'  # a field and its comma; not a text of several lines
+_SHORT = (
+    rb'(?:"[^"\s]*+"|[^",\s]*+),'  # a field without blanks, and its comma: not a text, which could be the broken one
+)
 _N_SAMPLED = 1000
 _ANYTHING = re.compile(rb"")
 _BLANK_LINES = re.compile(rb"[\r\n]*")
 
 
 def row_start_pattern(rows: bytes, n_fields: int) -> re.Pattern[bytes]:
-    r"""How rows begin, to be told from lines of text: with short fields up to an id, where all rows looked at do.
+    r"""How rows begin, to be told from lines of text: with fields without blanks up to an id, if all rows looked at do.
 
     One row, or one column, says little: where the ward of the first row is W1, that of the next may be ICU.
 
