@@ -143,7 +143,9 @@ def _is_ignored(path: Path, folder: Path) -> bool:
 def warn_of_git(path: Path, where: str) -> None:
     """Warn where a file about patients would be picked up by ``git add``; ``where`` names the place as its user did."""
     if is_seen_by_git(path):
-        logger.warning("%s: git would pick up what is written there, about patients; name a place it ignores", where)
+        logger.warning(
+            "%s: git would pick up what is written there, which is about patients; name a place that git ignores", where
+        )
 
 
 def csv_cell(value: Any) -> Any:

@@ -225,6 +225,7 @@ def test_where_git_cannot_be_asked_a_checkout_is_refused(tmp_path: Path, monkeyp
         ("mlruns/artifacts/review.html", "never goes into mlruns"),
         ("tracked/artifacts/review.html", "never goes into mlruns or another tracking.dir"),
         ("none/review.html", "does not exist; make it first"),
+        (f"{'a' * 300}.html", "longer than the file system takes"),
         ("review.txt", "expected a name that ends in .html"),
     ],
 )
@@ -233,7 +234,7 @@ def test_a_place_where_no_page_belongs_is_refused(tmp_path: Path, name: str, mes
         (tmp_path / folder / "artifacts").mkdir(parents=True)
     (tmp_path / "tracked" / "mlflow.db").touch()
     with pytest.raises(UserError, match=message):
-        checked_output(tmp_path / name, tmp_path / "c.jsonl")
+        write_review(tmp_path / "c.jsonl", "notes.jsonl", tmp_path / name, max_documents=9)
 
 
 def test_a_failure_leaves_the_page_that_was_there(tmp_path: Path, inputs: tuple[Path, str]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from pipeline.errors import UserError
-from pipeline.experiment.mlflow_store import has_store, open_store, page_path, tracking_uri
+from pipeline.experiment.mlflow_store import check_store, has_store, page_path, tracking_uri
 
 
 def serve(tracking_dir: Path, port: int) -> None:
@@ -26,7 +26,7 @@ def serve(tracking_dir: Path, port: int) -> None:
         raise UserError(f"--port {port}: another program answers there; name another port.")
     if not has_store(tracking_dir):
         raise UserError(f"--tracking-dir {tracking_dir}: no runs were tracked there yet; `icd run` makes the first.")
-    page = page_path(open_store(tracking_dir))
+    page = page_path(check_store(tracking_dir))
     command = [sys.executable, "-m", "mlflow", "ui"]
     command += ["--default-artifact-root", (tracking_dir / "artifacts").resolve().as_uri()]
     # One process serves a user's page; MLflow's default is four, and eight for jobs that nothing here asks for.

@@ -62,14 +62,14 @@ def open_store(tracking_dir: Path) -> MlflowClient:
     return client
 
 
-def check_store(tracking_dir: Path) -> None:
-    """Open the store before anything runs.
+def check_store(tracking_dir: Path) -> MlflowClient:
+    """Open the store for a user, before anything runs.
 
     Raises:
         UserError: if it cannot be opened, or created and written.
     """
     try:
-        open_store(tracking_dir)
+        return open_store(tracking_dir)
     except Exception as error:  # of the file system, SQLAlchemy or MLflow
         where = without_password(os.environ.get("MLFLOW_TRACKING_URI") or str(tracking_dir))
         reason = without_password(str(error).strip().partition("\n")[0])[:200]

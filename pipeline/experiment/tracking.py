@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import UserError, describe_bug
 from pipeline.experiment.config import PipelineConfig
-from pipeline.experiment.mlflow_store import experiment_id, has_store, open_store, tracking_uri, without_password
+from pipeline.experiment.mlflow_store import (
+    check_store,
+    experiment_id,
+    has_store,
+    open_store,
+    tracking_uri,
+    without_password,
+)
 from pipeline.experiment.provenance import git_commit
 from pipeline.files import read_json, write_json
 
@@ -139,7 +146,7 @@ def experiment_dir_of_run(tracking_dir: Path, run_id: str) -> Path:
 
     if not has_store(tracking_dir):
         raise UserError(f"run {run_id}: there is no MLflow store in {tracking_dir}; name the run's work folder.")
-    client = open_store(tracking_dir)
+    client = check_store(tracking_dir)
     try:
         run = client.get_run(run_id)
         if "icd.stage" in run.data.tags:

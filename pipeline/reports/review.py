@@ -84,7 +84,8 @@ def write_review(
     Raises:
         UserError: if an input cannot be read, they share no document, or the page may not be written there.
     """
-    output_path = checked_output(output_path, predictions_path)
+    with guarded_io(output_path or predictions_path):
+        output_path = checked_output(output_path, predictions_path)
     with guarded_io(Path(notes)):
         review = collect(predictions_path, notes, max_documents=max_documents, columns=columns)
     page = render(review)
