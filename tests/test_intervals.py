@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from metric_cases import Bools, Probabilities, csr, random_split, splits
 
+from pipeline.evaluation.intervals import difference_interval, percentile_interval
 from pipeline.evaluation.label_counts import label_matrix
 from pipeline.evaluation.metrics import bootstrap_distributions, bootstrap_intervals, evaluate_predictions
 from pipeline.evaluation.paired import paired_differences
@@ -134,3 +135,33 @@ def test_differences_over_all_codes_lie_within_their_interval_on_a_long_tail() -
     found = paired_differences(true, answers[0], None, answers[1], None, n_resamples=200, seed=0)
     for name in ("macro_f1_all_codes", "macro_f1_caml"):
         assert found[name].low < found[name].difference < found[name].high
+
+
+def test_an_interval_leaves_out_as_many_samples_at_both_ends() -> None:
+    """Of 0, 1, ..., 200 the middle 95 % lie between 5 and 195, the middle half between 50 and 150."""
+    assert percentile_interval(np.arange(201.0)) == pytest.approx((5, 195))
+    assert percentile_interval(np.arange(201.0)[::-1], level=0.5) == pytest.approx((50, 150))
+
+
+@pytest.mark.parametrize("group", ["", "train_count_1_10/", "a/b/"])
+def test_macro_scores_over_all_codes_lie_around_the_difference_also_within_a_group(group: str) -> None:
+    """Samples from 0 to 0.2 are laid around 0.5: 0.5 - 0.1 + 0.005 to 0.5 + 0.1 - 0.005. Other scores stay."""
+    drawn = np.linspace(0, 0.2, 201)
+    for name in ("macro_f1_all_codes", "macro_f1_caml"):
+        assert difference_interval(f"{group}{name}", 0.5, drawn) == pytest.approx((0.405, 0.595))
+    for name in ("macro_f1", "micro_f1"):
+        assert difference_interval(f"{group}{name}", 0.5, drawn) == pytest.approx((0.005, 0.195))
+
+
+def test_intervals_end_at_0_and_1() -> None:
+    """Two documents with one given code each, drawn twice: a quarter of the samples is of the one alone.
+
+    If nothing is said of the second, F1 is 2/3, of samples 1, 2/3 and 0, 7/12 in the mean: laid around 2/3 they would
+    reach 13/12. If it gets three wrong codes, F1 is 1/3, of samples 1, 1/3 and 0, 5/12 in the mean: from -1/12 on.
+    """
+    true = label_matrix([[0], [0]], 4)
+    for of_second, expected in (([], (1 / 12, 1)), ([1, 2, 3], (0, 11 / 12))):
+        predicted = label_matrix([[0], of_second], 4)
+        found = bootstrap_intervals(true, predicted, None, n_resamples=4000, seed=0)["micro_f1"]
+        assert found == pytest.approx(expected, abs=0.02)
+        assert set(found) & {0.0, 1.0}
