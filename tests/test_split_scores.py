@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from coded_cases import coded_by_hand
 from experiment_tables import DIABETES, GOLD, OUTSIDE, PREDICTIONS, PRESSURE, SPACE, write
 
 from pipeline.errors import UserError
@@ -185,6 +186,36 @@ def test_principal_diagnosis_is_what_the_source_says(tmp_path: Path) -> None:
     assert (scores["principal_accuracy"], scores["principal_recall"]) == (1 / 4, 1 / 4)
     assert scores["n_documents_with_principal"] == 4
     assert "chapter/principal_accuracy" in scores
+
+
+def test_a_principal_diagnosis_is_met_at_the_level_that_is_scored_and_never_by_a_procedure() -> None:
+    """Each document has the procedure, which is the most probable label of all.
+
+    a: 401.9 is the more probable diagnosis, and predicted: met. b: 250.00 is, but principal is 250.02, outside the
+    label space: met as a category, 250, alone. c: 250.00 is, but principal is 401.9, which is predicted, too.
+    """
+    labels = ("icd9cm:250.00", "icd9cm:401.9", "icd9pcs:38.93")
+    space = LabelSpace(labels, (None,) * 3, (5, 9, 7))
+    principals = [labels[1], "icd9cm:250.02", labels[1]]
+    gold = [[one, labels[2]] for one in principals]
+    said = [[0.1, 0.8, 0.9], [0.7, 0.2, 0.9], [0.7, 0.6, 0.9]]
+    scores, _ = score(coded_by_hand(space, gold, said, "abc", principals=principals), ks=[1], n_resamples=0, seed=0)
+    assert scores["n_documents_with_principal"] == scores["category/n_documents_with_principal"] == 3
+    assert (scores["principal_accuracy"], scores["principal_recall"]) == pytest.approx((1 / 3, 2 / 3))
+    for level in ("category", "chapter"):
+        found = scores[f"{level}/principal_accuracy"], scores[f"{level}/principal_recall"]
+        assert found == pytest.approx((2 / 3, 1)), level
+
+
+def test_errors_of_calibration_are_over_all_cells_and_over_those_from_a_tenth_on() -> None:
+    """Of six cells 0.05 is false twice, 0.05 off; 0.15 true once of twice, 0.35 off; 0.9 and 0.8 are true, 0.1 and 0.2
+    off. Over all (2 * 0.05 + 2 * 0.35 + 0.1 + 0.2) / 6; from 0.1 on (2 * 0.35 + 0.1 + 0.2) / 4.
+    """
+    said = [[0.05, 0.15, 0.9], [0.05, 0.15, 0.8]]
+    coded = coded_by_hand(SPACE, [[PRESSURE, SPACE.labels[2]], [SPACE.labels[2]]], said, "ab")
+    scores, _ = score(coded, ks=[1], n_resamples=0, seed=0)
+    assert scores["calibration_error"] == pytest.approx(1.1 / 6)
+    assert scores["calibration_error_from_10_percent"] == pytest.approx(1.0 / 4)
 
 
 def test_the_baseline_is_read_in_the_order_of_the_model_or_refused(tmp_path: Path) -> None:
