@@ -14,7 +14,6 @@ from table_cases import jsonl, read
 from data_recipes import table
 from data_recipes._raw.checks import count_rows
 from pipeline.errors import UserError
-from pipeline.notes.document_files import read_documents
 from pipeline.notes.documents import Document
 from pipeline.notes.ingest_report import IngestReport
 
@@ -54,31 +53,6 @@ def test_every_kind_of_table_gives_the_same_documents(tmp_path: Path, kind: str)
     assert documents == EXPECTED
     assert report["counts"]["documents_without_given_split"] == 1
     assert report["dropped"] == {}
-
-
-def test_a_folder_counts_codes_without_text_and_takes_codes_from_beside_it(tmp_path: Path) -> None:
-    folder = tmp_path / "notes"
-    folder.mkdir()
-    (folder / "a.1.txt").write_text("\ufefftext", encoding="utf-8")
-    (folder / "b.txt").write_text("other", encoding="utf-8")
-    codes = tmp_path / "codes.csv"
-    codes.write_text("document_id,codes\na.1,I10\nlost,I10\n", encoding="utf-8")
-    documents, report = read(folder)
-    assert documents == [Document("a.1", "a.1", "text", ["icd10cm:I10"]), Document("b", "b", "other", [])]
-    assert report["dropped"] == {"codes_without_text_file": 1}
-    assert report["examples"] == {"codes_without_text_file": ["lost"]}
-    # what is read is watched for changes
-    assert table.raw_files(folder, table.Options()) == [folder / "a.1.txt", folder / "b.txt", codes]
-
-
-@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
-def test_text_files_are_read_as_predict_and_review_read_them(tmp_path: Path, line_end: str) -> None:
-    """Else offsets found in the one text would mark other words in the other."""
-    text = f"Impression:{line_end}fever"
-    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbf" + text.encode())
-    (tmp_path / "codes.csv").write_text("document_id,codes\na,I10\n", encoding="utf-8")
-    ((ingested,), _), (coded,) = read(tmp_path), read_documents(str(tmp_path))
-    assert ingested.text == coded.text == text
 
 
 @pytest.mark.parametrize("codes", [401.9, 4019, [4019], ["I10", 4019], {"a": 1}, True])
@@ -133,41 +107,6 @@ def test_titles_of_another_kind_of_file_are_refused_before_anything_is_read(tmp_
         read(jsonl(tmp_path / "a.jsonl", *ROWS), titles_path=tmp_path / "titles.jsonl")
 
 
-def test_a_folder_of_tables_is_read_in_the_order_of_names(tmp_path: Path) -> None:
-    folder = tmp_path / "export"
-    folder.mkdir()
-    (folder / "B.CSV").write_text("document_id,text,codes\n2,b,I10\n", encoding="utf-8")
-    jsonl(folder / "a.jsonl", {"document_id": "1", "text": "a", "codes": ["I10"]})
-    (folder / "readme.md").write_text("not a table", encoding="utf-8")
-    assert [one.document_id for one in read(folder)[0]] == ["2", "1"]
-    assert table.raw_files(folder, table.Options()) == [folder / "B.CSV", folder / "a.jsonl"]
-
-
-def test_what_is_not_read_of_a_folder_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    for name in ("a.csv", "b.tsv", "c.csv.zip", "d.csv.bz2", "e.json", "._a.csv", ".DS_Store"):
-        (tmp_path / name).write_text("document_id,text,codes\n1,t,I10\n", encoding="utf-8")
-    (tmp_path / "2021").mkdir()
-    documents, report = read(tmp_path)
-    assert [one.document_id for one in documents] == ["1"]
-    assert "not read: 4 files (.csv.bz2, .csv.zip, .json, .tsv) and 1 folders" in caplog.text
-    assert report["examples"] == {"hidden_file": ["._a.csv"]}
-
-
-def test_hidden_text_files_are_no_documents_and_those_without_a_row_are_told(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    for name in ("a1.txt", "._a1.txt", "readme.txt"):
-        (tmp_path / name).write_text("text", encoding="utf-8")
-    (tmp_path / "codes.csv").write_text("document_id,codes\na1,I10\n", encoding="utf-8")
-    documents, report = read(tmp_path, keep_uncoded=True)
-    assert [one.document_id for one in documents] == ["a1", "readme"]
-    assert report["dropped"] == {"hidden_file": 1}
-    assert report["counts"]["text_files_without_a_row_of_codes"] == 1
-    assert (
-        "it has no row for 1 .txt files (first: readme.txt), which count as documents that need no code" in caplog.text
-    )
-
-
 def test_files_put_into_one_leave_no_header_among_the_rows(tmp_path: Path) -> None:
     part = "\ufeffdocument_id,Text,codes\n{0},t,I10\n"
     (tmp_path / "a.csv").write_text(part.format(1) + part.format(2), encoding="utf-8")
@@ -194,16 +133,6 @@ def test_a_word_for_an_empty_cell_is_neither_id_nor_text_nor_label(tmp_path: Pat
     ]
     assert report["dropped"] == {"empty_document_id": 1, "empty_patient_id": 1}
     assert report["changed"] == {"words_for_nothing_taken_out": 7}
-
-
-def test_ids_that_are_missing_in_a_table_of_codes_are_no_two_patients(tmp_path: Path) -> None:
-    (tmp_path / "1.txt").write_text("text", encoding="utf-8")
-    rows = pa.table(
-        {"document_id": [1.0, 1.0, float("nan")], "p": [float("nan")] * 3, "codes": ["I10", "E11.9", "I10"]}
-    )
-    pq.write_table(rows, tmp_path / "codes.parquet")
-    _, report = read(tmp_path, codes_file="codes.parquet", patient_id="p")
-    assert report["dropped"] == {"empty_document_id": 1, "empty_patient_id": 1}
 
 
 def test_many_codes_of_icd9_without_a_zero_have_gone_through_a_number(tmp_path: Path) -> None:
@@ -239,15 +168,6 @@ def test_an_id_that_is_a_list_is_refused_and_what_is_no_value_is_no_code(tmp_pat
     documents, report = read(jsonl(tmp_path / "a.jsonl", *rows))
     assert [one.labels for one in documents] == [[], [], []]
     assert report["dropped"] == {}
-
-
-def test_a_document_of_two_patients_or_splits_is_refused(tmp_path: Path) -> None:
-    folder = tmp_path / "notes"
-    folder.mkdir()
-    (folder / "a.txt").write_text("text", encoding="utf-8")
-    (folder / "codes.csv").write_text("document_id,patient,codes\na,p1,I10\na,p2,E119\n", encoding="utf-8")
-    with pytest.raises(UserError, match="document a has two values of 'patient'"):
-        read(folder, patient_id="patient")
 
 
 def test_labels_of_no_code_system_are_taken_as_they_are(tmp_path: Path) -> None:
@@ -358,18 +278,3 @@ def test_a_date_beyond_what_python_knows_is_a_users_mistake(tmp_path: Path) -> N
     )
     with pytest.raises(UserError, match="a value cannot be read, such as a date beyond the year 9999"):
         read(tmp_path / "a.parquet", date="day")
-
-
-def test_a_folder_without_texts_or_codes_and_a_missing_file_are_refused(tmp_path: Path) -> None:
-    folder = tmp_path / "notes"
-    folder.mkdir()
-    with pytest.raises(UserError, match=r"no table of codes 'codes\.csv' in it or beside it"):
-        read(folder)
-    (folder / "codes.csv").write_text("document_id,codes\n1,I10\n", encoding="utf-8")
-    with pytest.raises(UserError, match=r"no \.txt file"):
-        read(folder)
-    (folder / "1.txt").write_bytes(b"\xe9")
-    with pytest.raises(UserError, match=r"1\.txt: not UTF-8"):
-        read(folder)
-    with pytest.raises(UserError, match="no such file or folder"):
-        read(tmp_path / "absent.csv")
