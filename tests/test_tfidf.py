@@ -12,7 +12,7 @@ from sklearn.svm import LinearSVC
 
 from pipeline.errors import UserError
 from pipeline.experiment.training_settings import Lexical
-from pipeline.lexical.tfidf import UNSEEN_SCORE, LexicalModel, LinearScores, Vectorizer
+from pipeline.lexical.tfidf import UNSEEN_SCORE, LexicalModel, LinearScores, Vectorizer, _largest
 
 TEXTS = [
     "Cough and fever.", "No cough today", "fever, chills and cough", "Pneumonia of the left lung",
@@ -91,3 +91,38 @@ def test_texts_without_a_common_word_are_a_users_mistake() -> None:
     with pytest.raises(UserError, match=r"no n-gram is in 2 of the 2 documents that are learned from"):
         Vectorizer.fit(lambda: ["abc", "xyz"], Lexical(char_ngrams=False))
     assert Vectorizer.fit(lambda: TEXTS, Lexical()).transform_all([]).shape[0] == 0
+
+
+def test_of_too_many_weights_the_largest_are_kept_whatever_their_sign() -> None:
+    weights = np.float32([0.5, -3, 2, 0, -0.25, 1])
+    assert _largest(weights.copy(), 2).toarray().tolist() == [[0, -3, 2, 0, 0, 0]]
+    assert _largest(weights.copy(), 4).toarray().tolist() == [[0.5, -3, 2, 0, 0, 1]]
+    assert _largest(weights.copy(), 5).toarray().tolist() == [weights.tolist()], "five are not 0"
+    settings = Lexical(char_ngrams=False, min_documents=1, max_weights=3)
+    assert np.diff(fitted(settings).linear.weights.indptr).tolist() == [3, 3, 0, 0]
+
+
+def test_of_too_many_n_grams_the_most_frequent_are_kept() -> None:
+    """Words in 3, 2 and 1 of three texts, and pairs of words in one: idf of n texts is log(4 / (1 + n)) + 1."""
+    settings = Lexical(char_ngrams=False, min_documents=1, max_features=2)
+    vectorizer = Vectorizer.fit(lambda: ["fever cough", "cough chills fever", "fever"], settings)
+    assert sorted(vectorizer.idf["words"].tolist()) == pytest.approx([1, np.log(4 / 3) + 1])
+    assert (vectorizer.transform(["fever"]).toarray() != 0).sum() == 1
+    assert (vectorizer.transform(["cough fever"]).toarray() != 0).sum() == 2
+    assert not vectorizer.transform(["chills"]).nnz
+
+
+def test_no_more_documents_without_a_label_are_learned_from_than_asked_for() -> None:
+    """Those drawn for the label: with them alone a linear SVM has the same scores."""
+    generator = np.random.default_rng(1)
+    rows = sparse.csr_array(generator.random((40, 5)).astype(np.float32))
+    true = np.zeros((40, 2), dtype=np.bool_)
+    true[:6, 1] = True
+    settings = Lexical(max_negatives=7)
+    found = LinearScores.fit(rows, sparse.csr_array(true), settings, n_threads=1, seed=3).scores(rows)[:, 1]
+    drawn = np.random.default_rng(3 + 1).choice(np.arange(6, 40), 7, replace=False)
+    kept = np.sort([*range(6), *drawn])
+    expected = LinearSVC(dual=False).fit(rows[kept], true[kept, 1])
+    np.testing.assert_allclose(found, expected.decision_function(rows), atol=1e-4)
+    of_all = LinearSVC(dual=False).fit(rows, true[:, 1])
+    assert np.abs(found - of_all.decision_function(rows)).max() > 0.1
