@@ -19,7 +19,14 @@ def table(*rows: tuple[int, int, int]) -> pd.DataFrame:
     [
         (40, 40, 38, "trust"),  # precision and recall 95 %, from 83.5 % on
         (90, 40, 38, "trust, but misses many"),  # recall 42 %, at least 32.6 %: it may be below half
+        (40, 40, 37, "trust"),  # precision from 80.1 % on
+        (40, 40, 36, "check each"),  # precision from 77.0 % on
+        (60, 40, 38, "trust"),  # recall from 50.7 % on
+        (70, 40, 38, "trust, but misses many"),  # recall from 42.7 % on
         (40, 40, 32, "check each"),  # precision 80 %, from 65 % on
+        (40, 40, 14, "check each"),  # precision up to 50.5 %
+        (40, 40, 13, "do not trust"),  # precision up to 48.0 %
+        (30, 8, 8, "not found"),  # recall up to 44.5 %
         (40, 40, 10, "do not trust"),  # precision 25 %, at most 40 %
         (5, 40, 2, "do not trust"),  # few have it, but it is proposed wrongly again and again
         (30, 2, 2, "not found"),  # recall 7 %, at most 21 %
