@@ -149,3 +149,7 @@ def test_logits_of_different_probabilities_differ() -> None:
     """Else codes of a large label space, nearly all of them improbable, would be ties."""
     probabilities = np.array([1e-30, 1e-12, 2e-12, 1e-7, 1 - 2**-22, 1 - 2**-24, 1.0], dtype=np.float32)
     assert (np.diff(logits_of(probabilities)) > 0).all()
+
+
+def test_bands_of_fitting_begin_at_1_3_11_and_101_training_documents() -> None:
+    assert fitting_bands([0, 1, 2, 3, 10, 11, 100, 101, 9000]).tolist() == [0, 1, 1, 2, 2, 3, 3, 4, 4]

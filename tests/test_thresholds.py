@@ -256,3 +256,19 @@ def test_each_band_has_the_threshold_of_its_own_labels_and_one_without_documents
     assert found[0] == found[2] == np.float32(frequent)
     assert found[1] == np.float32(fit_calibrated_threshold(true[:, [1]], np.ascontiguousarray(probabilities[:, [1]])))
     assert found[4] == np.float32(fit_calibrated_threshold(true, probabilities))
+
+
+def test_a_label_gets_a_threshold_of_its_own_from_six_documents_on_and_the_common_one_is_worth_20() -> None:
+    """Best at 0.75 where 0.25 is common: 5 documents stay at 0.25, 6 go 6/26 and 60 go 60/80 of the way."""
+    true = np.arange(60)[:, np.newaxis] < np.array([5, 6, 60])
+    probabilities = np.where(true, 0.75, 0.0).astype(np.float32)
+    found = fit_label_thresholds(sparse.csr_array(true), probabilities, global_threshold=0.25)
+    assert found.tolist() == pytest.approx([0.25, 0.25 + 0.5 * 6 / 26, 0.25 + 0.5 * 60 / 80])
+
+
+def test_half_of_f1_is_worth_300_true_cells_and_the_expected_f1_thirty() -> None:
+    """Fitted is 0.25 with F1 0.8 from 2 true cells; expected is 2.5 / (1.625 + 2) of 0.75 and 0.5."""
+    true = sparse.csr_array(np.array([[True, False], [True, False]]))
+    found = fit_calibrated_threshold(true, np.float32([[0.75, 0.5], [0.25, 0.125]]))
+    f1 = (2 * 0.8 + 30 * 2.5 / 3.625) / 32
+    assert found == pytest.approx((2 * 0.25 + 300 * f1 / 2) / 302)
