@@ -79,6 +79,37 @@ def test_p_value_is_the_share_of_all_swaps_that_differ_as_much() -> None:
     assert found.p_value == pytest.approx(1 / 4, abs=0.03)
 
 
+def test_interval_and_p_value_have_draws_of_their_own() -> None:
+    """Patients drawn and patients swapped, sample by sample and document by document, more than go at a time."""
+    n_patients, n_resamples = 12, 130
+    true, a, in_a, b, in_b = random_pair(30, noise_b=2.2)
+    patient_of = np.arange(30) % n_patients
+    of_samples, of_swaps = (np.random.default_rng(one) for one in np.random.SeedSequence(4).spawn(2))
+    drawn, n_as_large = [], 0
+
+    def micro_f1(given: NDArray[np.bool_], said: NDArray[np.bool_]) -> float:
+        return 2 * float((given & said).sum()) / int(given.sum() + said.sum())
+
+    def difference(rows: NDArray[np.int64], is_swapped: NDArray[np.bool_]) -> float:
+        swaps = is_swapped[patient_of[rows]][:, np.newaxis]
+        given, *answers = (one.toarray()[rows] for one in (true, a, b))
+        return micro_f1(given, np.where(swaps, *answers[::-1])) - micro_f1(given, np.where(swaps, *answers))
+
+    whole = difference(np.arange(30), np.zeros(n_patients, dtype=np.bool_))
+    for n_samples in (50, 50, 30):
+        for patients in of_samples.integers(n_patients, size=(n_samples, n_patients)):
+            rows = np.concatenate([np.flatnonzero(patient_of == one) for one in patients])
+            drawn.append(difference(rows, np.zeros(n_patients, dtype=np.bool_)))
+        for swaps in of_swaps.integers(2, size=(n_patients, n_samples), dtype=np.int32).T:
+            n_as_large += abs(difference(np.arange(30), swaps == 1)) >= abs(whole) - 1e-12
+    found = paired_differences(
+        true, a, in_a, b, in_b, n_resamples=n_resamples, seed=4, patients=[f"p{one}" for one in patient_of]
+    )["micro_f1"]
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    assert found == pytest.approx((whole, low, high, (1 + n_as_large) / (1 + n_resamples)))
+    assert 2 / 131 < found.p_value < 1
+
+
 def test_two_equal_systems_do_not_differ() -> None:
     true, a, in_a, _, _ = random_pair(30, noise_b=2.0)
     for one in paired_differences(true, a, in_a, a, in_a, n_resamples=60, seed=0).values():
