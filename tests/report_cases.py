@@ -36,7 +36,8 @@ def build_content(*, n_labels: int = 6, title: str = "Essential (primary) hypert
     space = LabelSpace(tuple(names), (title,) * n_labels, tuple(train_counts.tolist()))
     gold = [[names[index] for index in row] for row in label_lists(true)]
     documents = [f"d{n}" for n in range(40)]
-    coded = CodedSplit(space, documents, documents, gold, [None] * 40, true, predicted, probabilities, 0)
+    patients = [f"p{n // 2}" for n in range(40)]  # two documents each
+    coded = CodedSplit(space, documents, patients, gold, [None] * 40, true, predicted, probabilities, 0)
     other = dataclasses.replace(coded, predicted=sparse.csr_array(probabilities > 0.7))
     curve = threshold_curve(true, probabilities)
     coders = {EVIL: true, "coder 2": predicted}
@@ -46,16 +47,23 @@ def build_content(*, n_labels: int = 6, title: str = "Essential (primary) hypert
         metrics=evaluate_predictions(
             true, predicted, probabilities, train_counts=train_counts, label_groups={"icd10cm": range(n_labels)}
         ),
-        intervals=bootstrap_intervals(true, predicted, probabilities, n_resamples=20, seed=0),
+        intervals=bootstrap_intervals(true, predicted, probabilities, n_resamples=20, seed=0, patients=patients),
         label_table=add_verdicts(
-            label_metrics_table(true, predicted, labels=names, titles=[title] * n_labels, train_counts=train_counts)
+            label_metrics_table(
+                true,
+                predicted,
+                labels=names,
+                titles=[title] * n_labels,
+                train_counts=train_counts,
+                patients=patients,
+            )
         ),
         reliability={"test": reliability_table(true, probabilities)},
-        selective=take_without_human(coded, coded, target=0.8),
+        selective=take_without_human(coded, coded.take(np.arange(20)), target=0.8),
         confusions=confusion_table(true, predicted, labels=names, titles=[title] * n_labels),
         error_distances=error_distances(true, predicted, labels=names),
         label_space=count_label_space(coded),
-        split_counts=pd.DataFrame({"split": ["train", "test"], "n_documents": [100, 40], "n_patients": [80, 40]}),
+        split_counts=pd.DataFrame({"split": ["train", "test"], "n_documents": [100, 40], "n_patients": [80, 20]}),
         threshold_curves={"test": curve, "val": curve},
         thresholds=(0.5, 0.5),
         history=build_history(n_steps=30),
