@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import typing
 from pathlib import Path
@@ -125,6 +126,16 @@ def test_the_share_of_time_that_the_loader_was_waited_for_is_logged(
     shares = [row["loading_share"] for row in rows if "loading_share" in row]
     assert shares
     assert all(0.3 < share <= 1 for share in shares)
+
+
+def test_a_training_keeps_few_kernels_unless_its_environment_says_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """oneDNN's own 1,024 take gigabytes where micro-batches have many shapes."""
+    name = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+    for before, expected in ((None, "128"), ("7", "7")):
+        monkeypatch.delenv(name, raising=False) if before is None else monkeypatch.setenv(name, before)
+        AcceleratorState._reset_state(reset_partial_state=True)
+        start_accelerator(Compute(), mixed_precision="no", seed=0)
+        assert os.environ[name] == expected
 
 
 def test_without_warm_up_and_in_a_single_step_the_rate_is_full_at_once(tiny_encoder_dir: Path, tmp_path: Path) -> None:

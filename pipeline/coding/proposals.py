@@ -6,7 +6,6 @@ import contextlib
 import ctypes
 import itertools
 import logging
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -21,6 +20,7 @@ from pipeline.coding.code_files import Code, text_digest, writing_codes
 from pipeline.coding.ensemble import CodingModel
 from pipeline.coding.evidence import Explainer
 from pipeline.coding.tally import Tally, cut_at
+from pipeline.encoders.kernels import keep_few_kernels
 from pipeline.encoders.precision import default_device
 from pipeline.errors import UserError
 from pipeline.files import guarded_io, warn_of_git
@@ -190,8 +190,7 @@ class _Memory:
     """
 
     def __init__(self) -> None:
-        # oneDNN keeps a kernel for each of the last 1,024 shapes, more than a megabyte apiece.
-        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
+        keep_few_kernels()
         self._libc: ctypes.CDLL | None = None
         with contextlib.suppress(OSError, AttributeError):  # not glibc
             libc = ctypes.CDLL("libc.so.6")

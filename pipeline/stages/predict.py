@@ -29,6 +29,7 @@ from pipeline.coding.evidence import Explainer
 from pipeline.coding.faithfulness import FaithfulnessSample
 from pipeline.coding.held_out import HeldOutVal, probability_column
 from pipeline.coding.tally import Tally, cut_at
+from pipeline.encoders.kernels import keep_few_kernels
 from pipeline.encoders.precision import default_device
 from pipeline.encoders.tokens import select_rows
 from pipeline.errors import UserError
@@ -70,6 +71,7 @@ def prediction_schema(n_labels: int) -> pa.Schema:
 
 def run(config: PipelineConfig, tracked: StageRun) -> None:
     """Code the documents of the chosen splits, by the model and by the lexical baseline beside it."""
+    keep_few_kernels()
     if config.compute.n_threads:
         torch.set_num_threads(config.compute.n_threads)
     model = CodingModel.load(need(config.experiment_dir, "classifier"))

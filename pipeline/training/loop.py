@@ -20,6 +20,7 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from pipeline.encoders.kernels import keep_few_kernels
 from pipeline.encoders.micro_batches import Batch
 from pipeline.encoders.precision import check_gpus, default_device, usable_precision
 from pipeline.errors import UserError
@@ -49,6 +50,7 @@ def start_accelerator(compute: Compute, *, mixed_precision: str, seed: int) -> A
             gradients would be accumulated over steps, or a scheduler gave GPUs that torch does not see.
     """
     check_gpus(compute.n_gpus)
+    keep_few_kernels()
     if compute.n_threads:
         torch.set_num_threads(compute.n_threads)
     precision = usable_precision(mixed_precision, default_device())
