@@ -18,11 +18,14 @@ from pipeline.coding.ensemble import Coded
 from pipeline.coding.ensemble_fitting import Fitter, HeldOut, fit_model
 from pipeline.coding.held_out import HeldOutVal, save_held_out
 from pipeline.errors import UserError
+from pipeline.evaluation.label_counts import fitting_bands
 from pipeline.evaluation.thresholds import fit_thresholds
 from pipeline.experiment.training_settings import Lexical
 from pipeline.icd.labels import LabelSpace
 from pipeline.lexical import channel
-from pipeline.lexical.combination import Platt, probabilities_of
+from pipeline.lexical.combination import BandedLogistic, Cells, Platt, draw_cells, probabilities_of
+from pipeline.lexical.mentions import FEATURES
+from pipeline.lexical.tfidf import LinearScores
 from pipeline.notes.documents import DOCUMENT_SCHEMA
 from pipeline.notes.text import Preparation
 
@@ -122,6 +125,40 @@ def test_a_streamed_channel_is_that_of_all_documents_at_once(tmp_path: Path, mon
     np.testing.assert_allclose(streamed.combiner.weights, whole.combiner.weights, atol=1e-6)
     np.testing.assert_allclose(of_streamed.baseline, of_whole.baseline, atol=1e-5)
     np.testing.assert_allclose(of_streamed.lexical, of_whole.lexical, atol=1e-5)
+
+
+def test_a_fold_is_seen_by_scores_and_title_counts_of_the_others_alone(tmp_path: Path) -> None:
+    """Fold by fold, slowly; a code that one document alone has is no part of the calibration in that one's fold."""
+    rows = [
+        (patient, text, [one for one in labels if one != 4] + [4] * (patient == "p3"), split)
+        for patient, text, labels, split in notes_of_findings()
+    ]
+    train, val = build(tmp_path, rows, 5)
+    both, how = train + val, fitter("lexical", n_folds=2)
+    fitted, held_out = how.fit_channel(train, val, SPACE)
+    assert fitted.titles is not None
+    assert fitted.combiner is not None
+    fold_of = ensemble_fitting._folds(both.patients(), 2, 0)
+    texts, true = list(both.texts()), both.true.toarray()
+    ngrams = fitted.model.vectorizer.transform(texts)
+    mentions = np.stack(list(fitted.titles.features(texts)))
+    is_complete = mentions[:, :, FEATURES.index("complete")] > 0
+    scores, is_seen, cells = np.zeros(true.shape, np.float32), np.zeros(true.shape, np.bool_), []
+    features = np.zeros((*true.shape, channel.N_CELL_FEATURES), np.float32)
+    for inside in (fold_of == 0, fold_of == 1):
+        linear = LinearScores.fit(ngrams[~inside], both.true[~inside], how.settings, n_threads=1, seed=0)
+        counts = channel.TitleStatistics.of(true[~inside], is_complete[~inside])
+        scores[inside], is_seen[inside] = linear.scores(ngrams[inside]), true[~inside].any(axis=0)
+        features[inside] = channel.cell_features(scores[inside], mentions[inside], counts)
+        bands = fitting_bands(true[~inside].sum(axis=0))
+        cells.append(draw_cells(features[inside], both.true[inside], bands, share=1.0, seed=0))
+    assert not is_seen.all()
+    platt = Platt.fit(scores, both.true, is_seen=is_seen)
+    assert (fitted.platt.slope, fitted.platt.intercept) == pytest.approx((platt.slope, platt.intercept), rel=1e-4)
+    np.testing.assert_allclose(held_out.baseline, np.where(is_seen, platt.logits(scores), UNSEEN), atol=1e-3)
+    prior = [1.0] + [0.0] * channel.N_CELL_FEATURES
+    combiner = BandedLogistic.fit(Cells.joined(cells), prior=prior, strength=1.0)
+    np.testing.assert_allclose(fitted.combiner.weights, combiner.weights, atol=1e-3)
 
 
 def test_a_code_that_no_training_document_has_takes_no_part_in_calibration(tmp_path: Path) -> None:
