@@ -34,7 +34,7 @@ from data_recipes import RawTable, require_raw
 from data_recipes._raw.cells import as_text
 from data_recipes._raw.table_files import KINDS, NAME_COLUMNS, Row, table_rows
 from data_recipes._table.code_column import CodeColumn
-from data_recipes._table.ids import AlikePatients, row_id
+from data_recipes._table.ids import AlikePatients, check_id, row_id
 from data_recipes._table.options import Options
 from data_recipes._table.sources import codes_path, source_rows, tables
 from pipeline.errors import UserError
@@ -104,8 +104,11 @@ def read(raw: Path | None, options: Options, report: IngestReport, scratch_dir: 
     codes, patients = CodeColumn(path, options, report), AlikePatients()
     for where, row in source_rows(path, options, report):
         report.count("rows")
-        # The name of a text file is no number.
-        document_id = row[options.document_id] if is_folder else row_id(row, options.document_id, where, report)
+        if is_folder:  # the name of a text file, which is no number
+            document_id = row[options.document_id]
+            check_id(document_id, f"{path}: the name of a text file")
+        else:
+            document_id = row_id(row, options.document_id, where, report)
         if not document_id:
             report.drop("empty_document_id", where)
             continue

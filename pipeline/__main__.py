@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -59,11 +60,14 @@ def _unwinding_at_sigterm() -> Iterator[None]:
     def end(*_: object) -> NoReturn:
         raise SystemExit(_TERMINATED)
 
+    if threading.current_thread() is not threading.main_thread():  # which alone may set it
+        yield
+        return
     before = signal.signal(signal.SIGTERM, end)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _run(arguments: argparse.Namespace) -> int:

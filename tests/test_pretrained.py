@@ -89,7 +89,7 @@ def test_a_vocabulary_with_capitals_is_not_lower_cased_without_a_word(tmp_path: 
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "Pain", "pain", "Fever", "of"]
     (tmp_path / "vocab.txt").write_text("\n".join(words))
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", "vocab_size": len(words)}))
-    with pytest.raises(UserError, match=r'2 of the 4 entries .*Put "do_lower_case": false into'):
+    with pytest.raises(UserError, match=r'2 of the 4 entries .*put "do_lower_case": false into'):
         load_tokenizer(tmp_path)
     for setting, expected in ((False, ["Pain", "of", "Fever"]), (True, ["pain", "of", "[UNK]"])):
         (tmp_path / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": setting}))

@@ -117,7 +117,7 @@ def test_files_put_into_one_leave_no_header_among_the_rows(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("word", ["NULL", "null", "NaN", "nan", "None", r"\N", "<NA>"])
 def test_a_word_for_an_empty_cell_is_neither_id_nor_text_nor_label(tmp_path: Path, word: str) -> None:
-    """Else it is one patient that joins strangers, and a label."""
+    """Else it is one patient that joins strangers, and a label; beside others it may be a label of no system."""
     columns = {"document_id": "d", "p": "p1", "text": "t", "codes": "a;b", "split": "train", "date": "2020-01-01"}
     rows = [columns, *({**columns, name: word} for name in columns), {**columns, "codes": f"a;{word}"}]
     pd.DataFrame(rows).to_csv(tmp_path / "a.csv", index=False)
@@ -129,10 +129,12 @@ def test_a_word_for_an_empty_cell_is_neither_id_nor_text_nor_label(tmp_path: Pat
         whole._replace(labels=[]),
         whole._replace(given_split=None),
         whole._replace(date=None),
-        whole._replace(labels=["none:a"]),
+        whole._replace(labels=["none:a", f"none:{word}"]),
     ]
     assert report["dropped"] == {"empty_document_id": 1, "empty_patient_id": 1}
-    assert report["changed"] == {"words_for_nothing_taken_out": 7}
+    assert report["changed"] == {"words_for_nothing_taken_out": 6}
+    pd.DataFrame([{**columns, "codes": f"I10;{word}"}]).to_csv(tmp_path / "a.csv", index=False)
+    assert read(tmp_path / "a.csv")[0][0].labels == ["icd10cm:I10"]
 
 
 def test_many_codes_of_icd9_without_a_zero_have_gone_through_a_number(tmp_path: Path) -> None:
@@ -154,7 +156,7 @@ def test_a_text_is_not_taken_for_an_id_or_a_code(names: dict[str, str]) -> None:
 
 def test_an_id_as_long_as_a_text_is_refused_without_it(tmp_path: Path) -> None:
     row = {"note": f"{SECRET} " * 20, "text": "t", "codes": ["I10"]}
-    with pytest.raises(UserError, match=r"a\.jsonl row 1: 'note' holds 219 characters") as caught:
+    with pytest.raises(UserError, match=r"a\.jsonl row 1: column 'note' holds 219 characters") as caught:
         read(jsonl(tmp_path / "a.jsonl", row), document_id="note")
     assert SECRET not in str(caught.value)
 

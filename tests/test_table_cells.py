@@ -38,6 +38,23 @@ def test_several_codes_are_refused_though_one_part_is_none(tmp_path: Path) -> No
         read(table_of(tmp_path, "I10;E11.9, N17.9, see chart"))
 
 
+@pytest.mark.parametrize(
+    "slip", ["D51 Vitamin B12 deficiency anemia", "I20 - I25", "E11.9 see also I10", "S72,01", "I10|E11.9"]
+)
+def test_one_odd_entry_among_many_is_counted_and_no_delimiter_is_advised(tmp_path: Path, slip: str) -> None:
+    documents, report = read(table_of(tmp_path, *["I10;E11.9"] * 60, f"I10;{slip}"))
+    assert len(documents) == 61
+    assert report["dropped"]["code_malformed"] == 1
+
+
+def test_labels_of_no_system_are_never_cut_at_blanks(tmp_path: Path) -> None:
+    """A no-break space makes a label unprintable, and everything between blanks would be a label."""
+    raw = table_of(tmp_path, *["type 2 diabetes;None"] * 30, "type\u00a02 diabetes")
+    documents, report = read(raw, code_system="none")
+    assert report["dropped"]["code_malformed"] == 1
+    assert documents[0].labels == ["none:type 2 diabetes", "none:None"]
+
+
 @pytest.mark.parametrize(("system", "codes"), [("icd9pcs", "39,95;38,93"), ("icd9cm", "250,00"), ("icd10cm", "E11,65")])
 def test_a_decimal_comma_is_no_delimiter(tmp_path: Path, system: str, codes: str) -> None:
     """Else 39.95 would be the procedures 39 and 95."""

@@ -80,12 +80,12 @@ def plain_values(column: pa.Array) -> pa.Array:
     must be the same in notes and codes. Not for codes, where a digit behind a dot says something.
 
     Example:
-        >>> plain_values(pa.array([" 100.0", "10", "2.50", "100.0 h"])).to_pylist()
+        >>> plain_values(pa.array([" 100.00", "10", "2.50", "100.0 h"])).to_pylist()
         ['100', '10', '2.50', '100.0 h']
     """
     column = pc.utf8_trim_whitespace(column)
     if pc.any(pc.match_substring(column, ".0")).as_py():  # of hardly any file
-        column = pc.replace_substring_regex(column, r"^([0-9]+)\.0$", r"\1")
+        column = pc.replace_substring_regex(column, r"^([0-9]+)\.0+$", r"\1")
     return column
 
 

@@ -14,10 +14,13 @@ _DELIMITERS = {
 }  # fmt: skip
 _SHORTENED = {"icd9cm": re.compile(r"\d{1,2}\.\d+"), "icd9pcs": re.compile(r"\d\.\d+")}
 _DECIMAL_COMMA = re.compile(r"([^,]+),(\d{1,2})")
-_MANY_ENTRIES = 20  # from which on a fifth without the shape of a code says something
 _MANY_LABELS = 100  # from which on labels that do not repeat are none
 _MANY_CODES = 5000  # of MIMIC's ICD-9 codes, one in twenty and more begins with 0
-_FEW = 3  # slips, up to here
+_FEW = 3  # slips, below
+SLIPS = 0.01
+"""Share of the entries up to which something is a slip."""
+MANY_ENTRIES = 20
+"""From here on something is no slip, and a fifth without the shape of a code says something."""
 
 
 def check_leading_zeros(path: Path, system: CodeSystem, n_codes: int, *, has_zeros: bool, n_shortened: int = 0) -> None:
@@ -31,15 +34,16 @@ def check_leading_zeros(path: Path, system: CodeSystem, n_codes: int, *, has_zer
         n_shortened: entries that :func:`is_shortened`.
 
     Raises:
-        UserError: if none begins with 0 and they are many, or a few are shortened.
+        UserError: if none begins with 0 and they are many, or more than slips are shortened.
     """
     if system not in _SHORTENED or has_zeros:
         return
-    if n_shortened >= _FEW:
+    if n_shortened >= max(_FEW, SLIPS * n_codes):
         raise UserError(
             f"{path}: leading zeros were lost on the way: {n_shortened:,} of its {n_codes:,} {system} codes lack "
             "digits before the dot (38.9 for 038.9) and none begins with 0, so others may be wrong without a trace; "
-            "export the column as text from its source."
+            "export the column as text from its source. If these are codes of another system, such as procedures among "
+            "diagnoses, give each system a table of its own."
         )
     if n_codes >= _MANY_CODES:
         raise UserError(
@@ -82,7 +86,7 @@ def check_are_codes(
     Raises:
         UserError: if a fifth of the entries and more are no codes, or free text would reach reports as labels.
     """
-    if n_codes >= _MANY_ENTRIES and n_malformed > n_codes / 5:
+    if n_codes >= MANY_ENTRIES and n_malformed > n_codes / 5:
         other, n_other = others
         is_mixed = n_other > n_malformed / 2 and n_malformed < n_codes
         raise UserError(
@@ -98,24 +102,32 @@ def check_are_codes(
         )
 
 
-def check_delimiter(entry: str, column: str, system: CodeSystem) -> None:
-    """Refuse a malformed entry that is several codes, or a code with a decimal comma: as one it would be left out.
+def several_codes(entry: str, system: CodeSystem) -> str | None:
+    """What a malformed entry holds that is several codes, or a code with a decimal comma, and what to do; else None.
 
-    Raises:
-        UserError: if two and more of its parts at another delimiter than the one given are codes of the system.
+    Between blanks everything must be a code, since free text may name some.
+
+    Example:
+        >>> print(several_codes("I10|E11.9", "icd10cm"))
+        several codes in one entry, with a bar between them; give --set 'data.options.delimiter="|"', quotes and all
+        >>> several_codes("D51 Vitamin B12 deficiency", "icd10cm"), several_codes("a b", "none")
+        (None, None)
     """
+    if system == "none":
+        return None  # any words are a label
     if (parts := _DECIMAL_COMMA.fullmatch(entry.strip())) and is_code(f"{parts[1]}.{parts[2]}", system):
-        raise UserError(
-            f"column {column!r} holds codes with a decimal comma, as a spreadsheet may write them; export it as text, "
-            "with a dot in each code (39.95)."
+        return (
+            "codes with a decimal comma, as a spreadsheet may write them; export it as text, with a dot in each code "
+            "(39.95)"
         )
     for name, delimiter in _DELIMITERS.items():
-        if sum(is_code(part, system) for part in entry.split(delimiter)) > 1:
-            raise UserError(
-                f"column {column!r} holds several codes in one entry, with a {name} between them; give "
-                f"--set 'data.options.delimiter={json.dumps(delimiter)}', quotes and all. If its rows have several "
-                "delimiters, mend the table."
+        found = [is_code(part, system) for part in entry.split(delimiter) if part.strip()]
+        if sum(found) > 1 and (all(found) or delimiter != " "):
+            return (
+                f"several codes in one entry, with a {name} between them; give "
+                f"--set 'data.options.delimiter={json.dumps(delimiter)}', quotes and all"
             )
+    return None
 
 
 def is_code(text: str, system: CodeSystem) -> bool:

@@ -10,11 +10,13 @@ from typing import Any
 
 from data_recipes._raw.cells import as_list, says_nothing
 from data_recipes._raw.code_checks import (
+    MANY_ENTRIES,
+    SLIPS,
     check_are_codes,
-    check_delimiter,
     check_leading_zeros,
     is_shortened,
     other_system,
+    several_codes,
 )
 from data_recipes._table.options import Options
 from pipeline.errors import UserError
@@ -46,15 +48,18 @@ class CodeColumn:
         self._has_zeros = False
         self._others: Counter[str] = Counter()  # systems that malformed entries have the form of
         self._uses: Counter[str] = Counter()  # by label
+        self._several: Counter[str] = Counter()  # what entries hold that are several codes
+        self._first_several: dict[str, str] = {}  # the first document of each
 
     def labels_of(self, cell: Any, document_id: str) -> list[str] | None:
         """The labels of a document; None where it has codes and all are malformed.
 
         Raises:
-            UserError: if a code is no text, or an entry is several codes at another delimiter.
+            UserError: if a code is no text.
         """
         found = as_list(cell, self._options.codes, self._options.delimiter)
-        entries = [entry for entry in found if not says_nothing(entry)]
+        # A label of no system may be such a word ("None", of smoking) beside others.
+        entries = [entry for entry in found if self._options.code_system == "none" or not says_nothing(entry)]
         if len(entries) < len(found):
             self._report.change("words_for_nothing_taken_out", document_id, len(found) - len(entries))
         labels = [label for entry in entries if (label := self._label(entry, document_id)) is not None]
@@ -65,9 +70,16 @@ class CodeColumn:
         """Look at the whole column, once all documents were asked for; codes of ICD-10-CM that are none are counted.
 
         Raises:
-            UserError: if its codes have lost their zeros, are of another system, or seem to be free text.
+            UserError: if entries are several codes, codes have lost their zeros, are of another system, or seem to be
+                free text.
         """
         system, n_malformed = self._options.code_system, self._report.dropped("code_malformed")
+        for problem, n in self._several.items():  # as one entry each they would be left out
+            if n >= MANY_ENTRIES or n > SLIPS * self._n_entries:
+                raise UserError(
+                    f"{self._path}: column {self._options.codes!r} holds {problem} ({n:,} entries, the first of "
+                    f"document {self._first_several[problem]}). If its rows have several delimiters, mend the table."
+                )
         check_leading_zeros(
             self._path, system, self._n_entries, has_zeros=self._has_zeros, n_shortened=self._n_shortened
         )
@@ -107,7 +119,9 @@ class CodeColumn:
         try:
             label = make_label(system, normalise(entry, system))
         except UserError:
-            check_delimiter(entry, self._options.codes, system)
+            if (problem := several_codes(entry, system)) is not None:
+                self._several[problem] += 1
+                self._first_several.setdefault(problem, document_id)
             self._report.drop("code_malformed", document_id)
             self._n_shortened += is_shortened(entry, system)
             self._others.update(filter(None, [other_system(entry, system)]))

@@ -7,11 +7,19 @@ import logging
 from data_recipes._raw.cells import as_id
 from data_recipes._raw.table_files import Row
 from pipeline.errors import UserError
+from pipeline.notes.document_files import MAX_ID_CHARS, can_be_id
 from pipeline.notes.ingest_report import IngestReport
 
 logger = logging.getLogger(__name__)
 
-_MAX_ID_CHARS = 100
+
+def check_id(text: str, where: str) -> None:
+    """Refuse what :func:`can_be_id` refuses; the message begins with ``where`` and does not show it."""
+    if not can_be_id(text):
+        raise UserError(
+            f"{where} holds {len(text):,} characters; an id is one line of at most {MAX_ID_CHARS} printable ones. Name "
+            "its column in data.options, or mend it."
+        )
 
 
 def row_id(row: Row, column: str, where: str, report: IngestReport) -> str:
@@ -24,11 +32,7 @@ def row_id(row: Row, column: str, where: str, report: IngestReport) -> str:
         found, is_changed = as_id(row[column])
     except ValueError as error:
         raise UserError(f"{where}: column {column!r}: {error}.") from None
-    if len(found) > _MAX_ID_CHARS:
-        raise UserError(
-            f"{where}: {column!r} holds {len(found):,} characters, an id has {_MAX_ID_CHARS} at most; name its column "
-            "in data.options."
-        )
+    check_id(found, f"{where}: column {column!r}")
     if is_changed:
         report.change("ids_without_their_decimals", where)
     return found

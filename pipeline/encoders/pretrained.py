@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from pipeline.experiment.encoder_files import check_encoder
 
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 _MIN_CASED_SHARE = 0.01  # of a vocabulary's entries, with capitals: more are no accident
+_MARK = re.compile(r"\[.*\]|<.*>")  # "[CLS]", "[unused1]", "<s>"
 _PADDING_TOLERANCE = 1e-4  # of the largest state; float32 alone moves states by a hundredth of that
 
 
@@ -51,14 +53,18 @@ def _check_case(folder: Path, tokenizer: Any) -> None:
     normalizer, settings = tokenizer.backend_tokenizer.normalizer, folder / "tokenizer_config.json"
     if normalizer is None or normalizer.normalize_str("Pain") != "pain":
         return
-    words = set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)
+    words = [word for word in tokenizer.get_vocab() if not _MARK.fullmatch(word)]
     n_cased = sum(word != word.lower() for word in words)
-    is_asked_for = settings.exists() and json.loads(settings.read_text(encoding="utf-8")).get("do_lower_case") is True
-    if n_cased > _MIN_CASED_SHARE * len(words) and not is_asked_for:
+    given = json.loads(settings.read_text(encoding="utf-8")).get("do_lower_case") if settings.exists() else None
+    if n_cased > _MIN_CASED_SHARE * len(words) and given is not True:
+        what = (
+            "the normalizer in its tokenizer.json does that: take lower-casing out of it"
+            if given is False
+            else 'put "do_lower_case": false into its tokenizer_config.json'
+        )
         raise UserError(
             f"{folder}: its tokenizer lower-cases text, but {n_cased:,} of the {len(words):,} entries of its "
-            'vocabulary hold capitals and would never be met. Put "do_lower_case": false into its '
-            "tokenizer_config.json (or true, if it was trained that way)."
+            f'vocabulary hold capitals and would never be met; {what} ("do_lower_case": true, if it was trained so).'
         )
 
 

@@ -38,7 +38,7 @@ Stage = Literal["ingest", "split", "tokenize", "train_encoder", "train_classifie
 class PipelineConfig(Section):
     """Everything about one experiment."""
 
-    experiment: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
+    experiment: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=200)]
     work_dir: Path = Field(Path("work"), description="holds all patient text; an experiment has a folder in it")
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(0, description="of trainings and of the bootstrap")
     allow_downloads: bool = Field(False, description="let an encoder be fetched from a model hub")

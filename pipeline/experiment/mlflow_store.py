@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _STORE_LOCK = ".store.lock"
 _USER_INFO = re.compile(r"(?<=://)(?:[^\s/:@]+:\S*@|[^\s/@]*@)")  # a password may hold / and @
+_USER_QUERY = re.compile(r"([?&](?:user|password|passwd|pwd|token)=)[^&\s]*", re.IGNORECASE)
 _EXPERIMENT = "icd-contrast"
 _VIEW_KEY = "icd"
 _VIEW_COLUMNS = (
@@ -41,7 +42,7 @@ def without_password(text: str) -> str:
         >>> without_password("postgresql://icd:secret@host/runs: no answer")
         'postgresql://host/runs: no answer'
     """
-    return _USER_INFO.sub("", text)
+    return _USER_QUERY.sub(r"\1...", _USER_INFO.sub("", text))
 
 
 def has_store(tracking_dir: Path) -> bool:

@@ -9,6 +9,7 @@ import itertools
 import logging
 import re
 import sys
+import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -129,7 +130,7 @@ def can_be_id(text: str) -> bool:
         >>> can_be_id("d 7"), can_be_id("Fever.\nCough."), can_be_id("a" * 101)
         (True, False, False)
     """
-    return len(text) <= MAX_ID_CHARS and text.isprintable()
+    return len(text) <= MAX_ID_CHARS and all(one.isprintable() or unicodedata.category(one) == "Zs" for one in text)
 
 
 def _kind(value: object) -> str:
