@@ -122,17 +122,16 @@ def _documents_finding(config: PipelineConfig, recipe: data_recipes.Recipe, opti
             n_kept = sum(1 for _ in kept)
     except UserError as error:
         return Finding("wrong", "documents", str(error))
-    left_out = ", ".join(f"{reason}: {n:,}" for reason, n in report.as_dict()["dropped"].items()) or "no rows"
+    left_out = ", ".join(f"{reason}: {n:,}" for reason, n in report.as_dict()["dropped"].items())
     if not n_kept:
-        return Finding(
-            "wrong", "documents", f"ingest would leave all out ({left_out})", "mend the data or data.options"
-        )
+        found = f"ingest would leave all out ({left_out or 'no rows'})"
+        return Finding("wrong", "documents", found, "mend the data or data.options")
     first = f"of the first {len(tried):,} " if len(tried) == _TRIED_DOCUMENTS else ""
     found = f"{first}{n_kept:,} can be read as ingest reads them"
     if n_kept < _MANY_KEPT * len(tried):
         advice = "most are left out: see that data.options name the right columns"
         return Finding("warning", "documents", f"{found} (left out: {left_out})", advice)
-    return Finding("ok", "documents", found + (f" (left out: {left_out})" if report.as_dict()["dropped"] else ""))
+    return Finding("ok", "documents", found + (f" (left out: {left_out})" if left_out else ""))
 
 
 @contextlib.contextmanager
