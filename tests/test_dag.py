@@ -9,13 +9,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from dag_cases import config_in, write
 
 from pipeline.__main__ import _print_summary, _report_failure
 from pipeline.commands import dag
 from pipeline.errors import UserError
 from pipeline.experiment import artifacts
 from pipeline.experiment.config import STAGE_SECTIONS, PipelineConfig, Stage
-from pipeline.experiment.config_files import validate_config
 from pipeline.experiment.grid import expand
 from pipeline.experiment.manifests import manifest_path
 from pipeline.experiment.sources import PACKAGE_DIR, module_sources, sources_digest, stage_sources, state_of
@@ -27,16 +27,6 @@ TRAININGS: set[Stage] = {"train_encoder", "train_classifier"}
 
 def sources(stage: Stage, recipe: str = "table") -> set[str]:
     return {path.relative_to(PACKAGE_DIR.parent).as_posix() for path in stage_sources(stage, recipe)}
-
-
-def config_in(folder: Path, **sections: object) -> PipelineConfig:
-    return validate_config({"experiment": "a", "work_dir": str(folder), **sections}, source="test")
-
-
-def write(config: PipelineConfig, stage: Stage) -> None:
-    with artifacts.writing(config, stage) as output:
-        for name in artifacts.STAGE_OUTPUTS[stage]:
-            (output.dir / name).write_text(stage, encoding="utf-8")
 
 
 @pytest.mark.parametrize("stage", STAGE_SECTIONS)
@@ -214,38 +204,6 @@ def test_a_stage_alone_does_not_read_what_was_made_with_other_settings(
     assert run_stage(changed, "predict", lambda config, _: ran.append(config)) == 2
     assert "stage 'tokenize' ran with other settings than this config has" in caplog.text
     assert len(ran) == 1
-
-
-def test_a_stale_stage_behind_the_last_one_asked_for_is_left_alone(tmp_path: Path) -> None:
-    """Snakemake makes what it is forced to make, also where it was not asked for."""
-    for stage in ("ingest", "split"):
-        write(config_in(tmp_path), stage)
-    config = config_in(tmp_path, split={"seed": 1})
-    told = dag.snakemake_arguments(config, expand(config), profile="local", cores=1, until="ingest", dry_run=False)
-    assert "--forcerun" not in told
-    assert told[-1] == "manifests/ingest.json"
-
-
-def test_a_stale_stage_that_is_the_last_one_asked_for_is_made_again(tmp_path: Path) -> None:
-    for stage in ("ingest", "split"):
-        write(config_in(tmp_path), stage)
-    config = config_in(tmp_path, split={"seed": 1})
-    told = dag.snakemake_arguments(config, expand(config), profile="local", cores=1, until="split", dry_run=False)
-    assert told[told.index("--forcerun") + 1 :] == ["manifests/split.json", "--", "manifests/split.json"]
-
-
-def test_snakemake_is_told_what_is_stale_and_reads_the_config_asked_for(tmp_path: Path) -> None:
-    for stage in ("ingest", "split"):
-        write(config_in(tmp_path), stage)
-    config = config_in(tmp_path, split={"seed": 1})
-    told = dag.snakemake_arguments(config, expand(config), profile="local", cores=3, until="predict", dry_run=True)
-    assert told[told.index("--forcerun") + 1 :] == ["manifests/split.json", "--", "manifests/predict.json"]
-    assert told[told.index("--cores") + 1] == "3"
-    assert "--dry-run" in told
-    request = json.loads(Path(told[told.index("--configfile") + 1]).read_text(encoding="utf-8"))
-    assert validate_config(request, source="test") == config
-    with pytest.raises(UserError, match="no such profile; known: local, slurm, or a folder"):
-        dag.snakemake_arguments(config, expand(config), profile="lsf", cores=None, until=None, dry_run=False)
 
 
 def test_what_is_missing_is_told_before_the_first_stage_and_only_while_it_is_needed(
